@@ -1,0 +1,1 @@
+//! stub: the command table
