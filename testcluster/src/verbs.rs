@@ -1,0 +1,178 @@
+//! What happens to clusters: slots move, nodes die, come back, stall, take over and join.
+
+use crate::cluster::{TestCluster, TestNode};
+use crate::error::Error;
+use crate::process::ServerProcess;
+
+impl TestCluster {
+    /// Moves one slot with all its keys, key by key, and leaves the slot with `to`. Every running primary
+    /// knows the new owner when this returns; replicas hear of it by gossip.
+    ///
+    /// # Errors
+    ///
+    /// When a node refuses.
+    pub fn migrate_slot(&self, slot: u16, to: usize) -> Result<(), Error> {
+        let from = self.node_of_slot(slot)?;
+        if from == to {
+            return Ok(());
+        }
+        self.start_slot_migration(slot, from, to)?;
+        while self.migrate_keys(slot, 1)? > 0 {}
+        self.finish_slot_migration(slot)
+    }
+
+    /// Opens the migration of a slot: from now on `from` answers ASK for keys of the slot that it does not
+    /// have, and `to` serves the slot's keys after ASKING.
+    ///
+    /// # Errors
+    ///
+    /// When a node refuses.
+    pub fn start_slot_migration(&self, slot: u16, from: usize, to: usize) -> Result<(), Error> {
+        let (source, target) = (&self.nodes[from], &self.nodes[to]);
+        set_slot(target, slot, "IMPORTING", source)?;
+        set_slot(source, slot, "MIGRATING", target)?;
+        self.migrations().insert(slot, (from, to));
+        Ok(())
+    }
+
+    /// Moves up to `count` keys of a slot whose migration is open, one by one. Returns how many it found:
+    /// fewer than `count` when these were the last.
+    ///
+    /// # Errors
+    ///
+    /// When the migration is not open, or a node refuses.
+    pub fn migrate_keys(&self, slot: u16, count: usize) -> Result<usize, Error> {
+        let (from, to) = self.migration(slot)?;
+        let (source, target) = (&self.nodes[from], &self.nodes[to]);
+        let mut connection = source.connection()?;
+        let keys = connection
+            .strings(&["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), &count.to_string()])
+            .map_err(Error::call(source.port()))?;
+
+        let port = target.port().to_string();
+        let mut command: Vec<&[u8]> = vec![b"MIGRATE", b"127.0.0.1", port.as_bytes(), b"", b"0", b"5000"];
+        if let Some(password) = &self.options.password {
+            command.extend([&b"AUTH"[..], password.as_bytes()]);
+        }
+        for key in &keys {
+            let mut command = command.clone();
+            command.extend([&b"KEYS"[..], &key[..]]);
+            // OK, or NOKEY when the key has gone meanwhile.
+            connection.string(&command).map_err(Error::call(source.port()))?;
+        }
+        Ok(keys.len())
+    }
+
+    /// Closes the migration of a slot: `to` owns it, and every running primary is told.
+    ///
+    /// # Errors
+    ///
+    /// When the migration is not open, keys are left, or a node refuses.
+    pub fn finish_slot_migration(&self, slot: u16) -> Result<(), Error> {
+        let (from, to) = self.migration(slot)?;
+        let target = &self.nodes[to];
+        let others = self.primaries()?.into_iter().filter(|&node| node != from && node != to);
+        for node in [to, from].into_iter().chain(others) {
+            set_slot(&self.nodes[node], slot, "NODE", target)?;
+        }
+        self.migrations().remove(&slot);
+        Ok(())
+    }
+
+    /// Ends a node at once, as a crash would. [`wait_until_agreed`](Self::wait_until_agreed) then waits
+    /// until the others know it, and a replica has taken over.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn kill(&self, node: usize) -> Result<(), Error> {
+        self.nodes[node].process().kill()
+    }
+
+    /// Starts a node again on the same port and in the same folder; it has kept its id, and none of its keys.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn restart(&self, node: usize) -> Result<(), Error> {
+        self.nodes[node].process().restart()
+    }
+
+    /// Stops a node where it is: its sockets stay open, and nothing answers.
+    ///
+    /// # Errors
+    ///
+    /// When it is not running.
+    pub fn pause(&self, node: usize) -> Result<(), Error> {
+        self.nodes[node].process().pause()
+    }
+
+    /// Lets a node go on after [`pause`](Self::pause).
+    ///
+    /// # Errors
+    ///
+    /// When it was killed.
+    pub fn resume(&self, node: usize) -> Result<(), Error> {
+        self.nodes[node].process().resume()
+    }
+
+    /// Lets a replica take over from its running primary, and waits until all nodes agree about it.
+    ///
+    /// # Errors
+    ///
+    /// When the node is no replica, or it does not come about within the deadline.
+    pub fn failover(&self, replica: usize) -> Result<(), Error> {
+        let node = &self.nodes[replica];
+        node.run(&["CLUSTER", "FAILOVER"])?;
+        self.wait_until(&format!("replica {} is a primary", node.port()), |cluster| {
+            let view = cluster.view(replica)?;
+            let is_primary = view.myself().is_some_and(|line| line.has("master"));
+            Ok(if is_primary { Ok(()) } else { Err("it is still a replica".to_owned()) })
+        })?;
+        self.wait_until_agreed()
+    }
+
+    /// Adds an empty primary and waits until all nodes agree. Returns its index.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come about within the deadline.
+    pub fn add_node(&mut self) -> Result<usize, Error> {
+        let node = TestNode::new(ServerProcess::start(&self.options)?, &self.options)?;
+        for other in self.running() {
+            node.run(&["CLUSTER", "MEET", "127.0.0.1", &self.nodes[other].port().to_string()])?;
+        }
+        self.nodes.push(node);
+        self.wait_until_agreed()?;
+        Ok(self.nodes.len() - 1)
+    }
+
+    /// Makes a node without slots a replica of another, and waits until all nodes agree.
+    ///
+    /// # Errors
+    ///
+    /// When the node has slots, or it does not come about within the deadline.
+    pub fn replicate(&self, replica: usize, primary: usize) -> Result<(), Error> {
+        self.follow(&self.nodes[replica], &self.nodes[primary])?;
+        self.wait_until_agreed()
+    }
+
+    /// How many keys a node holds.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn key_count(&self, node: usize) -> Result<i64, Error> {
+        self.connection(node)?.integer(&["DBSIZE"]).map_err(Error::call(self.nodes[node].port()))
+    }
+
+    fn migration(&self, slot: u16) -> Result<(usize, usize), Error> {
+        let migration = self.migrations().get(&slot).copied();
+        migration.ok_or_else(|| Error::Unfit(format!("slot {slot} is not being migrated")))
+    }
+}
+
+/// CLUSTER SETSLOT, with the other node's id.
+fn set_slot(node: &TestNode, slot: u16, state: &str, other: &TestNode) -> Result<(), Error> {
+    node.run(&["CLUSTER", "SETSLOT", &slot.to_string(), state, other.id()])
+}
