@@ -1,42 +1,128 @@
 //! The state machine that is the client.
 //!
 //! ```text
-//! driver:  submit(now, request) ┐                  ┌ Connect, Resolve, Transmit, Close
-//!          handle(now, input)   ┴→ Cluster ─poll_output→ Done, Ready, WaitUntil
+//! driver:  submit(now, command) ┐                     ┌ Resolve, Connect, Transmit, Close
+//!          handle(now, input)   ┴→ Cluster ─ poll_output ─┼ Ready, Done
+//!                                                      └ WaitUntil
 //! ```
+//!
+//! After every [`submit`](Cluster::submit), [`forget`](Cluster::forget) and [`handle`](Cluster::handle), the driver calls
+//! [`poll_output`](Cluster::poll_output) until it says [`Output::WaitUntil`]; then it sleeps until a socket has something
+//! to say or that instant has come:
+//!
+//! ```
+//! use keyslot_core::cluster::{Cluster, Input, Output};
+//! # use keyslot_core::{address::NodeAddr, config::Config, time::Instant};
+//! # let config = Config::new(vec![NodeAddr::new("127.0.0.1", 7000)]);
+//! # let now = Instant::default();
+//! let mut cluster = Cluster::new(config, now, 42);
+//! loop {
+//!     match cluster.poll_output() {
+//!         Output::Resolve { conn, host } => { /* look it up, then handle(Resolved) */ }
+//!         Output::Connect { conn, address } => { /* dial, then handle(Connected or Closed) */ }
+//!         Output::Transmit { conn, bytes } => { /* one write */ }
+//!         Output::Close { conn } => { /* drop the socket */ }
+//!         Output::Ready(result) => { /* the topology is known, or the client is of no use */ }
+//!         Output::Done { id, result } => { /* give the result to whoever asked */ }
+//!         Output::WaitUntil(instant) => break, // sleep on the sockets and this instant
+//!     }
+//! }
+//! cluster.handle(now, Input::Tick);
+//! ```
+//!
+//! | file | what of the machine is there |
+//! |---|---|
+//! | `mod.rs` | the contract, inputs and outputs, timers |
+//! | `requests.rs` | a request's way: dispatch, reply, redirect, retry, end |
+//! | `connections.rs` | a connection's way: dial, handshake, replies, loss |
+//! | `discovery.rs` | the start, and learning the topology anew |
+//! | `request.rs`, `connection.rs`, `handshake.rs`, `slots.rs`, `verdict.rs`, `timers.rs` | the parts |
 
+mod connection;
+mod connections;
+mod discovery;
+mod handshake;
+mod random;
+mod request;
+mod requests;
+mod slots;
+mod statistics;
+mod timers;
+mod verdict;
+
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
+use slotmap::SlotMap as Arena;
 
 use crate::address::NodeAddr;
 use crate::config::Config;
 use crate::error::Error;
 use crate::resp::Reply;
+use crate::slot::Slot;
 use crate::time::Instant;
 use crate::topology::Topology;
+use connection::{Connection, Node, State};
+use discovery::{Refresh, Start};
+use random::Random;
+pub use request::Command;
+use request::Request;
+use slots::SlotMap;
+pub use statistics::Statistics;
+use timers::Timers;
 
-/// Names one connection for as long as the client lives; never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(u64);
+slotmap::new_key_type! {
+    /// Names one connection.
+    pub struct ConnId;
 
-/// Names one request for as long as the client lives; never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(u64);
+    /// Names one request.
+    pub struct RequestId;
+
+    /// Names one node for as long as the client knows it.
+    struct NodeKey;
+}
+
+impl RequestId {
+    /// A small number that no other request under way has: an index for a driver's table.
+    #[must_use]
+    pub fn index(self) -> usize {
+        // The low half of the key is its place in the arena, from 1 on; the high half tells its users apart.
+        (slotmap::Key::data(&self).as_ffi() & u64::from(u32::MAX)) as usize
+    }
+}
 
 /// What happened outside.
 #[derive(Debug)]
 pub enum Input {
-    /// Answers [`Output::Resolve`]: the host's addresses in order of preference, or why there are none.
-    Resolved { conn: ConnId, result: Result<Vec<IpAddr>, String> },
+    /// Answers [`Output::Resolve`].
+    Resolved {
+        /// The connection that the name was looked up for.
+        conn: ConnId,
+        /// The host's addresses in order of preference, or why there are none.
+        result: Result<Vec<IpAddr>, String>,
+    },
     /// Answers [`Output::Connect`]: the connection is open.
-    Connected { conn: ConnId },
+    Connected {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Bytes came in.
-    Received { conn: ConnId, bytes: Bytes },
+    Received {
+        /// The connection.
+        conn: ConnId,
+        /// The bytes, in the order they came; any number of them.
+        bytes: Bytes,
+    },
     /// The connection could not be opened, or it ended. The driver has dropped it.
-    Closed { conn: ConnId, reason: String },
+    Closed {
+        /// The connection.
+        conn: ConnId,
+        /// Why, for people.
+        reason: String,
+    },
     /// Nothing but time has passed.
     Tick,
 }
@@ -44,76 +130,283 @@ pub enum Input {
 /// What the driver is to do.
 #[derive(Debug)]
 pub enum Output {
-    /// Look up `host`; answer with [`Input::Resolved`].
-    Resolve { conn: ConnId, host: String },
-    /// Open a connection; answer with [`Input::Connected`] or [`Input::Closed`].
-    Connect { conn: ConnId, address: SocketAddr },
+    /// Look `host` up; answer with [`Input::Resolved`].
+    Resolve {
+        /// The connection that it is for.
+        conn: ConnId,
+        /// A host name.
+        host: String,
+    },
+    /// Open a connection; answer with [`Input::Connected`] or [`Input::Closed`]. It comes again, with the host's
+    /// next address, when the first could not be opened, or was closed because it took too long.
+    Connect {
+        /// The connection.
+        conn: ConnId,
+        /// Where to.
+        address: SocketAddr,
+    },
     /// Write these bytes, in one write where the socket takes them.
-    Transmit { conn: ConnId, bytes: Bytes },
-    /// Drop the connection, whatever state it is in. Nothing is heard of it again.
-    Close { conn: ConnId },
-    /// The client's start has ended: it knows its topology, or cannot be used. Comes once.
+    Transmit {
+        /// The connection.
+        conn: ConnId,
+        /// All that it has queued.
+        bytes: Bytes,
+    },
+    /// Drop the connection, whatever state it is in. Nothing may be said of it any more, unless it is to be
+    /// opened again.
+    Close {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The client's start has ended: it knows its topology, or is of no use. Comes once.
     Ready(Result<(), Error>),
     /// The request has ended. Comes once for each.
-    Done { id: RequestId, result: Result<Reply, Error> },
+    Done {
+        /// The request.
+        id: RequestId,
+        /// Its reply, or why there is none.
+        result: Result<Reply, Error>,
+    },
     /// Nothing more to do until something happens outside, or until this instant.
     WaitUntil(Option<Instant>),
 }
 
-/// One command as the caller gave it, checked and encoded.
-#[derive(Clone, Debug)]
-pub struct Command {}
-
-impl Command {
-    /// Checks and encodes a command: its name, then its arguments.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] for an empty command or keys that cannot be told, [`Error::CrossSlot`]
-    /// for keys in different slots.
-    pub fn new<A: AsRef<[u8]>>(_args: &[A]) -> Result<Self, Error> {
-        Ok(Self {})
-    }
+/// The client.
+///
+/// ```text
+///   Starting ── topology known ──→ Running ── close ──→ Closed
+///      └── no seed can be used ─────────────────────────↑
+/// ```
+#[derive(Debug)]
+pub struct Cluster {
+    config: Config,
+    random: Random,
+    /// The latest time that the driver told.
+    now: Instant,
+    phase: Phase,
+    nodes: Arena<NodeKey, Node>,
+    by_address: BTreeMap<NodeAddr, NodeKey>,
+    connections: Arena<ConnId, Connection>,
+    requests: Arena<RequestId, Request>,
+    topology: Topology,
+    slots: SlotMap,
+    refresh: Refresh,
+    /// Requests whose slot has no node, until a topology has one; before the start's end, all requests.
+    unrouted: VecDeque<RequestId>,
+    /// When requests' time runs out.
+    deadlines: Timers,
+    /// When delayed requests are tried again.
+    delayed: Timers,
+    outputs: VecDeque<Output>,
+    /// Connections with something to flush.
+    unflushed: Vec<ConnId>,
+    statistics: Statistics,
 }
 
-/// The client.
+/// How far the client has come.
 #[derive(Debug)]
-pub struct Cluster {}
+enum Phase {
+    Starting(Start),
+    /// The seeds are a cluster's.
+    Clustered,
+    /// This one server is all there is.
+    Standalone(NodeKey),
+    Closed,
+}
 
 impl Cluster {
     /// Starts a client: it dials its seeds at once, and says [`Output::Ready`] when it knows the topology.
+    ///
+    /// Requests may be submitted before that; they wait. The same settings, seed, inputs and times give the
+    /// same outputs.
     #[must_use]
-    pub fn new(_config: Config, _now: Instant, _seed: u64) -> Self {
-        Self {}
+    pub fn new(config: Config, now: Instant, seed: u64) -> Self {
+        let deadline = now + config.connect_timeout;
+        let mut cluster = Self {
+            random: Random::new(seed),
+            now,
+            phase: Phase::Starting(Start::new(deadline)),
+            nodes: Arena::with_key(),
+            by_address: BTreeMap::new(),
+            connections: Arena::with_key(),
+            requests: Arena::with_key(),
+            topology: Topology::default(),
+            slots: SlotMap::new(),
+            refresh: Refresh::default(),
+            unrouted: VecDeque::new(),
+            deadlines: Timers::default(),
+            delayed: Timers::default(),
+            outputs: VecDeque::new(),
+            unflushed: Vec::new(),
+            statistics: Statistics::default(),
+            config,
+        };
+        for seed in cluster.config.seeds.clone() {
+            let node = cluster.node_at(&seed);
+            cluster.ensure_connection(node);
+        }
+        cluster
     }
 
     /// Takes a request. Its end is an [`Output::Done`] with this id.
-    pub fn submit(&mut self, _now: Instant, _command: Command) -> RequestId {
-        RequestId(0)
+    pub fn submit(&mut self, now: Instant, command: Command) -> RequestId {
+        if now > self.now {
+            self.advance(now);
+        }
+        let id = self.accept(command);
+        self.drive_refresh();
+        id
     }
 
-    /// Gives a request up: no [`Output::Done`] comes for it.
-    pub fn forget(&mut self, _id: RequestId) {}
+    /// Gives a request up: no [`Output::Done`] comes for it. It may be executed all the same.
+    pub fn forget(&mut self, id: RequestId) {
+        self.abandon(id);
+    }
 
     /// Takes in what happened.
-    pub fn handle(&mut self, _now: Instant, _input: Input) {}
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        self.advance(now);
+        match input {
+            Input::Resolved { conn, result } => self.on_resolved(conn, result),
+            Input::Connected { conn } => self.on_connected(conn),
+            Input::Received { conn, bytes } => self.on_received(conn, bytes),
+            Input::Closed { conn, reason } => self.on_closed(conn, reason),
+            Input::Tick => {}
+        }
+        self.drive_refresh();
+    }
 
-    /// What to do next; call until it says [`Output::WaitUntil`].
+    /// What to do next; to be called until it says [`Output::WaitUntil`].
     pub fn poll_output(&mut self) -> Output {
-        Output::WaitUntil(None)
+        if let Some(output) = self.outputs.pop_front() {
+            return output;
+        }
+        while let Some(conn) = self.unflushed.pop() {
+            let Some(connection) = self.connections.get_mut(conn) else {
+                continue;
+            };
+            let bytes = connection.flush();
+            if !bytes.is_empty() {
+                self.statistics.flushes += 1;
+                self.statistics.bytes_out += bytes.len() as u64;
+                return Output::Transmit { conn, bytes };
+            }
+        }
+        Output::WaitUntil(self.next_wake())
     }
 
     /// Ends the client: every request is done with [`Error::Closed`], every connection closed.
-    pub fn close(&mut self) {}
-
-    /// The topology as now known.
-    #[must_use]
-    pub fn topology(&self) -> Option<&Topology> {
-        None
+    pub fn close(&mut self) {
+        if let Phase::Starting(_) = self.phase {
+            self.outputs.push_back(Output::Ready(Err(Error::Closed)));
+        }
+        self.shut_down(&Error::Closed);
     }
 
-    /// The primary that serves this slot.
+    /// The topology as now known; without shards before the start's end.
     #[must_use]
-    pub fn primary_of(&self, _slot: crate::slot::Slot) -> Option<&NodeAddr> {
-        None
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The primary that serves this slot, as now known.
+    #[must_use]
+    pub fn primary_of(&self, slot: Slot) -> Option<&NodeAddr> {
+        let node = match self.phase {
+            Phase::Standalone(node) => node,
+            _ => self.slots.owner(slot)?,
+        };
+        self.nodes.get(node).map(|node| &node.address)
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// How many requests are under way.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// How many things of any kind the machine holds: requests, connections and what waits on them,
+    /// nodes, timers. For tests of the promise that nothing grows without bound.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        let waiting: usize = self.connections.values().map(|connection| connection.waiting.len()).sum();
+        let queued: usize = self.nodes.values().map(|node| node.queue.len()).sum();
+        self.requests.len()
+            + self.connections.len()
+            + waiting
+            + self.nodes.len()
+            + queued
+            + self.unrouted.len()
+            + self.deadlines.len()
+            + self.delayed.len()
+            + self.outputs.len()
+            + self.refresh.queries.len()
+    }
+
+    /// Moves the clock, which never goes back, and does what has fallen due.
+    fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        while let Some(id) = self.deadlines.pop_due(self.now) {
+            self.time_out(id);
+        }
+        while let Some(id) = self.delayed.pop_due(self.now) {
+            self.retry(id);
+        }
+        self.check_connection_deadlines();
+        self.check_discovery_deadlines();
+        self.redial();
+        self.drive_refresh();
+    }
+
+    /// When `advance` has something to do.
+    fn next_wake(&self) -> Option<Instant> {
+        let connections =
+            self.connections.values().filter(|connection| !connection.is_ready()).map(|c| c.deadline);
+        let redials = self
+            .nodes
+            .values()
+            .filter(|node| node.connection.is_none() && self.wants_connection(node))
+            .map(|node| node.redial_at);
+        let timers = [self.deadlines.next(), self.delayed.next(), self.next_discovery_deadline()];
+        timers.into_iter().flatten().chain(connections).chain(redials).min()
+    }
+
+    /// Ends everything that is under way.
+    fn shut_down(&mut self, error: &Error) {
+        self.phase = Phase::Closed;
+        let requests: Vec<_> = self.requests.keys().collect();
+        for id in requests {
+            self.finish(id, Err(error.clone()));
+        }
+        for (conn, _) in self.connections.drain() {
+            self.outputs.push_back(Output::Close { conn });
+        }
+        self.nodes.clear();
+        self.by_address.clear();
+        self.unrouted.clear();
+        self.refresh = Refresh::default();
+        self.slots = SlotMap::new();
+    }
+
+    /// What is known of the node at this address, from now on if nothing was.
+    fn node_at(&mut self, address: &NodeAddr) -> NodeKey {
+        if let Some(node) = self.by_address.get(address) {
+            return *node;
+        }
+        let node = self.nodes.insert(Node::new(address.clone()));
+        self.by_address.insert(address.clone(), node);
+        node
+    }
+
+    fn mark_unflushed(&mut self, conn: ConnId) {
+        if !self.unflushed.contains(&conn) {
+            self.unflushed.push(conn);
+        }
     }
 }

@@ -1,0 +1,114 @@
+//! What a new connection says first, and how it takes the answers.
+//!
+//! ```text
+//!   Hello ── ok ──────────────────────────────→ done (RESP3)
+//!     └─ "unknown command", NOPROTO ─→ Resp2 ─→ done (RESP2)
+//! ```
+//!
+//! Each step is one batch: one write, one round trip. HELLO: Redis documentation, "HELLO".
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::config::{Config, Protocol};
+use crate::error::{Error, ServerError};
+
+/// What the library calls itself in CLIENT LIST.
+const LIBRARY_NAME: &str = "keyslot";
+
+/// What one command of the batch was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Hello,
+    Auth,
+    Select,
+    /// SETNAME and SETINFO: nice to have. Old servers do not know SETINFO, and an ACL may forbid both.
+    Courtesy,
+}
+
+/// Where a step's answer leaves the handshake.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// On to the next answer.
+    Continue,
+    /// The server does not know HELLO 3: ignore the rest of this batch, and log in as RESP2 has it.
+    FallBack,
+    /// The connection is of no use.
+    Fail(Error),
+}
+
+/// The first batch.
+pub(super) fn first_batch(config: &Config) -> Vec<(Step, Vec<String>)> {
+    if config.protocol == Protocol::Resp2 {
+        return resp2_batch(config);
+    }
+    let mut hello = words(&["HELLO", "3"]);
+    if let Some(password) = &config.password {
+        hello.extend(words(&["AUTH", config.username.as_deref().unwrap_or("default"), password]));
+    }
+    let mut batch = Vec::from([(Step::Hello, hello)]);
+    batch.extend(common(config));
+    batch
+}
+
+/// The batch for RESP2, first or after HELLO was not understood.
+pub(super) fn resp2_batch(config: &Config) -> Vec<(Step, Vec<String>)> {
+    let mut batch = Vec::new();
+    match (&config.username, &config.password) {
+        (Some(username), Some(password)) => batch.push((Step::Auth, words(&["AUTH", username, password]))),
+        (None, Some(password)) => batch.push((Step::Auth, words(&["AUTH", password]))),
+        (_, None) => {}
+    }
+    batch.extend(common(config));
+    batch
+}
+
+fn common(config: &Config) -> Vec<(Step, Vec<String>)> {
+    let mut batch = Vec::new();
+    if let Some(name) = &config.client_name {
+        batch.push((Step::Courtesy, words(&["CLIENT", "SETNAME", name])));
+    }
+    batch.push((Step::Courtesy, words(&["CLIENT", "SETINFO", "LIB-NAME", LIBRARY_NAME])));
+    batch.push((Step::Courtesy, words(&["CLIENT", "SETINFO", "LIB-VER", env!("CARGO_PKG_VERSION")])));
+    if config.database != 0 {
+        batch.push((Step::Select, words(&["SELECT", &config.database.to_string()])));
+    }
+    batch
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(ToString::to_string).collect()
+}
+
+/// Takes the answer to one step in; `None` is success.
+pub(super) fn judge(step: Step, error: Option<&ServerError>, protocol: Protocol) -> Verdict {
+    let Some(error) = error else {
+        return Verdict::Continue;
+    };
+    let refused = match error.code.as_str() {
+        "NOAUTH" | "WRONGPASS" => true,
+        // Before Redis 6: "ERR invalid password", "ERR Client sent AUTH, but no password is set".
+        _ => step == Step::Auth,
+    };
+    if refused {
+        return Verdict::Fail(Error::Authentication(error.to_string()));
+    }
+    match step {
+        Step::Courtesy => Verdict::Continue,
+        Step::Hello if !is_unknown_command(error) => {
+            Verdict::Fail(Error::Connect(format!("the server refused the connection: {error}")))
+        }
+        Step::Hello if protocol == Protocol::Resp3 => {
+            Verdict::Fail(Error::Connect(format!("the server does not speak RESP3: {error}")))
+        }
+        Step::Hello => Verdict::FallBack,
+        Step::Auth | Step::Select => Verdict::Fail(Error::Connect(error.to_string())),
+    }
+}
+
+/// Whether this is how a server without RESP3 answers HELLO 3.
+fn is_unknown_command(error: &ServerError) -> bool {
+    error.code == "NOPROTO"
+        || (error.code == "ERR" && error.message.to_ascii_lowercase().starts_with("unknown command"))
+}

@@ -1,0 +1,194 @@
+//! A request: one command, and how far it has come.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::address::NodeAddr;
+use crate::command;
+use crate::error::{Error, ServerError};
+use crate::resp::{encode_command, encoded_length};
+use crate::slot::Slot;
+
+/// One command as the caller gave it, checked, routed and encoded.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// The bytes to send.
+    pub(super) frame: Bytes,
+    pub(super) route: Route,
+    /// Whether sending it twice does no harm.
+    pub(super) read_only: bool,
+}
+
+/// Where a command belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// To the primary of this slot.
+    Slot(Slot),
+    /// To any primary.
+    Any,
+    /// Nowhere in a cluster, but a server alone takes it: two of its keys and their slots.
+    CrossSlot(String),
+}
+
+/// Commands that change what a connection is, or take it for themselves. Replies on a connection that
+/// many requests share would go wrong after them.
+const NOT_SHARED: &[(&str, &str)] = &[
+    ("ASKING", "the client sends it where a redirect asks for it"),
+    ("AUTH", "give the user and the password to the options"),
+    ("CLIENT REPLY", "every request needs its reply"),
+    ("DISCARD", "transactions need a connection of their own"),
+    ("EXEC", "transactions need a connection of their own"),
+    ("HELLO", "the protocol is an option"),
+    ("MONITOR", "it needs a connection of its own"),
+    ("MULTI", "transactions need a connection of their own"),
+    ("PSUBSCRIBE", "subscriptions need a connection of their own"),
+    ("PSYNC", "it makes the connection a replica's"),
+    ("PUNSUBSCRIBE", "subscriptions need a connection of their own"),
+    ("QUIT", "close the client"),
+    ("READONLY", "the client reads from primaries"),
+    ("READWRITE", "the client reads from primaries"),
+    ("REPLCONF", "it makes the connection a replica's"),
+    ("RESET", "it undoes the connection's log-in"),
+    ("SELECT", "the database is an option"),
+    ("SSUBSCRIBE", "subscriptions need a connection of their own"),
+    ("SUBSCRIBE", "subscriptions need a connection of their own"),
+    ("SUNSUBSCRIBE", "subscriptions need a connection of their own"),
+    ("SYNC", "it makes the connection a replica's"),
+    ("UNSUBSCRIBE", "subscriptions need a connection of their own"),
+    ("UNWATCH", "transactions need a connection of their own"),
+    ("WATCH", "transactions need a connection of their own"),
+];
+
+impl Command {
+    /// Checks, routes and encodes a command: its name, then its arguments.
+    ///
+    /// A command whose keys cannot be told (too few arguments, a wrong `numkeys`) is sent to any node: the
+    /// server says what is wrong better than the client can, or redirects it. One that no table knows, a module's,
+    /// is taken to have its key in first place, as nearly all do; a redirect mends the rest.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an empty command, and for one that a shared connection cannot carry.
+    pub fn new<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, Error> {
+        if args.first().is_none_or(|name| name.as_ref().is_empty()) {
+            return Err(Error::InvalidArgument("the command is empty: its name is missing".to_owned()));
+        }
+        let spec = command::find(args);
+        let full_name = spec.map_or("", |spec| spec.name);
+        if let Ok(row) = NOT_SHARED.binary_search_by(|(name, _)| (*name).cmp(full_name)) {
+            let (name, reason) = NOT_SHARED.get(row).copied().unwrap_or_default();
+            return Err(Error::InvalidArgument(format!("{name} cannot be sent as a command: {reason}")));
+        }
+        let route = match spec {
+            Some(spec) => {
+                let mut positions = Vec::new();
+                match spec.routing_positions(args, &mut positions) {
+                    Ok(()) => route(args, &positions),
+                    Err(_) => Route::Any,
+                }
+            }
+            None => args.get(1).map_or(Route::Any, |key| Route::Slot(Slot::of_key(key.as_ref()))),
+        };
+        let mut frame = BytesMut::with_capacity(encoded_length(args));
+        encode_command(args, &mut frame);
+        Ok(Self {
+            frame: frame.freeze(),
+            route,
+            read_only: spec.is_some_and(command::CommandSpec::is_read_only),
+        })
+    }
+}
+
+/// The one slot of the keys at these positions.
+fn route<A: AsRef<[u8]>>(args: &[A], positions: &[usize]) -> Route {
+    let mut keys = positions.iter().filter_map(|position| args.get(*position)).map(AsRef::as_ref);
+    let Some(first) = keys.next() else {
+        return Route::Any;
+    };
+    let slot = Slot::of_key(first);
+    match keys.map(|key| (key, Slot::of_key(key))).find(|(_, other)| *other != slot) {
+        None => Route::Slot(slot),
+        Some((key, other)) => Route::CrossSlot(format!(
+            "key {} is in slot {slot}, key {} in slot {other}; give them one hash tag",
+            quoted(first),
+            quoted(key),
+        )),
+    }
+}
+
+/// A key for people: printable ASCII as it is, other bytes as `\xNN`, cut after 40 bytes.
+fn quoted(key: &[u8]) -> String {
+    const SHOWN: usize = 40;
+    let more = if key.len() > SHOWN { "…" } else { "" };
+    format!("\"{}{more}\"", key.get(..SHOWN).unwrap_or(key).escape_ascii())
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) command: Command,
+    /// Where a redirect sends it, instead of where its slot belongs.
+    pub(super) target: Option<Redirect>,
+    /// Redirects followed so far.
+    pub(super) redirects: u32,
+    /// Times it was sent again for another reason.
+    pub(super) retries: u32,
+    /// The last server error that it waits to get over.
+    pub(super) last_error: Option<ServerError>,
+    pub(super) place: Place,
+}
+
+/// Where a redirected request goes.
+#[derive(Clone, Debug)]
+pub(super) struct Redirect {
+    pub(super) address: NodeAddr,
+    /// Whether ASKING goes first.
+    pub(super) asking: bool,
+}
+
+/// Where a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// On no list: it is being dispatched.
+    Nowhere,
+    /// In a node's queue, until that is connected.
+    AtNode(super::NodeKey),
+    /// On a connection.
+    OnConnection(super::ConnId),
+    /// In the queue of those whose slot has no node.
+    Unrouted,
+    /// Waiting for its retry.
+    Delayed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_refused_commands_is_sorted() {
+        assert!(NOT_SHARED.is_sorted());
+        for (name, _) in NOT_SHARED {
+            let words: Vec<_> = name.split(' ').collect();
+            assert!(matches!(Command::new(&words), Err(Error::InvalidArgument(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn commands_are_routed_by_their_keys() {
+        let route = |line: &str| {
+            let words: Vec<_> = line.split(' ').collect();
+            Command::new(&words).unwrap().route
+        };
+        assert_eq!(route("get foo"), Route::Slot(Slot::of_key(b"foo")));
+        assert_eq!(route("MGET {a}1 {a}2"), Route::Slot(Slot::of_key(b"a")));
+        assert!(matches!(route("MGET a b"), Route::CrossSlot(_)));
+        assert_eq!(route("PING"), Route::Any);
+        assert_eq!(route("EVAL x 5 a"), Route::Any);
+        assert_eq!(route("SPUBLISH foo message"), Route::Slot(Slot::of_key(b"foo")));
+        assert_eq!(route("SOME.MODULE foo"), Route::Slot(Slot::of_key(b"foo")));
+    }
+}

@@ -1,0 +1,110 @@
+//! What to do about an error that a server answers: one table.
+//!
+//! Sources: Redis cluster specification ("MOVED Redirection", "ASK redirection", "Multi-keys operations"),
+//! and `src/server.c` of Redis and Valkey for the passing states.
+
+use alloc::format;
+
+use crate::address::NodeAddr;
+use crate::error::ServerError;
+use crate::slot::Slot;
+
+/// What the client does when a request is answered with an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The slot is served elsewhere: remember it, and send the request there.
+    FollowMoved(Slot, NodeAddr),
+    /// This one key is elsewhere while its slot moves: send the request there once, after ASKING.
+    FollowAsk(NodeAddr),
+    /// It passes: wait a little and send the request again where it belongs then.
+    WaitAndRetry,
+    /// The node is not what the slot map takes it for: learn the topology anew, then as above.
+    RefreshAndRetry,
+    /// The node wants a log-in that this connection's did not satisfy.
+    Authentication,
+    /// It is the command's own: the caller gets it.
+    Surface,
+}
+
+/// Errors that say that the command was not executed, and that it can be executed later or elsewhere.
+const PASSING: &[(&str, Verdict)] = &[
+    // Some of the keys have moved and some have not; over when the slot has moved.
+    ("TRYAGAIN", Verdict::WaitAndRetry),
+    // The node is reading its data from disk.
+    ("LOADING", Verdict::RefreshAndRetry),
+    // The node sees no majority, or nobody serves the slot: others may know more.
+    ("CLUSTERDOWN", Verdict::RefreshAndRetry),
+    // A replica without its primary.
+    ("MASTERDOWN", Verdict::RefreshAndRetry),
+    // A write reached a replica: the primary was demoted, and the slot map has not heard of it.
+    ("READONLY", Verdict::RefreshAndRetry),
+    ("NOAUTH", Verdict::Authentication),
+];
+
+/// Looks an error up. `asked` is the host of the node that answered, which a redirect with an empty
+/// host means.
+///
+/// A redirect that cannot be read is the caller's to see, as the server's words.
+pub(super) fn judge(error: &ServerError, asked: &str) -> Verdict {
+    match error.code.as_str() {
+        "MOVED" => redirect(error, asked)
+            .map_or(Verdict::Surface, |(slot, address)| Verdict::FollowMoved(slot, address)),
+        "ASK" => redirect(error, asked).map_or(Verdict::Surface, |(_, address)| Verdict::FollowAsk(address)),
+        code => PASSING
+            .iter()
+            .find(|(passing, _)| *passing == code)
+            .map_or(Verdict::Surface, |(_, verdict)| verdict.clone()),
+    }
+}
+
+/// The slot and address of `MOVED 3999 127.0.0.1:6381`.
+fn redirect(error: &ServerError, asked: &str) -> Option<(Slot, NodeAddr)> {
+    let mut words = error.message.split(' ');
+    let slot = Slot::new(words.next()?.parse().ok()?)?;
+    let address = words.next()?;
+    // A node that does not know the other's preferred endpoint writes `?` for its host.
+    let address = match address.strip_prefix('?') {
+        Some(port) => NodeAddr::from_redirect(&format!("{asked}{port}"), asked)?,
+        None => NodeAddr::from_redirect(address, asked)?,
+    };
+    Some((slot, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    fn judged(code: &str, message: &str) -> Verdict {
+        judge(&ServerError { code: code.to_string(), message: message.to_string() }, "10.0.0.1")
+    }
+
+    #[test]
+    fn redirects_are_taken_apart() {
+        let slot = Slot::new(3999).unwrap();
+        assert_eq!(
+            judged("MOVED", "3999 10.0.0.2:6381"),
+            Verdict::FollowMoved(slot, NodeAddr::new("10.0.0.2", 6381))
+        );
+        assert_eq!(
+            judged("MOVED", "3999 :6381"),
+            Verdict::FollowMoved(slot, NodeAddr::new("10.0.0.1", 6381))
+        );
+        assert_eq!(
+            judged("MOVED", "3999 ?:6381"),
+            Verdict::FollowMoved(slot, NodeAddr::new("10.0.0.1", 6381))
+        );
+        assert_eq!(judged("ASK", "3999 ::1:6381"), Verdict::FollowAsk(NodeAddr::new("::1", 6381)));
+    }
+
+    #[test]
+    fn what_cannot_be_followed_surfaces() {
+        for message in
+            ["", "3999", "16384 10.0.0.2:6381", "x 10.0.0.2:6381", "3999 10.0.0.2", "3999 10.0.0.2:x"]
+        {
+            assert_eq!(judged("MOVED", message), Verdict::Surface, "{message}");
+        }
+        assert_eq!(judged("WRONGTYPE", "…"), Verdict::Surface);
+        assert_eq!(judged("ERR", "MOVED 3999 10.0.0.2:6381"), Verdict::Surface);
+    }
+}
