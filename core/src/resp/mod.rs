@@ -1,13 +1,14 @@
 //! The wire protocol: RESP2 and RESP3, complete.
 //!
-//! Source: the RESP specification (redis.io, "Redis serialization protocol specification") and the RESP3
-//! specification (antirez/RESP3). Requests go out as arrays of bulk strings ([`encode`]); replies come in
-//! any pieces and leave the [`Decoder`] whole and flat ([`Reply`]).
+//! Source: the [RESP specification](https://redis.io/docs/latest/develop/reference/protocol-spec/) and the
+//! [RESP3 specification](https://github.com/antirez/RESP3/blob/master/spec.md), which alone describes streamed
+//! strings and streamed aggregates. Requests go out as arrays of bulk strings ([`encode_command`]); replies come
+//! in any pieces and leave the [`Decoder`] whole and flat ([`Reply`]), to be read with [`ReplyRef`].
 
 mod decode;
 mod encode;
 mod reply;
 
-pub use decode::{DecodeError, Decoder, Frame, Limits};
+pub use decode::{DecodeError, Decoder, Frame, LINE_LENGTH_MAX, Limits, NODE_COST};
 pub use encode::{encode_command, encoded_length};
-pub use reply::{Reply, ReplyNode};
+pub use reply::{Children, Entries, Reply, ReplyNode, ReplyRef, subtree_length};

@@ -1,0 +1,431 @@
+//! Every reply type, every malformed kind and every limit, each fed whole and byte by byte.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::*;
+use crate::error::ServerError;
+use crate::resp::ReplyNode::{
+    self, Array, Attribute, BigNumber, Boolean, BulkString, Double, Integer, Map, Null, Push, Set,
+    SimpleString, Verbatim,
+};
+
+type Outcome = (Vec<Frame>, Option<DecodeError>);
+
+#[test]
+fn every_type_decodes() {
+    let cases: &[(&[u8], &[ReplyNode])] = &[
+        (b"+OK\r\n", &[simple("OK")]),
+        (b"+\r\n", &[simple("")]),
+        (b"+a b\xff\r\n", &[SimpleString(Bytes::from_static(b"a b\xff"))]),
+        (b"-ERR no such key\r\n", &[error("ERR", "no such key")]),
+        (b"-ERR  two\r\n", &[error("ERR", " two")]),
+        (b"-LOADING\r\n", &[error("LOADING", "")]),
+        (b"-\r\n", &[error("", "")]),
+        (b"-ERR \xff\r\n", &[error("ERR", "\u{fffd}")]),
+        (b":0\r\n", &[Integer(0)]),
+        (b":+7\r\n", &[Integer(7)]),
+        (b":-0\r\n", &[Integer(0)]),
+        (b":007\r\n", &[Integer(7)]),
+        (b":9223372036854775807\r\n", &[Integer(i64::MAX)]),
+        (b":-9223372036854775808\r\n", &[Integer(i64::MIN)]),
+        (b"$5\r\nhello\r\n", &[bulk("hello")]),
+        (b"$0\r\n\r\n", &[bulk("")]),
+        (b"$-0\r\n\r\n", &[bulk("")]),
+        (b"$002\r\n\r\n\r\n", &[bulk("\r\n")]),
+        (b"$-1\r\n", &[Null]),
+        (b"*-1\r\n", &[Null]),
+        (b"_\r\n", &[Null]),
+        (b"*0\r\n", &[Array(0)]),
+        (b"*2\r\n*1\r\n:1\r\n$1\r\na\r\n", &[Array(2), Array(1), Integer(1), bulk("a")]),
+        (b"*3\r\n*0\r\n$-1\r\n*-1\r\n", &[Array(3), Array(0), Null, Null]),
+        (b"#t\r\n", &[Boolean(true)]),
+        (b"#f\r\n", &[Boolean(false)]),
+        (b",1.5\r\n", &[Double(1.5)]),
+        (b",10\r\n", &[Double(10.0)]),
+        (b",-1.5e-3\r\n", &[Double(-0.0015)]),
+        (b",1E+3\r\n", &[Double(1000.0)]),
+        (b",inf\r\n", &[Double(f64::INFINITY)]),
+        (b",+inf\r\n", &[Double(f64::INFINITY)]),
+        (b",-inf\r\n", &[Double(f64::NEG_INFINITY)]),
+        (b",Infinity\r\n", &[Double(f64::INFINITY)]),
+        (b",-INF\r\n", &[Double(f64::NEG_INFINITY)]),
+        (
+            b"(3492890328409238509324850943850943825024385\r\n",
+            &[BigNumber("3492890328409238509324850943850943825024385".into())],
+        ),
+        (b"(-12\r\n", &[BigNumber("-12".into())]),
+        (b"(+12\r\n", &[BigNumber("+12".into())]),
+        (b"!22\r\nSYNTAX invalid\r\nsyntax\r\n", &[error("SYNTAX", "invalid\r\nsyntax")]),
+        (b"=15\r\ntxt:Some string\r\n", &[Verbatim { format: *b"txt", text: "Some string".into() }]),
+        (b"=4\r\nmkd:\r\n", &[Verbatim { format: *b"mkd", text: Bytes::new() }]),
+        (b"~2\r\n:1\r\n#t\r\n", &[Set(2), Integer(1), Boolean(true)]),
+        (b"%2\r\n+a\r\n:1\r\n+b\r\n*0\r\n", &[Map(2), simple("a"), Integer(1), simple("b"), Array(0)]),
+        (b"%0\r\n", &[Map(0)]),
+        (b">2\r\n+message\r\n$1\r\nx\r\n", &[Push(2), simple("message"), bulk("x")]),
+        (b">0\r\n", &[Push(0)]),
+        (b"|1\r\n+ttl\r\n:3\r\n$1\r\nx\r\n", &[Attribute(1), simple("ttl"), Integer(3), bulk("x")]),
+        (
+            b"|0\r\n|1\r\n+a\r\n|0\r\n:1\r\n+x\r\n",
+            &[Attribute(0), Attribute(1), simple("a"), Attribute(0), Integer(1), simple("x")],
+        ),
+        (
+            b"*2\r\n:1\r\n|1\r\n+ttl\r\n:3\r\n:2\r\n",
+            &[Array(2), Integer(1), Attribute(1), simple("ttl"), Integer(3), Integer(2)],
+        ),
+        (b"|0\r\n>1\r\n+x\r\n", &[Attribute(0), Push(1), simple("x")]),
+        (b"$?\r\n;4\r\nHell\r\n;6\r\no worl\r\n;1\r\nd\r\n;0\r\n", &[bulk("Hello world")]),
+        (b"$?\r\n;0\r\n", &[bulk("")]),
+        (b"*?\r\n:1\r\n*2\r\n:2\r\n:3\r\n.\r\n", &[Array(2), Integer(1), Array(2), Integer(2), Integer(3)]),
+        (b"*?\r\n.\r\n", &[Array(0)]),
+        (b"~?\r\n~?\r\n:1\r\n.\r\n:2\r\n.\r\n", &[Set(2), Set(1), Integer(1), Integer(2)]),
+        (
+            b"%?\r\n+a\r\n:1\r\n+b\r\n$?\r\n;1\r\nx\r\n;0\r\n.\r\n",
+            &[Map(2), simple("a"), Integer(1), simple("b"), bulk("x")],
+        ),
+        (b"|?\r\n+a\r\n:1\r\n.\r\n:2\r\n", &[Attribute(1), simple("a"), Integer(1), Integer(2)]),
+        (b">?\r\n+a\r\n.\r\n", &[Push(1), simple("a")]),
+        (
+            b"*?\r\n|1\r\n+a\r\n+b\r\n:1\r\n.\r\n",
+            &[Array(1), Attribute(1), simple("a"), simple("b"), Integer(1)],
+        ),
+    ];
+    for (bytes, nodes) in cases {
+        // The sentinel behind it decodes only if the reply took exactly its own bytes.
+        let (frames, failure) = decode(&[bytes, b"+sentinel\r\n".as_slice()].concat());
+        assert_eq!(failure, None, "{}", bytes.escape_ascii());
+        assert_eq!(frames, [frame(nodes), frame(&[simple("sentinel")])], "{}", bytes.escape_ascii());
+    }
+}
+
+#[test]
+fn not_a_number_comes_in_every_spelling() {
+    for text in ["nan", "-nan", "+nan", "NaN", "-NAN"] {
+        let (frames, failure) = decode(format!(",{text}\r\n").as_bytes());
+        assert_eq!(failure, None);
+        assert!(
+            matches!(&frames[..], [Frame::Reply(reply)] if matches!(reply.root(), Some(Double(d)) if d.is_nan()))
+        );
+    }
+}
+
+#[test]
+fn pushes_stand_between_replies() {
+    let (frames, failure) = decode(b":1\r\n>1\r\n+x\r\n:2\r\n");
+    assert_eq!(failure, None);
+    assert_eq!(frames, [frame(&[Integer(1)]), frame(&[Push(1), simple("x")]), frame(&[Integer(2)])]);
+}
+
+#[test]
+fn malformed_bytes_are_named() {
+    let cases: &[(&[u8], &str)] = &[
+        (b"HTTP/1.1", "unknown reply type byte 0x48 ('H')"),
+        (b"\r\n", "unknown reply type byte 0x0d"),
+        (b"\0", "unknown reply type byte 0x00"),
+        (b":\r\n", "invalid integer \"\""),
+        (b":-\r\n", "invalid integer \"-\""),
+        (b":1 \r\n", "invalid integer \"1 \""),
+        (b":0x1\r\n", "invalid integer \"0x1\""),
+        (b":9223372036854775808\r\n", "invalid integer \"9223372036854775808\""),
+        (b":1\xff\r\n", "invalid integer \"1\\xff\""),
+        (
+            b":1234567890123456789012345678901234567890\r\n",
+            "invalid integer \"12345678901234567890123456789012…\"",
+        ),
+        (b"_x\r\n", "invalid null \"x\""),
+        (b"#true\r\n", "invalid boolean \"true\""),
+        (b"#\r\n", "invalid boolean \"\""),
+        (b",\r\n", "invalid double \"\""),
+        (b",1.5 \r\n", "invalid double \"1.5 \""),
+        (b",1,5\r\n", "invalid double \"1,5\""),
+        (b"(\r\n", "invalid big number \"\""),
+        (b"(-\r\n", "invalid big number \"-\""),
+        (b"(1.5\r\n", "invalid big number \"1.5\""),
+        (b"$\r\n", "invalid bulk string length \"\""),
+        (b"$-2\r\n", "invalid bulk string length \"-2\""),
+        (b"$5x\r\n", "invalid bulk string length \"5x\""),
+        (b"$99999999999999999999\r\n", "invalid bulk string length \"99999999999999999999\""),
+        (b"!-1\r\n", "invalid bulk error length \"-1\""),
+        (b"!?\r\n", "invalid bulk error length \"?\""),
+        (b"=-1\r\n", "invalid verbatim string length \"-1\""),
+        (b"*-2\r\n", "invalid array count \"-2\""),
+        (b"*x\r\n", "invalid array count \"x\""),
+        (b"*??\r\n", "invalid array count \"??\""),
+        (b"~-1\r\n", "invalid set count \"-1\""),
+        (b"%-1\r\n", "invalid map count \"-1\""),
+        (b">-1\r\n", "invalid push count \"-1\""),
+        (b"|-1\r\n", "invalid attribute count \"-1\""),
+        (b"+O\nK\r\n", "a line holds a line feed without a carriage return"),
+        (b":1\n", "a line holds a line feed without a carriage return"),
+        (b"+O\rK\r\n", "a line holds a carriage return followed by 0x4b ('K') instead of a line feed"),
+        (b"+O\r\r\n", "a line holds a carriage return followed by 0x0d instead of a line feed"),
+        (b"$2\r\nabc\r\n", "a payload of 2 bytes is followed by 0x63 ('c') instead of CR LF"),
+        (b"$2\r\nab\rc", "a payload of 2 bytes is followed by 0x63 ('c') instead of CR LF"),
+        (b"$2\r\nab\nc", "a payload of 2 bytes is followed by 0x0a instead of CR LF"),
+        (b"=3\r\ntxt\r\n", "verbatim string without a three-letter format and colon: \"txt\""),
+        (b"=5\r\ntxt-a\r\n", "verbatim string without a three-letter format and colon: \"txt-a\""),
+        (b"*1\r\n>1\r\n", "push inside a reply, at depth 1"),
+        (b"|1\r\n>1\r\n", "push inside a reply, at depth 1"),
+        (b">1\r\n*1\r\n>1\r\n", "push inside a reply, at depth 2"),
+        (b";1\r\n", "string chunk (';') outside a streamed string"),
+        (b"$?\r\n+x\r\n", "streamed string goes on with 0x2b ('+') instead of ';'"),
+        (b"$?\r\n;-1\r\n", "invalid string chunk length \"-1\""),
+        (b"$?\r\n;?\r\n", "invalid string chunk length \"?\""),
+        (b".\r\n", "end of stream ('.') outside a streamed aggregate"),
+        (b"*2\r\n:1\r\n.\r\n", "end of stream ('.') outside a streamed aggregate"),
+        (b"*?\r\n*1\r\n.\r\n", "end of stream ('.') outside a streamed aggregate"),
+        (b"*?\r\n.x\r\n", "invalid end of stream \"x\""),
+        (
+            b"*?\r\n|0\r\n.\r\n",
+            "an attribute is followed by the end of its aggregate instead of what it describes",
+        ),
+        (b"%?\r\n:1\r\n:2\r\n:3\r\n.\r\n", "a streamed map ends after 3 keys and values, an odd number"),
+        (b"|?\r\n:1\r\n.\r\n", "a streamed map ends after 1 keys and values, an odd number"),
+    ];
+    for (bytes, message) in cases {
+        // What came before the fault is answered.
+        let (frames, failure) = decode(&[b":1\r\n", *bytes].concat());
+        assert_eq!(frames, [frame(&[Integer(1)])], "{}", bytes.escape_ascii());
+        let error = failure.unwrap_or_else(|| panic!("no error: {}", bytes.escape_ascii()));
+        assert_eq!(error.to_string(), *message, "{}", bytes.escape_ascii());
+        assert!(!error.is_limit());
+    }
+}
+
+#[test]
+fn a_failed_decoder_stays_failed_and_holds_nothing() {
+    let mut decoder = Decoder::new(Limits::default());
+    decoder.feed(Bytes::from_static(b"*2\r\n:1\r\nx"));
+    let error = decoder.poll().unwrap_err();
+    decoder.feed(Bytes::from_static(b":1\r\n"));
+    assert_eq!(decoder.poll(), Err(error.clone()));
+    assert_eq!(decoder.poll(), Err(error));
+    assert_eq!(decoder.buffered(), 0);
+}
+
+#[test]
+fn depth_is_limited() {
+    let limits = Limits { depth: 3, ..Limits::default() };
+    for open in ["*1\r\n", "*?\r\n", "~1\r\n", "|1\r\n", "%1\r\n"] {
+        assert_eq!(decode_with(limits, open.repeat(3).as_bytes()).1, None);
+        assert_limit(limits, open.repeat(4).as_bytes(), "a reply exceeds the limit of 3 nested aggregates");
+    }
+    assert_eq!(decode_with(limits, b"*1\r\n*1\r\n*0\r\n").1, None);
+    assert_limit(limits, b"*1\r\n*1\r\n*1\r\n*0\r\n", "a reply exceeds the limit of 3 nested aggregates");
+    // An aggregate that has ended no longer counts.
+    assert_eq!(decode_with(limits, "*0\r\n".repeat(10).as_bytes()).0.len(), 10);
+}
+
+#[test]
+fn nesting_takes_no_stack() {
+    let bytes = ["*1\r\n".repeat(100_000).as_bytes(), b":1\r\n"].concat();
+    assert_limit(Limits::default(), &bytes, "a reply exceeds the limit of 32 nested aggregates");
+    let (frames, failure) = decode_with(Limits { depth: u32::MAX, ..Limits::default() }, &bytes);
+    assert_eq!(failure, None);
+    assert!(matches!(&frames[..], [Frame::Reply(reply)] if reply.nodes.len() == 100_001));
+}
+
+#[test]
+fn bulk_length_is_limited() {
+    let limits = Limits { bulk_length: 8, ..Limits::default() };
+    for bytes in ["$8\r\n12345678\r\n", "=8\r\ntxt:1234\r\n", "$?\r\n;3\r\n123\r\n;5\r\n45678\r\n;0\r\n"] {
+        let (frames, failure) = decode_with(limits, bytes.as_bytes());
+        assert_eq!((frames.len(), failure), (1, None), "{bytes}");
+    }
+    for bytes in ["$9\r\n", "=9\r\n", "$?\r\n;9\r\n", "$?\r\n;4\r\n1234\r\n;5\r\n"] {
+        assert_limit(limits, bytes.as_bytes(), "a string of 9 bytes exceeds the limit of 8 bytes");
+    }
+    let unlimited =
+        Limits { bulk_length: u64::MAX, elements: u32::MAX, reply_size: u64::MAX, depth: u32::MAX };
+    assert_eq!(decode_with(unlimited, b"$9223372036854775807\r\nabc"), (vec![], None));
+}
+
+#[test]
+fn error_text_is_limited_like_a_line() {
+    let error = |length: usize| format!("!{length}\r\n{}\r\n", "x".repeat(length));
+    assert_eq!(decode(error(LINE_LENGTH_MAX).as_bytes()).0.len(), 1);
+    let message = "a string of 1048577 bytes exceeds the limit of 1048576 bytes";
+    assert_limit(Limits::default(), error(LINE_LENGTH_MAX + 1).as_bytes(), message);
+}
+
+#[test]
+fn line_length_is_limited() {
+    for marker in ["+", "-", "("] {
+        let line = |length: usize| format!("{marker}{}\r\n", "1".repeat(length));
+        assert_eq!(decode(line(LINE_LENGTH_MAX).as_bytes()).0.len(), 1);
+        let line = line(LINE_LENGTH_MAX + 1);
+        assert_limit(Limits::default(), line.as_bytes(), "a line exceeds the limit of 1048576 bytes");
+        // It does not wait for a line end.
+        assert_limit(
+            Limits::default(),
+            line.trim_end().as_bytes(),
+            "a line exceeds the limit of 1048576 bytes",
+        );
+    }
+}
+
+#[test]
+fn elements_are_limited() {
+    let limits = Limits { elements: 5, ..Limits::default() };
+    for bytes in [
+        "*4\r\n:1\r\n:1\r\n:1\r\n:1\r\n",
+        "%2\r\n:1\r\n:1\r\n:1\r\n:1\r\n",
+        "*?\r\n:1\r\n:1\r\n:1\r\n:1\r\n.\r\n",
+        "|1\r\n:1\r\n:1\r\n*1\r\n:1\r\n",
+    ] {
+        let (frames, failure) = decode_with(limits, bytes.repeat(2).as_bytes());
+        assert_eq!((frames.len(), failure), (2, None), "{bytes}");
+    }
+    let message = "a reply of 6 or more elements exceeds the limit of 5 elements";
+    assert_limit(limits, b"*5\r\n", message);
+    assert_limit(limits, b"*2\r\n*3\r\n:1\r\n:1\r\n:1\r\n:1\r\n", message);
+    assert_limit(limits, b"*1\r\n*4\r\n", message);
+    assert_limit(limits, b"*?\r\n:1\r\n:1\r\n:1\r\n:1\r\n:1\r\n", message);
+    assert_limit(limits, b"%3\r\n", "a reply of 7 or more elements exceeds the limit of 5 elements");
+    let unlimited = Limits { elements: u32::MAX, ..Limits::default() };
+    for header in
+        ["*9223372036854775807\r\n", "%9223372036854775807\r\n", "%2147483648\r\n", "*4294967295\r\n"]
+    {
+        let (_, failure) = decode_with(unlimited, header.as_bytes());
+        assert!(matches!(failure, Some(DecodeError::Elements { .. })), "{header}");
+    }
+}
+
+#[test]
+fn reply_size_is_limited() {
+    let cases: [&[u8]; 10] = [
+        b"+12345\r\n",
+        b"-ERR 1\r\n",
+        b"-\xff\r\n",
+        b"$5\r\nabcde\r\n",
+        b"$?\r\n;2\r\nab\r\n;0\r\n",
+        b"*2\r\n:1\r\n:2\r\n",
+        b"*?\r\n:1\r\n.\r\n",
+        b"%1\r\n$-1\r\n_\r\n",
+        b"|1\r\n+a\r\n+b\r\n+c\r\n",
+        b"!3\r\na\xff\xff\r\n",
+    ];
+    for bytes in cases {
+        let (frames, _) = decode(bytes);
+        let [Frame::Reply(reply)] = &frames[..] else { panic!("{}", bytes.escape_ascii()) };
+        let replacements = bytes.iter().filter(|&&byte| byte == 0xff).count();
+        let size = bytes.len() as u64 + reply.nodes.len() as u64 * NODE_COST + replacements as u64 * 2;
+
+        let enough = Limits { reply_size: size, ..Limits::default() };
+        assert_eq!(decode_with(enough, &bytes.repeat(2)).0.len(), 2, "{}", bytes.escape_ascii());
+        let short = Limits { reply_size: size - 1, ..Limits::default() };
+        let message = format!("a reply exceeds the size limit of {} bytes", size - 1);
+        assert_limit(short, bytes, &message);
+    }
+}
+
+#[test]
+fn a_length_beyond_the_reply_size_is_refused_at_once() {
+    let limits = Limits { reply_size: 1000, ..Limits::default() };
+    assert_limit(limits, b"$1000\r\n", "a reply exceeds the size limit of 1000 bytes");
+    assert_limit(limits, b"$?\r\n;1000\r\n", "a reply exceeds the size limit of 1000 bytes");
+}
+
+#[test]
+fn buffered_is_what_has_arrived() {
+    let mut decoder = Decoder::new(Limits::default());
+    let node = NODE_COST as usize;
+    for (bytes, buffered) in [("*2\r\n", 4 + node), ("$100000000\r\n", 16 + 2 * node), ("abc", 19 + 2 * node)]
+    {
+        decoder.feed(Bytes::from_static(bytes.as_bytes()));
+        assert_eq!(decoder.poll(), Ok(None));
+        assert_eq!(decoder.buffered(), buffered, "{bytes}");
+    }
+
+    let mut decoder = Decoder::new(Limits::default());
+    decoder.feed(Bytes::from_static(b"+OK\r\n"));
+    assert!(decoder.poll().unwrap().is_some());
+    assert_eq!(decoder.buffered(), 0);
+}
+
+#[test]
+fn strings_within_a_chunk_share_its_memory() {
+    let chunk = Bytes::from(b"*3\r\n+simple\r\n$4\r\nbulk\r\n=8\r\ntxt:text\r\n".to_vec());
+    let mut decoder = Decoder::new(Limits::default());
+    decoder.feed(chunk.clone());
+    let Some(Frame::Reply(reply)) = decoder.poll().unwrap() else { panic!("no reply") };
+    let memory = chunk.as_ptr_range();
+    for child in reply.children() {
+        assert!(memory.contains(&child.as_bytes().unwrap().as_ptr()), "{child:?}");
+    }
+}
+
+/// Decodes the bytes whole, byte by byte with polls between, and byte by byte without: all must agree.
+fn decode_with(limits: Limits, bytes: &[u8]) -> Outcome {
+    let whole = drain(limits, [Bytes::copy_from_slice(bytes)]);
+    let singles = || bytes.chunks(1).map(Bytes::copy_from_slice);
+    assert_same(&whole, &drain(limits, singles()));
+
+    let mut decoder = Decoder::new(limits);
+    singles().for_each(|chunk| decoder.feed(chunk));
+    let mut chained = (Vec::new(), None);
+    poll_all(&mut decoder, &mut chained);
+    assert_same(&whole, &chained);
+    whole
+}
+
+/// NaN differs from itself, but not its text.
+fn assert_same(left: &Outcome, right: &Outcome) {
+    assert!(left == right || format!("{left:?}") == format!("{right:?}"), "{left:?} is not {right:?}");
+}
+
+fn decode(bytes: &[u8]) -> Outcome {
+    decode_with(Limits::default(), bytes)
+}
+
+fn drain(limits: Limits, chunks: impl IntoIterator<Item = Bytes>) -> Outcome {
+    let mut decoder = Decoder::new(limits);
+    let mut outcome = (Vec::new(), None);
+    for chunk in chunks {
+        decoder.feed(chunk);
+        poll_all(&mut decoder, &mut outcome);
+        assert!(decoder.buffered() as u64 <= limits.reply_size);
+    }
+    outcome
+}
+
+fn poll_all(decoder: &mut Decoder, (frames, failure): &mut Outcome) {
+    loop {
+        match decoder.poll() {
+            Ok(Some(frame)) => frames.push(frame),
+            Ok(None) => break,
+            Err(error) => {
+                *failure = Some(error);
+                break;
+            }
+        }
+    }
+}
+
+fn assert_limit(limits: Limits, bytes: &[u8], message: &str) {
+    let (frames, failure) = decode_with(limits, bytes);
+    let shown = || String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();
+    assert_eq!(frames, [], "{}", shown());
+    let error = failure.unwrap_or_else(|| panic!("no error: {}", shown()));
+    assert_eq!(error.to_string(), message, "{}", shown());
+    assert!(error.is_limit());
+}
+
+fn frame(nodes: &[ReplyNode]) -> Frame {
+    let reply = Reply { nodes: nodes.to_vec() };
+    if matches!(reply.root(), Some(Push(_))) { Frame::Push(reply) } else { Frame::Reply(reply) }
+}
+
+fn simple(text: &'static str) -> ReplyNode {
+    SimpleString(text.into())
+}
+
+fn bulk(text: &'static str) -> ReplyNode {
+    BulkString(text.into())
+}
+
+fn error(code: &str, message: &str) -> ReplyNode {
+    ReplyNode::Error(ServerError { code: code.into(), message: message.into() })
+}
