@@ -1,12 +1,13 @@
 //! What can go wrong while a server or a cluster is started or changed.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use crate::connection::CallError;
 
 /// Why a server could not be started, or a cluster not be changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The server program does not exist.
@@ -54,6 +55,13 @@ pub enum Error {
     /// The cluster cannot do what was asked for as it is now.
     #[error("{0}")]
     Unfit(String),
+}
+
+impl fmt::Debug for Error {
+    /// The same text as for people: it is what a test that unwraps shows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {

@@ -7,12 +7,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use keyslot_core::slot::Slot;
-use keyslot_testcluster::{CallError, TestCluster, TestServer};
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+use keyslot_testcluster::{CallError, TestCluster, TestNode, TestServer};
 
 #[test]
-fn a_slot_moves_with_its_keys() -> Outcome {
+fn a_slot_moves_with_its_keys() -> anyhow::Result<()> {
     let cluster = TestCluster::start(3, 0)?;
     let slot = Slot::of_key(b"{tag}").number();
     let from = cluster.node_of_slot(slot)?;
@@ -41,7 +39,7 @@ fn a_slot_moves_with_its_keys() -> Outcome {
 }
 
 #[test]
-fn replicas_take_over_from_the_dead_and_from_the_living() -> Outcome {
+fn replicas_take_over_from_the_dead_and_from_the_living() -> anyhow::Result<()> {
     let mut cluster = TestCluster::start(3, 1)?;
     assert_eq!(cluster.primaries()?, [0, 1, 2]);
     assert_eq!(cluster.replicas_of(0)?, [3]);
@@ -73,7 +71,7 @@ fn replicas_take_over_from_the_dead_and_from_the_living() -> Outcome {
 }
 
 #[test]
-fn passwords_reach_replicas_and_migrations() -> Outcome {
+fn passwords_reach_replicas_and_migrations() -> anyhow::Result<()> {
     let cluster = TestCluster::builder().replicas(1).password("s3cret").start()?;
     let slot = Slot::of_key(b"key").number();
     let from = cluster.node_of_slot(slot)?;
@@ -85,7 +83,7 @@ fn passwords_reach_replicas_and_migrations() -> Outcome {
 }
 
 #[test]
-fn a_server_has_the_settings_it_was_given() -> Outcome {
+fn a_server_has_the_settings_it_was_given() -> anyhow::Result<()> {
     let mut server = TestServer::builder()
         .password("s3cret")
         .args(["--user", "alice", "on", ">wonder", "~*", "+@all"])
@@ -101,9 +99,9 @@ fn a_server_has_the_settings_it_was_given() -> Outcome {
 }
 
 #[test]
-fn nothing_remains() -> Outcome {
+fn nothing_remains() -> anyhow::Result<()> {
     let cluster = TestCluster::start(3, 1)?;
-    let processes: Vec<u32> = cluster.nodes().iter().filter_map(|node| node.process_id()).collect();
+    let processes: Vec<u32> = cluster.nodes().iter().filter_map(TestNode::process_id).collect();
     assert_eq!(processes.len(), 6);
     assert!(processes.iter().all(|&id| is_alive(id)));
     let mut folders = Vec::new();
