@@ -171,7 +171,9 @@ impl KeySpec {
         keys_optional: bool,
         into: &mut Vec<usize>,
     ) -> Result<(), KeyError> {
-        let Some(first) = self.begin_search.first(args) else { return Ok(()) };
+        let Some(first) = self.begin_search.first(args) else {
+            return Ok(());
+        };
         let count = args.len();
         match self.find_keys {
             FindKeys::Range { last_key, key_step, limit } => {
@@ -252,17 +254,16 @@ fn sort_positions<A: AsRef<[u8]>>(args: &[A], into: &mut Vec<usize>) {
     into.extend(store);
 }
 
-/// MIGRATE host port key|"" db timeout [options]: the key, or when it is empty those after KEYS. Passwords
-/// after AUTH and AUTH2 are not mistaken for KEYS.
+/// MIGRATE host port key|"" db timeout [options]: the key, or when it is empty those after KEYS. With both
+/// there are none, for the server refuses that. Passwords after AUTH and AUTH2 are not mistaken for KEYS.
 fn migrate_positions<A: AsRef<[u8]>>(args: &[A], into: &mut Vec<usize>) {
     let mut position = 6;
     while let Some(option) = args.get(position) {
         if is_word(option, "KEYS") {
             if args.get(3).is_some_and(|key| key.as_ref().is_empty()) {
                 into.extend(position + 1..args.len());
-                return;
             }
-            break;
+            return;
         }
         position += if is_word(option, "AUTH") {
             2
@@ -387,7 +388,7 @@ mod tests {
             ("SORT_RO k BY w*", &["k"]),
             ("MIGRATE h 1 k 0 5", &["k"]),
             ("MIGRATE h 1 '' 0 5 AUTH keys KEYS a b", &["a", "b"]),
-            ("MIGRATE h 1 k 0 5 COPY KEYS a b", &["k"]),
+            ("MIGRATE h 1 k 0 5 COPY KEYS a b", &[]),
             ("SPUBLISH c m", &[]),
         ] {
             assert_eq!(keys(line).as_deref(), Ok(expected), "{line}");
