@@ -43,7 +43,7 @@ fn keys_are_those_of_command_getkeys() -> anyhow::Result<()> {
         let arguments = arguments_of(&documents, name);
         let lines: Vec<Line> =
             (0..LISTS_PER_COMMAND).map(|number| line(name, arguments, number, &mut random)).collect();
-        let questions: Vec<Line> = lines.iter().map(|line| getkeys(line)).collect();
+        let questions: Vec<Line> = lines.iter().map(getkeys).collect();
         let answers = connection.pipeline(&questions)?;
         let keyed_before = with_keys;
         for (line, answer) in lines.iter().zip(&answers) {
