@@ -1,1 +1,73 @@
-//! x
+//! The native host of Keyslot, the Redis and Valkey Cluster client that is a WebAssembly component.
+//!
+//! This crate runs the component in [wasmtime], supplies its sockets, and makes it an async client that
+//! many tasks share. Routing, redirects, retries and the protocol are the component's: the host holds none
+//! of it, and answers no question about the cluster itself.
+//!
+//! ```no_run
+//! use keyslot::{Client, Options};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), keyslot::Error> {
+//!     let client = Client::connect(Options::new(["redis://10.0.0.1:6379", "10.0.0.2"])).await?;
+//!
+//!     client.execute(["SET", "greeting", "hello"]).await?;
+//!     let reply = client.execute(["GET", "greeting"]).await?;
+//!     assert_eq!(reply.as_bytes(), Some(&b"hello"[..]));
+//!
+//!     // Many commands: one write for each node, all nodes at the same time.
+//!     let commands = (0..1_000)
+//!         .map(|n| vec![b"SET".to_vec(), format!("key:{n}").into_bytes(), b"value".to_vec()])
+//!         .collect();
+//!     for result in client.pipeline(commands).await {
+//!         result?;
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What the host guarantees
+//!
+//! - A call ends with exactly one result, its own, also when the component fails.
+//! - Callers on many tasks share one instance; what they ask at the same moment travels as one batch.
+//!   [`Client`] has the details.
+//! - The component reaches nothing but what it needs: TCP connections to addresses that the
+//!   [`NetworkPolicy`] allows, a monotonic clock, random numbers. It has no files, no environment, no
+//!   standard streams, and cannot listen.
+//! - It has no more memory than [`Options::memory_limit`], and what it computes for long does not keep
+//!   other tasks of the runtime waiting.
+//!
+//! # What it does not do
+//!
+//! - One instance runs on one core. Where that is the bottleneck, use several clients.
+//! - An address that the policy allows can be connected to by name of any server: a redirect names an
+//!   address that the server chose. Restrict the policy where servers are not trusted.
+//!
+//! # The component
+//!
+//! With the feature `bundled` (default) it is built from the sources and embedded. The environment variable
+//! `KEYSLOT_COMPONENT` names another file, both when this crate is built, where that file is embedded
+//! instead, and when it runs, where it is loaded instead. [`Options::component`] does the latter for one
+//! client. Compiled code is kept in the user's cache directory (`keyslot`).
+
+mod bindings;
+mod client;
+mod engine;
+mod error;
+mod instance;
+mod network;
+mod options;
+mod reply;
+mod wasi;
+
+pub use bindings::exports::keyslot::redis::redis_cluster::{
+    Counter, Limit, Mode, Node, NodeHealth, Protocol, Role, Shard, SlotRange,
+};
+pub use bindings::exports::keyslot::redis::types::{
+    Interrupted, ReplyNode, ServerError, Verbatim,
+};
+pub use client::Client;
+pub use error::Error;
+pub use network::{NetworkPolicy, PolicyError};
+pub use options::{DEFAULT_MEMORY_LIMIT, Options};
+pub use reply::{Children, Reply, ReplyRef};

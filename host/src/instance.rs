@@ -1,0 +1,168 @@
+//! One running component with its connected client, and the calls that it takes.
+
+use wasmtime::Store;
+use wasmtime::component::ResourceAny;
+
+use crate::bindings::Redis;
+use crate::bindings::exports::keyslot::redis::redis_cluster::{Counter, Guest, GuestOptions, Shard};
+use crate::client::Command;
+use crate::engine::Runtime;
+use crate::options::whole_milliseconds;
+use crate::wasi::State;
+use crate::{Error, Options, Reply};
+
+/// A node of a reply is 24 bytes in the component and 56 here: what an instance hands over at once is
+/// bounded by this many times its memory.
+const HOST_TO_GUEST_SIZE: usize = 3;
+
+/// The component failed in the middle of a call, in one line. The instance cannot be called again.
+#[derive(Debug)]
+pub(crate) struct Trap(pub(crate) String);
+
+/// A component's instance with its `client` resource.
+pub(crate) struct Instance {
+    runtime: &'static Runtime,
+    store: Store<State>,
+    bindings: Redis,
+    client: ResourceAny,
+}
+
+/// Makes one call of the component. A macro, because each call borrows the bindings and the store at once
+/// and has a type of its own.
+macro_rules! call {
+    ($instance:expr, |$guest:ident, $store:ident| $call:expr) => {{
+        let _ticking = $instance.runtime.ticking();
+        let $guest = $instance.bindings.keyslot_redis_redis_cluster();
+        $instance.store.data_mut().limiter.reset();
+        let $store = &mut $instance.store;
+        $call.await.map_err(|error| describe_trap(&error, $instance.store.data()))
+    }};
+}
+
+impl Instance {
+    /// Instantiates the component and connects its client.
+    pub(crate) async fn start(options: &Options) -> Result<Self, Error> {
+        let runtime = Runtime::get()?;
+        let component = runtime.component(options.component.clone()).await?;
+        let state = State::new(options.network.clone(), options.memory_limit);
+        let mut store = Store::new(component.engine(), state);
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(options.memory_limit.saturating_mul(HOST_TO_GUEST_SIZE));
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+
+        let _ticking = runtime.ticking();
+        let started = async {
+            let bindings = component.instantiate_async(&mut store).await?;
+            let guest = bindings.keyslot_redis_redis_cluster();
+            let settings = set_options(guest, &mut store, options).await?;
+            let client = guest.client().call_connect(&mut store, settings).await?;
+            settings.resource_drop_async(&mut store).await?;
+            wasmtime::error::Ok((bindings, client))
+        };
+        let started = Box::pin(started).await;
+        let (bindings, client) = started.map_err(|error| {
+            let Trap(message) = describe_trap(&error, store.data());
+            Error::Host(message)
+        })?;
+        Ok(Self { runtime, store, bindings, client: client? })
+    }
+
+    pub(crate) async fn execute(&mut self, command: &Command) -> Result<Result<Reply, Error>, Trap> {
+        let result = call!(self, |guest, store| guest.client().call_execute(store, self.client, command))?;
+        Ok(result.map(Reply::new).map_err(Error::from))
+    }
+
+    /// Runs the commands; as many results as commands.
+    pub(crate) async fn pipeline(&mut self, commands: &[Command]) -> Result<Vec<Result<Reply, Error>>, Trap> {
+        let results = call!(self, |guest, store| guest.client().call_pipeline(store, self.client, commands))?;
+        if results.len() != commands.len() {
+            return Err(Trap(format!(
+                "the component gave {} results for {} commands",
+                results.len(),
+                commands.len()
+            )));
+        }
+        let results = results.into_iter();
+        Ok(results.map(|result| result.map(Reply::new).map_err(Error::from)).collect())
+    }
+
+    pub(crate) async fn node_for_key(&mut self, key: &Vec<u8>) -> Result<Result<String, Error>, Trap> {
+        let result = call!(self, |guest, store| guest.client().call_node_for_key(store, self.client, key))?;
+        Ok(result.map_err(Error::from))
+    }
+
+    pub(crate) async fn keyslot(&mut self, key: &Vec<u8>) -> Result<u16, Trap> {
+        call!(self, |guest, store| guest.call_keyslot(store, key))
+    }
+
+    pub(crate) async fn topology(&mut self) -> Result<Vec<Shard>, Trap> {
+        call!(self, |guest, store| guest.client().call_topology(store, self.client))
+    }
+
+    pub(crate) async fn counters(&mut self) -> Result<Vec<Counter>, Trap> {
+        call!(self, |guest, store| guest.client().call_counters(store, self.client))
+    }
+
+    pub(crate) async fn close(&mut self) -> Result<(), Trap> {
+        call!(self, |guest, store| guest.client().call_close(store, self.client))
+    }
+}
+
+/// Makes the component's `options` of ours; what is not set keeps the component's default.
+async fn set_options(
+    guest: &Guest,
+    store: &mut Store<State>,
+    options: &Options,
+) -> wasmtime::Result<ResourceAny> {
+    let setter: GuestOptions<'_> = guest.options();
+    let settings = setter.call_constructor(&mut *store, &options.urls).await?;
+    let store = &mut *store;
+    if let Some(username) = &options.username {
+        setter.call_set_username(&mut *store, settings, username).await?;
+    }
+    if let Some(password) = &options.password {
+        setter.call_set_password(&mut *store, settings, password).await?;
+    }
+    if let Some(name) = &options.client_name {
+        setter.call_set_client_name(&mut *store, settings, name).await?;
+    }
+    if let Some(database) = options.database {
+        setter.call_set_database(&mut *store, settings, database).await?;
+    }
+    if let Some(mode) = options.mode {
+        setter.call_set_mode(&mut *store, settings, mode).await?;
+    }
+    if let Some(protocol) = options.protocol {
+        setter.call_set_protocol(&mut *store, settings, protocol).await?;
+    }
+    if let Some(timeout) = options.connect_timeout {
+        let milliseconds = whole_milliseconds(timeout);
+        setter.call_set_connect_timeout_ms(&mut *store, settings, milliseconds).await?;
+    }
+    if let Some(timeout) = options.request_timeout {
+        let milliseconds = whole_milliseconds(timeout);
+        setter.call_set_request_timeout_ms(&mut *store, settings, milliseconds).await?;
+    }
+    if let Some(redirects) = options.max_redirects {
+        setter.call_set_max_redirects(&mut *store, settings, redirects).await?;
+    }
+    for (limit, value) in &options.limits {
+        setter.call_set_limit(&mut *store, settings, *limit, *value).await?;
+    }
+    if let Some(decode) = options.decode_responses {
+        setter.call_set_decode_responses(&mut *store, settings, decode).await?;
+    }
+    Ok(settings)
+}
+
+/// Why the component failed, in one line. The backtrace goes to the log.
+fn describe_trap(error: &wasmtime::Error, state: &State) -> Trap {
+    tracing::debug!("the component failed: {error:?}");
+    if let Some(bytes) = state.limiter.refused() {
+        return Trap(format!("the component reached its memory limit of {bytes} bytes"));
+    }
+    let cause = error.root_cause().to_string();
+    let first = cause.lines().next().unwrap_or_default();
+    Trap(format!("the component failed: {first}"))
+}

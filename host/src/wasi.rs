@@ -1,0 +1,230 @@
+//! What a component may use of this machine: sockets, a monotonic clock, randomness and streams.
+//!
+//! Only the interfaces that the component is known to import are linked. One that needs more, such as files,
+//! does not load, and the error names the import.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
+use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::{self, ResolveAddressStream};
+use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress, Network};
+use wasmtime_wasi::p2::bindings::{clocks, io, random, sockets};
+use wasmtime_wasi::p2::{DynPollable, IoError, SocketError, SocketResult};
+use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::NetworkPolicy;
+use crate::network::{Gate, Ports};
+
+/// Bounds on what a component's instances may hold besides memory. The component is a handful of core
+/// modules with one table of function pointers each.
+const INSTANCES_MAX: usize = 64;
+const TABLES_MAX: usize = 64;
+const TABLE_ELEMENTS_MAX: usize = 65_536;
+
+/// The data of one instance.
+pub(crate) struct State {
+    context: WasiCtx,
+    table: ResourceTable,
+    gate: Gate,
+    /// What the names that are being looked up may be used for, by the look-up's handle.
+    lookups: HashMap<u32, Ports>,
+    pub(crate) limiter: Limiter,
+}
+
+impl State {
+    pub(crate) fn new(policy: NetworkPolicy, memory_limit: usize) -> Self {
+        let gate = Gate::new(policy);
+        let check = gate.clone();
+        let context = WasiCtx::builder()
+            .allow_tcp(true)
+            .allow_udp(false)
+            .allow_ip_name_lookup(gate.has_names())
+            .socket_addr_check(move |address, purpose| {
+                let permitted = check.permits(address, purpose);
+                Box::pin(async move { permitted })
+            })
+            .build();
+        Self {
+            context,
+            table: ResourceTable::new(),
+            gate,
+            lookups: HashMap::new(),
+            limiter: Limiter::new(memory_limit),
+        }
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.context, table: &mut self.table }
+    }
+}
+
+/// Links what the component imports.
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    io::error::add_to_linker::<State, Table>(linker, |state| &mut state.table)?;
+    io::poll::add_to_linker::<State, Table>(linker, |state| &mut state.table)?;
+    io::streams::add_to_linker::<State, Table>(linker, |state| &mut state.table)?;
+    clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(linker, State::clocks)?;
+    random::random::add_to_linker::<State, WasiRandom>(linker, State::random)?;
+    random::insecure::add_to_linker::<State, WasiRandom>(linker, State::random)?;
+    random::insecure_seed::add_to_linker::<State, WasiRandom>(linker, State::random)?;
+    let no_options = sockets::network::LinkOptions::default();
+    sockets::network::add_to_linker::<State, WasiSockets>(linker, &no_options, State::sockets)?;
+    sockets::instance_network::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
+    sockets::tcp_create_socket::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
+    sockets::tcp::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
+    ip_name_lookup::add_to_linker::<State, NameLookup>(linker, |state| state)
+}
+
+/// The resource table, for the interfaces of `wasi:io`.
+struct Table;
+
+impl HasData for Table {
+    type Data<'a> = &'a mut ResourceTable;
+}
+
+/// Name look-ups as wasmtime does them, but only of names that the policy allows. What they give is then
+/// allowed, too.
+struct NameLookup;
+
+impl HasData for NameLookup {
+    type Data<'a> = &'a mut State;
+}
+
+/// The look-ups' interface uses the errors of this one.
+impl network::Host for State {
+    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
+        self.sockets().convert_error_code(error)
+    }
+
+    fn network_error_code(&mut self, error: Resource<IoError>) -> wasmtime::Result<Option<ErrorCode>> {
+        self.sockets().network_error_code(error)
+    }
+}
+
+/// A `network` is a token without content; the policy stands in its place.
+impl network::HostNetwork for State {
+    fn drop(&mut self, network: Resource<Network>) -> wasmtime::Result<()> {
+        network::HostNetwork::drop(&mut self.sockets(), network)
+    }
+}
+
+impl ip_name_lookup::Host for State {
+    fn resolve_addresses(
+        &mut self,
+        network: Resource<Network>,
+        name: String,
+    ) -> SocketResult<Resource<ResolveAddressStream>> {
+        let Some(ports) = self.gate.name(&name) else {
+            tracing::warn!(name, "the network policy refuses to look a name up");
+            return Err(ErrorCode::AccessDenied.into());
+        };
+        let stream = self.sockets().resolve_addresses(network, name)?;
+        self.lookups.insert(stream.rep(), ports);
+        Ok(stream)
+    }
+}
+
+impl ip_name_lookup::HostResolveAddressStream for State {
+    fn resolve_next_address(
+        &mut self,
+        stream: Resource<ResolveAddressStream>,
+    ) -> SocketResult<Option<IpAddress>> {
+        let lookup = stream.rep();
+        let address = self.sockets().resolve_next_address(stream)?;
+        if let (Some(address), Some(ports)) = (address, self.lookups.get(&lookup)) {
+            self.gate.learn(ip_address(address), ports);
+        }
+        Ok(address)
+    }
+
+    fn subscribe(
+        &mut self,
+        stream: Resource<ResolveAddressStream>,
+    ) -> wasmtime::Result<Resource<DynPollable>> {
+        self.sockets().subscribe(stream)
+    }
+
+    fn drop(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
+        self.lookups.remove(&stream.rep());
+        ip_name_lookup::HostResolveAddressStream::drop(&mut self.sockets(), stream)
+    }
+}
+
+/// An address as std has it.
+fn ip_address(address: IpAddress) -> IpAddr {
+    match address {
+        IpAddress::Ipv4((a, b, c, d)) => IpAddr::from([a, b, c, d]),
+        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => IpAddr::from([a, b, c, d, e, f, g, h]),
+    }
+}
+
+/// The bounds of an instance, and whether it has run into that of its memory.
+pub(crate) struct Limiter {
+    limits: StoreLimits,
+    memory_limit: usize,
+    memory_refused: bool,
+}
+
+impl Limiter {
+    fn new(memory_limit: usize) -> Self {
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(memory_limit)
+            .table_elements(TABLE_ELEMENTS_MAX)
+            .instances(INSTANCES_MAX)
+            .tables(TABLES_MAX)
+            .memories(1)
+            .build();
+        Self { limits, memory_limit, memory_refused: false }
+    }
+
+    /// The memory limit, if that is what the instance last ran into.
+    pub(crate) fn refused(&self) -> Option<usize> {
+        self.memory_refused.then_some(self.memory_limit)
+    }
+
+    /// Forgets an earlier refusal, which the component got over.
+    pub(crate) fn reset(&mut self) {
+        self.memory_refused = false;
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let allowed = self.limits.memory_growing(current, desired, maximum)?;
+        self.memory_refused |= !allowed;
+        Ok(allowed)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.limits.table_growing(current, desired, maximum)
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.memories()
+    }
+}
