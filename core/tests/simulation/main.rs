@@ -1,0 +1,78 @@
+//! Shows that the machine keeps its promises on networks and servers that do not.
+//!
+//! A [`World`](simulator::world::World) is a whole cluster under a virtual clock, driven from one seed: servers that
+//! speak RESP, a network that splits, delays and cuts, and the real [`Cluster`](keyslot_core::cluster::Cluster) as the
+//! client. Ten thousand seeds run random requests against random faults; [`directed`] has the cases that
+//! deserve a name. `KEYSLOT_SIM_SEEDS` is how many seeds run, `KEYSLOT_SIM_SEED` runs one and prints everything
+//! that happens in it.
+
+mod directed;
+mod simulator;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use simulator::choices::Choices;
+use simulator::scenario;
+
+/// Failing seeds that are reported before the run gives up.
+const FAILURES_MAX: usize = 10;
+
+#[test]
+fn every_seed_keeps_the_promises() {
+    if let Some(seed) = number("KEYSLOT_SIM_SEED") {
+        scenario::run(Choices::Seeded(seed), true);
+        return;
+    }
+    let (seeds, first) =
+        (number("KEYSLOT_SIM_SEEDS").unwrap_or(10_000), number("KEYSLOT_SIM_FIRST").unwrap_or(0));
+    let next = AtomicU64::new(first);
+    let failures = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + seeds || failures.lock().unwrap().len() >= FAILURES_MAX {
+                return;
+            }
+            let run = AssertUnwindSafe(|| scenario::run(Choices::Seeded(seed), false));
+            if let Err(panic) = catch_unwind(run) {
+                failures.lock().unwrap().push((seed, message(&*panic)));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort();
+    let line = |(seed, message): &(u64, String)| {
+        format!(
+            "{message}\n    KEYSLOT_SIM_SEED={seed} cargo test -p keyslot-core --test simulation -- --nocapture every_seed\n"
+        )
+    };
+    let lines: Vec<_> = failures.iter().map(line).collect();
+    assert!(lines.is_empty(), "{} of the seeds from {first} failed:\n{}", lines.len(), lines.concat());
+}
+
+#[test]
+fn runs_that_bytes_steer_keep_the_promises() {
+    for byte in 0..=255u8 {
+        let bytes =
+            (0..2_000u32).map(|at| byte.wrapping_mul(31).wrapping_add(((at * at) >> 3) as u8)).collect();
+        scenario::run(Choices::Steered { bytes, at: 0 }, false);
+    }
+    scenario::run(Choices::Steered { bytes: Vec::new(), at: 0 }, false);
+}
+
+/// The number in an environment variable.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text").to_string()
+}

@@ -1,0 +1,113 @@
+//! RESP as the simulated servers speak it. Written on its own, so that a bug in the core's codec
+//! does not meet the same bug here and pass.
+
+/// A command as it arrived: its name and arguments.
+pub(crate) type Words = Vec<Vec<u8>>;
+
+/// Takes the first whole command off the buffer.
+///
+/// # Panics
+/// When the bytes are no array of bulk strings: the client must not send anything else.
+pub(crate) fn take_command(buffer: &mut Vec<u8>) -> Option<Words> {
+    let mut at = 0;
+    let count = take_header(buffer, &mut at, b'*')?;
+    assert!(count > 0, "INVARIANT: a command has a name");
+    let mut words = Vec::new();
+    for _ in 0..count {
+        let length = take_header(buffer, &mut at, b'$')?;
+        let word = buffer.get(at..at + length)?;
+        let end = buffer.get(at + length..at + length + 2)?;
+        assert_eq!(end, b"\r\n", "INVARIANT: a bulk string ends in CRLF");
+        words.push(word.to_vec());
+        at += length + 2;
+    }
+    buffer.drain(..at);
+    Some(words)
+}
+
+fn take_header(buffer: &[u8], at: &mut usize, marker: u8) -> Option<usize> {
+    let rest = &buffer[*at..];
+    let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+    assert_eq!(
+        rest[0],
+        marker,
+        "INVARIANT: the client sends arrays of bulk strings, not {:?}",
+        rest.escape_ascii()
+    );
+    let digits = std::str::from_utf8(&rest[1..end]).unwrap();
+    *at += end + 2;
+    Some(digits.parse().unwrap())
+}
+
+/// What a server answers.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Answer {
+    Simple(&'static str),
+    Error(String),
+    Bulk(Vec<u8>),
+    Null,
+    Integer(i64),
+    Array(Vec<Answer>),
+    Map(Vec<(&'static str, Answer)>),
+}
+
+impl Answer {
+    pub(crate) const OK: Self = Self::Simple("OK");
+
+    pub(crate) fn text(text: &str) -> Self {
+        Self::Bulk(text.as_bytes().to_vec())
+    }
+
+    pub(crate) fn error(text: impl Into<String>) -> Self {
+        Self::Error(text.into())
+    }
+
+    pub(crate) fn encode(&self, resp3: bool, out: &mut Vec<u8>) {
+        match self {
+            Self::Simple(text) => out.extend_from_slice(format!("+{text}\r\n").as_bytes()),
+            Self::Error(text) => out.extend_from_slice(format!("-{text}\r\n").as_bytes()),
+            Self::Integer(value) => out.extend_from_slice(format!(":{value}\r\n").as_bytes()),
+            Self::Null => out.extend_from_slice(if resp3 { b"_\r\n" } else { b"$-1\r\n" }),
+            Self::Bulk(bytes) => {
+                out.extend_from_slice(format!("${}\r\n", bytes.len()).as_bytes());
+                out.extend_from_slice(bytes);
+                out.extend_from_slice(b"\r\n");
+            }
+            Self::Array(items) => {
+                out.extend_from_slice(format!("*{}\r\n", items.len()).as_bytes());
+                items.iter().for_each(|item| item.encode(resp3, out));
+            }
+            Self::Map(entries) => {
+                let header = if resp3 {
+                    format!("%{}\r\n", entries.len())
+                } else {
+                    format!("*{}\r\n", entries.len() * 2)
+                };
+                out.extend_from_slice(header.as_bytes());
+                for (key, value) in entries {
+                    Self::text(key).encode(resp3, out);
+                    value.encode(resp3, out);
+                }
+            }
+        }
+    }
+}
+
+/// How many kinds of [`garbage`] there are.
+pub(crate) const GARBAGE_KINDS: u64 = 10;
+
+/// Bytes that no reply begins with: whoever reads them knows at once that the connection is of no more use.
+pub(crate) fn garbage(kind: u64) -> Vec<u8> {
+    match kind % GARBAGE_KINDS {
+        0 => b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+        1 => b"$99999999999999\r\n".to_vec(),
+        2 => b"*1\r\n".repeat(100_000),
+        3 => b"$-2\r\n".to_vec(),
+        4 => b"*-7\r\n".to_vec(),
+        5 => b"*2147483647\r\n".to_vec(),
+        6 => b":12x4\r\n".to_vec(),
+        7 => b"$3\r\nabcdef\r\n".to_vec(),
+        8 => b"$99999999999999999999999999999999\r\n".to_vec(),
+        _ => vec![0xFF; 300],
+    }
+}

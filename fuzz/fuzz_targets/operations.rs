@@ -1,0 +1,18 @@
+//! Shows that no order of operations, faults and cuts makes the machine break a promise.
+//!
+//! The bytes make every decision of a run of the simulation in `core/tests/simulation`: which cluster, which
+//! requests, which faults, when. The checks are the same.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[allow(dead_code, reason = "the directed tests use more of the simulator than a random run does")]
+#[path = "../../core/tests/simulation/simulator/mod.rs"]
+mod simulator;
+
+use simulator::choices::Choices;
+
+fuzz_target!(|input: &[u8]| {
+    simulator::scenario::run(Choices::Steered { bytes: input.to_vec(), at: 0 }, false);
+});
