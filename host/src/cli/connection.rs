@@ -1,0 +1,148 @@
+//! The options that say where the servers are and how to talk to them.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use keyslot::{Client, Mode, Options, Protocol};
+
+use super::failure::Failure;
+
+/// The connection options, the same for every subcommand.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct ConnectionArgs {
+    /// A node, as redis://[[user]:password@]host[:port][/database] or host[:port]; several, by commas or repetition,
+    /// are nodes of one cluster
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "KEYSLOT_URL",
+        hide_env_values = true,
+        value_delimiter = ',',
+        default_value = "redis://127.0.0.1:6379"
+    )]
+    url: Vec<String>,
+
+    /// The user to log in as
+    #[arg(long, global = true, value_name = "NAME")]
+    user: Option<String>,
+
+    /// The password; the environment is the safer place for it [env: KEYSLOT_PASSWORD or REDISCLI_AUTH]
+    #[arg(long, global = true, value_name = "PASSWORD", env = "KEYSLOT_PASSWORD", hide_env = true)]
+    pass: Option<String>,
+
+    /// Speak RESP2: the default of exec and of the prompt, so that replies look as redis-cli shows them
+    #[arg(long, global = true, overrides_with = "resp3")]
+    resp2: bool,
+
+    /// Speak RESP3, which tells maps, sets and doubles apart
+    #[arg(long, short = '3', global = true, overrides_with = "resp2")]
+    resp3: bool,
+
+    /// What the nodes are; auto asks them
+    #[arg(long, global = true, value_enum, default_value_t = ModeArg::Auto)]
+    mode: ModeArg,
+
+    /// How long connecting may take: 500ms, 5s, 1m
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_time, default_value = "5s")]
+    connect_timeout: Duration,
+
+    /// How long a command may take, with all redirects and retries: 500ms, 5s, 1m
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_time, default_value = "5s")]
+    request_timeout: Duration,
+}
+
+/// Whether a cluster is expected.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeArg {
+    Auto,
+    Cluster,
+    Standalone,
+}
+
+impl ConnectionArgs {
+    /// Connects for commands whose replies are printed: RESP2 unless RESP3 is asked for, as `redis-cli` does it.
+    pub(crate) async fn connect_for_replies(&self) -> Result<Client, Failure> {
+        let protocol = if self.resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
+        self.connect_to(&self.url, protocol).await
+    }
+
+    /// Connects for the client's own answers.
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        self.connect_to(&self.url, self.protocol()).await
+    }
+
+    /// Connects to these nodes, without the user and the password that are meant for others.
+    pub(crate) async fn connect_to_own(&self, urls: &[String]) -> Result<Client, Failure> {
+        let options = self.options(urls, self.protocol());
+        Ok(Box::pin(Client::connect(options)).await?)
+    }
+
+    async fn connect_to(&self, urls: &[String], protocol: Protocol) -> Result<Client, Failure> {
+        let mut options = self.options(urls, protocol);
+        if let Some(user) = &self.user {
+            options = options.username(user);
+        }
+        if let Some(password) = self.pass.clone().or_else(|| std::env::var("REDISCLI_AUTH").ok()) {
+            options = options.password(password);
+        }
+        Ok(Box::pin(Client::connect(options)).await?)
+    }
+
+    fn options(&self, urls: &[String], protocol: Protocol) -> Options {
+        let mode = match self.mode {
+            ModeArg::Auto => Mode::Auto,
+            ModeArg::Cluster => Mode::Cluster,
+            ModeArg::Standalone => Mode::Standalone,
+        };
+        Options::new(urls)
+            .mode(mode)
+            .protocol(protocol)
+            .connect_timeout(self.connect_timeout)
+            .request_timeout(self.request_timeout)
+    }
+
+    fn protocol(&self) -> Protocol {
+        match (self.resp2, self.resp3) {
+            (true, _) => Protocol::Resp2,
+            (_, true) => Protocol::Resp3,
+            _ => Protocol::Auto,
+        }
+    }
+}
+
+/// Reads `500ms`, `5s`, `1.5s`, `2m`; a number alone means seconds, as `redis-cli` has it.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit_ms = match &text[digits.len()..] {
+        "ms" => 1.0,
+        "" | "s" => 1_000.0,
+        "m" => 60_000.0,
+        _ => return Err("expected a time such as 500ms, 5s or 1m".to_owned()),
+    };
+    let number: f64 = digits.parse().map_err(|_| "expected a time such as 500ms, 5s or 1m".to_owned())?;
+    let milliseconds = (number * unit_ms).round();
+    if !(1.0..=f64::from(u32::MAX)).contains(&milliseconds) {
+        return Err("must lie between 1ms and 49 days".to_owned());
+    }
+    Duration::try_from_secs_f64(milliseconds / 1_000.0).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let milliseconds = |text| parse_time(text).map(|time| time.as_millis());
+        assert_eq!(milliseconds("500ms"), Ok(500));
+        assert_eq!(milliseconds("5s"), Ok(5_000));
+        assert_eq!(milliseconds("1.5s"), Ok(1_500));
+        assert_eq!(milliseconds("2m"), Ok(120_000));
+        assert_eq!(milliseconds("3"), Ok(3_000));
+        for wrong in ["", "s", "0", "-1s", "5 s", "5h", "1e99s", "nan", "inf", "ms"] {
+            assert!(parse_time(wrong).is_err(), "{wrong}");
+        }
+    }
+}

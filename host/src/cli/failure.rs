@@ -1,0 +1,97 @@
+//! What can end the command, in which words and with which exit code.
+
+use std::io;
+use std::process::ExitCode;
+
+use keyslot::Error;
+
+/// The server answered with an error, or refused the user or the password.
+pub(crate) const REFUSED: u8 = 1;
+/// The command line or a setting is wrong.
+pub(crate) const USAGE: u8 = 2;
+/// Nothing gave a usable answer.
+pub(crate) const UNREACHABLE: u8 = 3;
+/// Ctrl-C, as shells number it.
+const INTERRUPTED: u8 = 130;
+
+/// Why the command ends early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The library gave no reply.
+    #[error(transparent)]
+    Client(#[from] Error),
+    /// The command line is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// Standard input or output failed.
+    #[error(transparent)]
+    Output(#[from] io::Error),
+    /// The demonstration could not start its servers, or did not show what it is for.
+    #[error("{0}")]
+    Demo(String),
+    /// Ctrl-C or SIGTERM.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Client(error) => ExitCode::from(exit_code(error)),
+            Self::Usage(_) => ExitCode::from(USAGE),
+            Self::Output(_) if self.is_closed_pipe() => ExitCode::SUCCESS,
+            Self::Output(_) | Self::Demo(_) => ExitCode::FAILURE,
+            Self::Interrupted => ExitCode::from(INTERRUPTED),
+        }
+    }
+
+    /// Whether the reader of standard output has gone away, as in `keyslot … | head -1`.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// The exit code for a command that has no reply.
+pub(crate) fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::InvalidArgument(_) => USAGE,
+        Error::CrossSlot(_) | Error::Server(_) | Error::Authentication(_) => REFUSED,
+        _ => UNREACHABLE,
+    }
+}
+
+/// A text as one line for a terminal: line ends become spaces, and control characters, which may be the
+/// server's, are escaped.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for word in text.split(['\r', '\n']).map(str::trim).filter(|part| !part.is_empty()) {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        for character in word.chars() {
+            if character.is_control() {
+                line.extend(character.escape_default());
+            } else {
+                line.push(character);
+            }
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_without_control_characters() {
+        assert_eq!(one_line("a:\r\n  b\x1b[31m\n"), "a: b\\u{1b}[31m");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(failure.is_closed_pipe());
+        assert_eq!(failure.exit_code(), ExitCode::SUCCESS);
+    }
+}

@@ -1,0 +1,180 @@
+//! How replies are written: as `redis-cli` writes them on a terminal, as it writes them into a pipe, or as JSON.
+//!
+//! The model is `redis-cli` 7.0. Two things it cannot print are printed here: big numbers, as their digits, and the
+//! reply behind an attribute; the attribute itself is left out in every format.
+
+mod json;
+mod raw;
+mod terminal;
+
+use keyslot::{Error, Reply, ReplyNode, ServerError};
+
+/// What a reply looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Types are shown: `(integer) 1`, `"quoted"`, `1) …`.
+    Terminal,
+    /// Nothing but the values, one a line.
+    Raw,
+    /// One JSON value on one line.
+    Json,
+}
+
+impl Format {
+    /// The text of a command's result, ready for standard output. `Err` is a failure that is not the
+    /// command's own reply, for standard error.
+    ///
+    /// Whatever the server answers is a result, its errors too. So are keys in different slots: the client refuses them
+    /// before the server does, and the server's words for it are well known.
+    pub(crate) fn result(self, command: &[Vec<u8>], result: Result<Reply, Error>) -> Result<Vec<u8>, Error> {
+        match result {
+            Ok(reply) => Ok(self.reply(command, &reply)),
+            Err(error) => match server_error(&error) {
+                Some(node) => Ok(self.reply(command, &Reply::new(vec![node]))),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// The text of a reply to `command`.
+    pub(crate) fn reply(self, command: &[Vec<u8>], reply: &Reply) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Json => json::write(&mut out, reply.root()),
+            _ if replies_with_text(command) => {
+                raw::write(&mut out, reply.root());
+                return out;
+            }
+            Self::Raw => raw::write(&mut out, reply.root()),
+            Self::Terminal => terminal::write(&mut out, reply.root()),
+        }
+        out.push(b'\n');
+        out
+    }
+}
+
+/// The error reply that an error stands for, if it stands for one.
+pub(crate) fn server_error(error: &Error) -> Option<ReplyNode> {
+    match error {
+        Error::Server(error) => Some(ReplyNode::Error(error.clone())),
+        Error::CrossSlot(_) => Some(ReplyNode::Error(ServerError {
+            code: "CROSSSLOT".to_owned(),
+            message: "Keys in request don't hash to the same slot".to_owned(),
+        })),
+        _ => None,
+    }
+}
+
+/// Whether a command replies with text for people, which every format but JSON leaves as it is.
+fn replies_with_text(command: &[Vec<u8>]) -> bool {
+    let word = |index: usize| {
+        command.get(index).map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).unwrap_or_default()
+    };
+    match (word(0).as_str(), word(1).as_str(), command.len()) {
+        ("info" | "lolwut", _, _)
+        | ("debug", "htstats" | "htstats-key" | "client-eviction", _)
+        | ("memory", "malloc-stats" | "doctor", _)
+        | ("client", "list" | "info", _)
+        | ("proxy", "info", _)
+        | ("cluster", "nodes" | "info", 2)
+        | ("latency", "doctor", 2)
+        | ("latency", "graph", 3) => true,
+        _ => false,
+    }
+}
+
+/// A double with the fewest digits that mean the same number, laid out as C's `%.17g` does it.
+///
+/// Servers since Redis 7.2 write doubles this way; Redis 7.0 writes 17 digits, and
+/// `0.1` as `0.10000000000000001`.
+fn double(number: f64) -> String {
+    if number.is_nan() {
+        return "nan".to_owned();
+    }
+    if number.is_infinite() {
+        return if number > 0.0 { "inf" } else { "-inf" }.to_owned();
+    }
+    let scientific = format!("{number:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    match exponent.parse::<i32>() {
+        Ok(exponent) if !(-4..17).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+        }
+        _ => number.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(words: &str) -> Vec<Vec<u8>> {
+        words.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn doubles_are_written_as_c_writes_them() {
+        let cases = [
+            (1.5, "1.5"),
+            (3.0, "3"),
+            (-0.1, "-0.1"),
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1e16, "10000000000000000"),
+            (1e17, "1e+17"),
+            (1.25e30, "1.25e+30"),
+            (0.0001, "0.0001"),
+            (0.000_01, "1e-05"),
+            (1e-300, "1e-300"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+            (f64::NAN, "nan"),
+        ];
+        for (number, text) in cases {
+            assert_eq!(double(number), text);
+        }
+    }
+
+    #[test]
+    fn text_for_people_is_left_as_it_is() {
+        for words in ["INFO", "info server", "CLUSTER NODES", "client LIST TYPE normal", "latency graph x"] {
+            assert!(replies_with_text(&command(words)), "{words}");
+        }
+        for words in ["GET info", "CLUSTER SLOTS", "cluster info x", "CLIENT", "latency doctor x"] {
+            assert!(!replies_with_text(&command(words)), "{words}");
+        }
+        let reply = Reply::new(vec![ReplyNode::BulkString(b"# Server\r\n".to_vec())]);
+        for format in [Format::Terminal, Format::Raw] {
+            assert_eq!(format.reply(&command("info"), &reply), b"# Server\r\n");
+        }
+        assert_eq!(Format::Json.reply(&command("info"), &reply), b"\"# Server\\r\\n\"\n");
+    }
+
+    #[test]
+    fn attributes_are_passed_over() {
+        let reply = Reply::new(vec![
+            ReplyNode::Array(2),
+            ReplyNode::Attribute(1),
+            ReplyNode::SimpleString("ttl".into()),
+            ReplyNode::Array(1),
+            ReplyNode::Integer(3600),
+            ReplyNode::Integer(1),
+            ReplyNode::Integer(2),
+        ]);
+        assert_eq!(Format::Raw.reply(&[], &reply), b"1\n2\n");
+        assert_eq!(Format::Json.reply(&[], &reply), b"[1,2]\n");
+    }
+
+    #[test]
+    fn a_reply_that_ends_too_early_is_no_panic() {
+        let aggregates = [ReplyNode::Array, ReplyNode::Map, ReplyNode::Set, ReplyNode::Attribute];
+        for aggregate in aggregates {
+            for format in [Format::Terminal, Format::Raw, Format::Json] {
+                format.reply(&[], &Reply::new(vec![aggregate(u32::MAX)]));
+                format.reply(&[], &Reply::new(vec![aggregate(u32::MAX), ReplyNode::Integer(1)]));
+            }
+        }
+        Format::Raw.reply(&[], &Reply::new(Vec::new()));
+    }
+}

@@ -1,0 +1,222 @@
+//! The `keyslot` command: its arguments, its subcommands (a file each), and its exit codes.
+//!
+//! Nothing here knows how a cluster works: subcommands ask the library's [`keyslot::Client`] and print what
+//! it answers. What replies look like is `format`'s, what ends the command with which code is `failure`'s.
+
+mod connection;
+mod demo;
+mod exec;
+mod failure;
+mod format;
+mod help;
+mod line;
+mod prompt;
+mod session;
+mod slot;
+mod style;
+mod table;
+mod topology;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use self::connection::ConnectionArgs;
+use self::failure::{Failure, one_line};
+use self::format::Format;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "keyslot",
+    version,
+    about = "A Redis and Valkey Cluster client whose logic is a WebAssembly component",
+    long_about = "A Redis and Valkey Cluster client whose logic is a WebAssembly component.\n\n\
+                  Without a subcommand it is a prompt; when standard input is not a terminal, it reads commands \
+                  from there, one a line, as redis-cli does.",
+    after_long_help = AFTER_HELP,
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  keyslot exec SET greeting hello        run one command
+  keyslot                                open a prompt; 'help GET' explains a command there
+  keyslot < commands.txt                 run a file of commands, one a line
+  keyslot --url redis://10.0.0.1:6379 --url redis://10.0.0.2:6379 topology
+  keyslot slot '{user:7}:name' '{user:7}:mail'
+  keyslot demo                           start a local cluster and show what a client does
+
+Exit codes:
+  0  all went well; also when commands that were read from a prompt or from standard input got an error
+     from the server, as redis-cli has it
+  1  the server answered with an error, or refused the user or the password
+  2  the command line or a setting is wrong
+  3  no usable answer: nothing could be reached, or the connection was lost, or the time ran out";
+
+/// What every subcommand takes.
+#[derive(Debug, clap::Args)]
+struct Global {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+
+    /// Print JSON: one value on one line for each reply. Strings that are not UTF-8 become {"hex":"00ff"}, errors
+    /// {"error":{"code":"ERR","message":"…"}}
+    #[arg(long, global = true, conflicts_with_all = ["raw", "no_raw"], help_heading = "Output")]
+    json: bool,
+
+    /// Print values only, as redis-cli does into a pipe
+    #[arg(long, global = true, overrides_with = "no_raw", help_heading = "Output")]
+    raw: bool,
+
+    /// Print values with their types, as redis-cli does on a terminal
+    #[arg(long, global = true, overrides_with = "raw", help_heading = "Output")]
+    no_raw: bool,
+
+    /// Tell on standard error what the client does (RUST_LOG selects more)
+    #[arg(long, short, global = true, help_heading = "Output")]
+    verbose: bool,
+}
+
+impl Global {
+    /// How replies are printed: as asked for, else as standard output suggests.
+    fn format(&self) -> Format {
+        match (self.json, self.raw, self.no_raw) {
+            (true, _, _) => Format::Json,
+            (_, true, _) => Format::Raw,
+            (_, _, true) => Format::Terminal,
+            _ if io::stdout().is_terminal() => Format::Terminal,
+            _ => Format::Raw,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    Exec(exec::Exec),
+    Slot(slot::Slot),
+    Topology(topology::Topology),
+    Demo(demo::Demo),
+}
+
+/// Runs the command that the process's arguments ask for.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if !error.use_stderr() => {
+            // `--help` and `--version`. A closed pipe is no reason to complain.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return report(&Failure::Usage(usage(&error.to_string()))),
+    };
+    if cli.global.verbose {
+        start_tracing();
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Failure::Output(error)),
+    };
+    match runtime.block_on(Box::pin(cli.run())) {
+        Ok(code) => code,
+        Err(failure) => report(&failure),
+    }
+}
+
+impl Cli {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        let global = &self.global;
+        match self.command {
+            None => prompt::run(global).await,
+            Some(Subcommands::Exec(exec)) => exec.run(global).await,
+            Some(Subcommands::Slot(slot)) => slot.run(global).await,
+            Some(Subcommands::Topology(topology)) => topology.run(global).await,
+            Some(Subcommands::Demo(demo)) => demo.run(global).await,
+        }
+    }
+}
+
+/// Says on standard error what went wrong. A reader that has gone away is nothing to talk about.
+fn report(failure: &Failure) -> ExitCode {
+    if !failure.is_closed_pipe() {
+        let _ = writeln!(io::stderr(), "keyslot: {}", one_line(&failure.to_string()));
+    }
+    failure.exit_code()
+}
+
+/// What clap says about a wrong command line, without the usage, which `--help` has.
+fn usage(text: &str) -> String {
+    let paragraphs = text.trim().trim_start_matches("error: ").split("\n\n");
+    let said: Vec<_> = paragraphs
+        .filter(|paragraph| {
+            !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more information")
+        })
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    format!("{} (see 'keyslot --help')", said.join("; "))
+}
+
+fn start_tracing() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("keyslot=debug,info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    fn exec_words(line: &str) -> Vec<OsString> {
+        match parse(line).unwrap().command {
+            Some(Subcommands::Exec(exec)) => exec.command,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_command_word_is_not_an_option() {
+        assert_eq!(exec_words("keyslot exec SET k -1"), ["SET", "k", "-1"]);
+        assert_eq!(exec_words("keyslot exec ZADD z -1 a"), ["ZADD", "z", "-1", "a"]);
+        assert_eq!(exec_words("keyslot exec ECHO --json"), ["ECHO", "--json"]);
+        assert_eq!(exec_words("keyslot exec ECHO --"), ["ECHO", "--"]);
+        assert_eq!(exec_words("keyslot exec -- -x"), ["-x"]);
+        assert!(parse("keyslot exec --json ECHO -x").unwrap().global.json);
+    }
+
+    #[test]
+    fn usage_is_one_line() {
+        let error = parse("keyslot exec").unwrap_err();
+        assert_eq!(
+            usage(&error.to_string()),
+            "the following required arguments were not provided: <COMMAND>... (see 'keyslot --help')"
+        );
+        let error = parse("keyslot exce").unwrap_err();
+        assert!(usage(&error.to_string()).contains("unrecognized subcommand 'exce'; tip: "));
+    }
+
+    #[test]
+    fn output_options_override_each_other_in_order() {
+        assert_eq!(parse("keyslot --no-raw --raw").unwrap().global.format(), Format::Raw);
+        assert_eq!(parse("keyslot --raw --no-raw").unwrap().global.format(), Format::Terminal);
+        assert!(parse("keyslot --raw --json").is_err());
+    }
+}

@@ -1,0 +1,44 @@
+//! Colours, where they are welcome.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal};
+
+/// Whether text is coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Style {
+    coloured: bool,
+}
+
+impl Style {
+    /// No colours.
+    #[cfg(test)]
+    pub(crate) const PLAIN: Self = Self { coloured: false };
+
+    /// For standard output: coloured when it is a terminal, unless NO_COLOR is set (<https://no-color.org>) or the
+    /// terminal can do nothing.
+    pub(crate) fn for_stdout() -> Self {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self { coloured: io::stdout().is_terminal() && !unwanted }
+    }
+
+    pub(crate) const fn is_coloured(self) -> bool {
+        self.coloured
+    }
+
+    pub(crate) fn bold(self, text: impl Display) -> String {
+        self.paint("1", text)
+    }
+
+    pub(crate) fn dim(self, text: impl Display) -> String {
+        self.paint("2", text)
+    }
+
+    pub(crate) fn cyan(self, text: impl Display) -> String {
+        self.paint("36", text)
+    }
+
+    fn paint(self, code: &str, text: impl Display) -> String {
+        if self.coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    }
+}

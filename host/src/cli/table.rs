@@ -1,0 +1,54 @@
+//! Tables: aligned columns under a headline, without lines around them.
+
+use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
+
+use super::style::Style;
+
+/// A table with this headline.
+pub(crate) fn new(style: Style, headline: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    if style.is_coloured() {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    table.set_header(headline.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+/// The table's text, every line ended, without blanks at the end of lines.
+pub(crate) fn text(table: &Table) -> String {
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// A cell whose digits line up on the right.
+pub(crate) fn number(value: impl ToString) -> Cell {
+    Cell::new(value).set_alignment(CellAlignment::Right)
+}
+
+/// A cell that says that all is well.
+pub(crate) fn good(value: impl ToString) -> Cell {
+    Cell::new(value).fg(Color::Green)
+}
+
+/// A cell that says that something is not.
+pub(crate) fn bad(value: impl ToString) -> Cell {
+    Cell::new(value).fg(Color::Red)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_without_trailing_blanks() {
+        let mut table = new(Style::PLAIN, &["key", "slot"]);
+        table.add_row([Cell::new("a long key"), number(7)]);
+        table.add_row([Cell::new("k"), number(12_345)]);
+        assert_eq!(text(&table), "key          slot\na long key      7\nk           12345\n");
+    }
+}
