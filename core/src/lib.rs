@@ -25,3 +25,4 @@ pub mod resp;
 pub mod slot;
 pub mod time;
 pub mod topology;
+pub mod url;

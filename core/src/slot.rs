@@ -92,11 +92,7 @@ impl SlotRange {
 impl fmt::Display for SlotRange {
     /// As the servers write it: `5` for a single slot, else `0-5460`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last {
-            self.first.fmt(f)
-        } else {
-            write!(f, "{}-{}", self.first, self.last)
-        }
+        if self.first == self.last { self.first.fmt(f) } else { write!(f, "{}-{}", self.first, self.last) }
     }
 }
 

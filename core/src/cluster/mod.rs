@@ -303,6 +303,12 @@ impl Cluster {
         self.shut_down(&Error::Closed);
     }
 
+    /// Whether the client was closed, or its start has failed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
     /// The topology as now known; without shards before the start's end.
     #[must_use]
     pub fn topology(&self) -> &Topology {
@@ -323,6 +329,12 @@ impl Cluster {
     #[must_use]
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+
+    /// Whether this request is under way: its [`Output::Done`] is still to be made.
+    #[must_use]
+    pub fn is_pending(&self, id: RequestId) -> bool {
+        self.requests.contains_key(id)
     }
 
     /// How many requests are under way.

@@ -8,7 +8,7 @@ use super::request::{Command, Place, Redirect, Request, Route};
 use super::verdict::{Verdict, judge};
 use super::{Cluster, ConnId, NodeKey, Output, Phase, RequestId};
 use crate::address::NodeAddr;
-use crate::cluster::connection::Waiting;
+use crate::cluster::connection::{Connection, Waiting};
 use crate::error::{Error, Interrupted, ServerError};
 use crate::resp::Reply;
 
@@ -125,7 +125,7 @@ impl Cluster {
         let mut waiting = core::mem::take(&mut self.unrouted);
         for node in self.nodes.values_mut() {
             let ready =
-                node.connection.and_then(|conn| self.connections.get(conn)).is_some_and(|c| c.is_ready());
+                node.connection.and_then(|conn| self.connections.get(conn)).is_some_and(Connection::is_ready);
             if !ready {
                 waiting.append(&mut node.queue);
             }

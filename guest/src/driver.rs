@@ -1,0 +1,292 @@
+//! The poll loop: does what the machine says, tells it what happens, sleeps in between.
+//!
+//! One `poll` covers all sockets, all look-ups and the machine's next deadline. Nothing runs between two calls
+//! of the component; `Driver::resume` catches up with what the sockets did meanwhile.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+use keyslot_core::cluster::{Cluster, Command, ConnId, Input, Output, RequestId};
+use keyslot_core::error::Error;
+use keyslot_core::resp::Reply;
+use keyslot_core::time::Instant;
+use wasi::clocks::monotonic_clock;
+use wasi::io::poll::{Pollable, poll};
+
+use crate::lookup::Lookup;
+use crate::socket::Socket;
+
+/// After so long without a call the sockets are looked at before anything is sent: a command on a connection
+/// that has ended meanwhile could only be reported as possibly executed.
+const IDLE: Duration = Duration::from_millis(100);
+
+pub(crate) struct Driver {
+    cluster: Cluster,
+    sockets: BTreeMap<ConnId, Socket>,
+    lookups: BTreeMap<ConnId, Lookup>,
+    /// Requests that have ended since the caller last looked.
+    done: Vec<(RequestId, Result<Reply, Error>)>,
+    ready: Option<Result<(), Error>>,
+    timer: Option<Timer>,
+    socket_writes: u64,
+    last_call_end: Instant,
+}
+
+/// A pollable that is ready at an instant.
+struct Timer {
+    at: Instant,
+    pollable: Pollable,
+}
+
+/// What a pollable of the list was for.
+#[derive(Clone, Copy)]
+enum Source {
+    Socket(ConnId),
+    Lookup(ConnId),
+    Timer,
+}
+
+impl Driver {
+    pub(crate) fn new(cluster: Cluster) -> Self {
+        Self {
+            cluster,
+            sockets: BTreeMap::new(),
+            lookups: BTreeMap::new(),
+            done: Vec::new(),
+            ready: None,
+            timer: None,
+            socket_writes: 0,
+            last_call_end: now(),
+        }
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub(crate) fn socket_writes(&self) -> u64 {
+        self.socket_writes
+    }
+
+    /// Runs until the client's start has ended.
+    pub(crate) fn start(&mut self) -> Result<(), Error> {
+        loop {
+            let wake = self.drain();
+            if let Some(result) = self.ready.take() {
+                self.last_call_end = now();
+                return result;
+            }
+            self.wait(wake);
+        }
+    }
+
+    /// Runs commands until each has its result. `take` gets it with the command's index.
+    pub(crate) fn run(
+        &mut self,
+        commands: impl Iterator<Item = (usize, Command)>,
+        mut take: impl FnMut(usize, Result<Reply, Error>),
+    ) {
+        let started = self.resume();
+        // Whose request it is, by the id's small number.
+        let mut owners: Vec<Option<(RequestId, usize)>> = Vec::new();
+        // Requests that ended in being submitted: their small number is free for the next.
+        let mut ended: BTreeMap<RequestId, usize> = BTreeMap::new();
+        let mut open = 0usize;
+        for (index, command) in commands {
+            let id = self.cluster.submit(started, command);
+            open += 1;
+            if !self.cluster.is_pending(id) {
+                ended.insert(id, index);
+                continue;
+            }
+            if owners.len() <= id.index() {
+                owners.resize(id.index() + 1, None);
+            }
+            if let Some(owner) = owners.get_mut(id.index()) {
+                *owner = Some((id, index));
+            }
+        }
+        loop {
+            let wake = self.drain();
+            for (id, result) in self.done.drain(..) {
+                let owner =
+                    owners.get_mut(id.index()).and_then(|owner| owner.take_if(|(owner, _)| *owner == id));
+                if let Some(index) = owner.map(|(_, index)| index).or_else(|| ended.remove(&id)) {
+                    open -= 1;
+                    take(index, result);
+                }
+            }
+            if open == 0 {
+                break;
+            }
+            self.wait(wake);
+        }
+        self.last_call_end = now();
+    }
+
+    /// Closes everything.
+    pub(crate) fn close(&mut self) {
+        self.cluster.close();
+        self.drain();
+    }
+
+    /// Catches up after a time without calls.
+    fn resume(&mut self) -> Instant {
+        let now = now();
+        if now.saturating_since(self.last_call_end) >= IDLE {
+            let open: Vec<_> = self.sockets.keys().copied().collect();
+            for conn in open {
+                self.look_at(conn, now);
+            }
+            self.cluster.handle(now, Input::Tick);
+        }
+        now
+    }
+
+    /// Does all that the machine says. Gives the instant to wake it at.
+    fn drain(&mut self) -> Option<Instant> {
+        loop {
+            match self.cluster.poll_output() {
+                Output::Resolve { conn, host } => match Lookup::start(&host) {
+                    Ok(lookup) => {
+                        self.lookups.insert(conn, lookup);
+                    }
+                    Err(reason) => self.tell(Input::Resolved { conn, result: Err(reason) }),
+                },
+                Output::Connect { conn, address } => match Socket::dial(address) {
+                    Ok(socket) => {
+                        self.sockets.insert(conn, socket);
+                    }
+                    Err(reason) => self.tell(Input::Closed { conn, reason }),
+                },
+                Output::Transmit { conn, bytes } => {
+                    match self.sockets.get_mut(&conn).map(|socket| socket.send(bytes)) {
+                        Some(Ok(writes)) => self.socket_writes += writes,
+                        Some(Err(reason)) => self.after_write(conn, Err(reason), now()),
+                        None => {}
+                    }
+                }
+                Output::Close { conn } => {
+                    self.sockets.remove(&conn);
+                    self.lookups.remove(&conn);
+                }
+                Output::Ready(result) => self.ready = Some(result),
+                Output::Done { id, result } => self.done.push((id, result)),
+                Output::WaitUntil(wake) => return wake,
+            }
+        }
+    }
+
+    /// Sleeps until a socket, a look-up or the instant has come, and tells the machine.
+    fn wait(&mut self, wake: Option<Instant>) {
+        self.set_timer(wake);
+        let mut sources = Vec::new();
+        let mut pollables = Vec::new();
+        for (conn, socket) in &self.sockets {
+            socket.subscribe(|pollable| {
+                sources.push(Source::Socket(*conn));
+                pollables.push(pollable);
+            });
+        }
+        for (conn, lookup) in &self.lookups {
+            sources.push(Source::Lookup(*conn));
+            pollables.push(lookup.ready());
+        }
+        if let Some(timer) = &self.timer {
+            sources.push(Source::Timer);
+            pollables.push(&timer.pollable);
+        }
+        // An empty list would trap. The machine always has a deadline while a request is open.
+        if pollables.is_empty() {
+            return;
+        }
+        let ready = poll(&pollables);
+        let now = now();
+        let mut seen = None;
+        for index in ready {
+            match sources.get(index as usize) {
+                // A socket that can be read and written stands in the list twice, one after the other.
+                Some(Source::Socket(conn)) if seen != Some(*conn) => {
+                    seen = Some(*conn);
+                    self.look_at(*conn, now);
+                }
+                Some(Source::Lookup(conn)) => self.look_up(*conn, now),
+                Some(Source::Timer) => self.timer = None,
+                Some(Source::Socket(_)) | None => {}
+            }
+        }
+        self.cluster.handle(now, Input::Tick);
+    }
+
+    /// Keeps a timer that is ready no later than `wake`. One that is early costs a turn of the loop,
+    /// a new one for each request would cost two calls of the host.
+    fn set_timer(&mut self, wake: Option<Instant>) {
+        let Some(wake) = wake else {
+            self.timer = None;
+            return;
+        };
+        if self.timer.as_ref().is_none_or(|timer| timer.at > wake) {
+            let pollable = monotonic_clock::subscribe_instant(wake.as_nanoseconds());
+            self.timer = Some(Timer { at: wake, pollable });
+        }
+    }
+
+    /// Writes, reads or finishes dialling, as the socket is ready to.
+    fn look_at(&mut self, conn: ConnId, now: Instant) {
+        let Some(socket) = self.sockets.get_mut(&conn) else {
+            return;
+        };
+        if socket.is_dialling() {
+            match socket.finish_dial() {
+                Ok(false) => {}
+                Ok(true) => self.cluster.handle(now, Input::Connected { conn }),
+                Err(reason) => {
+                    self.sockets.remove(&conn);
+                    self.cluster.handle(now, Input::Closed { conn, reason });
+                }
+            }
+            return;
+        }
+        let written = socket.write();
+        self.after_write(conn, written, now);
+    }
+
+    /// Reads what has come in, and ends the connection when it has ended or cannot be written to. The server's
+    /// last words come first: they may say why.
+    fn after_write(&mut self, conn: ConnId, written: Result<u64, String>, now: Instant) {
+        let Some(socket) = self.sockets.get_mut(&conn) else {
+            return;
+        };
+        let mut received = Vec::new();
+        let read = socket.read(|bytes| received.push(bytes));
+        for bytes in received {
+            self.cluster.handle(now, Input::Received { conn, bytes: Bytes::from(bytes) });
+        }
+        match (written, read) {
+            (Ok(writes), Ok(())) => self.socket_writes += writes,
+            (Err(reason), _) | (_, Err(reason)) => {
+                if self.sockets.remove(&conn).is_some() {
+                    self.cluster.handle(now, Input::Closed { conn, reason });
+                }
+            }
+        }
+    }
+
+    fn look_up(&mut self, conn: ConnId, now: Instant) {
+        if let Some(result) = self.lookups.get_mut(&conn).and_then(Lookup::advance) {
+            self.lookups.remove(&conn);
+            self.cluster.handle(now, Input::Resolved { conn, result });
+        }
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.cluster.handle(now(), input);
+    }
+}
+
+fn now() -> Instant {
+    Instant::from_nanoseconds(monotonic_clock::now())
+}

@@ -1,0 +1,184 @@
+//! One TCP connection, never blocking.
+//!
+//! What WASI 0.2 asks for, and a trap or a delay punishes:
+//! - `write` takes no more than `check-write` has just allowed, once; hence a new permit for each write;
+//! - TCP_NODELAY cannot be set, so a request in two writes waits for a delayed ACK: all that is
+//!   queued goes into one;
+//! - an empty read means "nothing yet", the end is an error;
+//! - the host allocates what `read` asks for, so it asks for little until much comes;
+//! - a pollable has to be dropped before what it was made of: fields are dropped in their order.
+
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use bytes::{Buf, Bytes};
+use wasi::io::poll::Pollable;
+use wasi::io::streams::{InputStream, OutputStream, StreamError};
+use wasi::sockets::instance_network::instance_network;
+use wasi::sockets::network::{
+    ErrorCode, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
+};
+use wasi::sockets::tcp::TcpSocket;
+use wasi::sockets::tcp_create_socket::create_tcp_socket;
+
+/// What a read asks for at first.
+const READ_SMALL: u64 = 16 << 10;
+/// What a read asks for once a whole small one was filled; the host gives no more at a time.
+const READ_LARGE: u64 = 64 << 10;
+
+pub(crate) struct Socket {
+    /// While it is dialling: when that may have ended.
+    dialled: Option<Pollable>,
+    /// Once it is open.
+    stream: Option<Stream>,
+    socket: TcpSocket,
+}
+
+/// The two directions of an open connection.
+struct Stream {
+    readable: Pollable,
+    writable: Pollable,
+    input: InputStream,
+    output: OutputStream,
+    /// Handed over, but not yet taken by the host.
+    unwritten: VecDeque<Bytes>,
+}
+
+impl Socket {
+    /// Begins to dial.
+    pub(crate) fn dial(address: SocketAddr) -> Result<Self, String> {
+        let family = if address.is_ipv4() { IpAddressFamily::Ipv4 } else { IpAddressFamily::Ipv6 };
+        let socket = create_tcp_socket(family).map_err(describe)?;
+        socket.start_connect(&instance_network(), wit_address(address)).map_err(describe)?;
+        Ok(Self { dialled: Some(socket.subscribe()), stream: None, socket })
+    }
+
+    /// Puts what this socket waits for on the list of a poll.
+    pub(crate) fn subscribe<'a>(&'a self, mut add: impl FnMut(&'a Pollable)) {
+        if let Some(dialled) = &self.dialled {
+            add(dialled);
+        }
+        if let Some(stream) = &self.stream {
+            add(&stream.readable);
+            if !stream.unwritten.is_empty() {
+                add(&stream.writable);
+            }
+        }
+    }
+
+    /// Whether it is still dialling.
+    pub(crate) fn is_dialling(&self) -> bool {
+        self.dialled.is_some()
+    }
+
+    /// Looks whether the dial has ended: true when the connection is open.
+    pub(crate) fn finish_dial(&mut self) -> Result<bool, String> {
+        let (input, output) = match self.socket.finish_connect() {
+            Ok(streams) => streams,
+            Err(ErrorCode::WouldBlock) => return Ok(false),
+            Err(error) => return Err(describe(error)),
+        };
+        self.dialled = None;
+        self.stream = Some(Stream {
+            readable: input.subscribe(),
+            writable: output.subscribe(),
+            input,
+            output,
+            unwritten: VecDeque::new(),
+        });
+        Ok(true)
+    }
+
+    /// Takes bytes to send and writes as much as the host takes now. Gives the number of writes.
+    pub(crate) fn send(&mut self, bytes: Bytes) -> Result<u64, String> {
+        if let Some(stream) = &mut self.stream {
+            stream.unwritten.push_back(bytes);
+        }
+        self.write()
+    }
+
+    /// Writes as much of what is still to be sent as the host takes now. Gives the number of writes.
+    pub(crate) fn write(&mut self) -> Result<u64, String> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(0);
+        };
+        let mut writes = 0;
+        while let Some(bytes) = stream.unwritten.front_mut() {
+            let permit = usize::try_from(stream.output.check_write().map_err(end)?).unwrap_or(usize::MAX);
+            if permit == 0 {
+                break;
+            }
+            let length = bytes.len().min(permit);
+            stream.output.write(bytes.get(..length).unwrap_or_default()).map_err(end)?;
+            writes += 1;
+            bytes.advance(length);
+            if bytes.is_empty() {
+                stream.unwritten.pop_front();
+            }
+        }
+        Ok(writes)
+    }
+
+    /// Gives everything that has come in to `take`, in pieces.
+    pub(crate) fn read(&mut self, mut take: impl FnMut(Vec<u8>)) -> Result<(), String> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(());
+        };
+        let mut length = READ_SMALL;
+        loop {
+            let bytes = stream.input.read(length).map_err(end)?;
+            let received = bytes.len() as u64;
+            if received > 0 {
+                take(bytes);
+            }
+            if received < length {
+                return Ok(());
+            }
+            length = READ_LARGE;
+        }
+    }
+}
+
+fn wit_address(address: SocketAddr) -> IpSocketAddress {
+    match address {
+        SocketAddr::V4(address) => {
+            let [a, b, c, d] = address.ip().octets();
+            IpSocketAddress::Ipv4(Ipv4SocketAddress { port: address.port(), address: (a, b, c, d) })
+        }
+        SocketAddr::V6(address) => {
+            let [a, b, c, d, e, f, g, h] = address.ip().segments();
+            IpSocketAddress::Ipv6(Ipv6SocketAddress {
+                port: address.port(),
+                flow_info: 0,
+                address: (a, b, c, d, e, f, g, h),
+                scope_id: 0,
+            })
+        }
+    }
+}
+
+/// Why a stream has ended.
+fn end(error: StreamError) -> String {
+    match error {
+        StreamError::Closed => "the connection was closed".to_string(),
+        StreamError::LastOperationFailed(error) => error.to_debug_string(),
+    }
+}
+
+/// What a socket error means to the user of the client.
+pub(crate) fn describe(error: ErrorCode) -> String {
+    match error {
+        ErrorCode::AccessDenied => "the host does not allow this connection".to_string(),
+        ErrorCode::NotSupported => "the host does not support this kind of connection".to_string(),
+        ErrorCode::Timeout => "the connection timed out".to_string(),
+        ErrorCode::NewSocketLimit => "the host allows no more sockets".to_string(),
+        ErrorCode::RemoteUnreachable => "no route to the address".to_string(),
+        ErrorCode::ConnectionRefused => "connection refused: nothing listens there".to_string(),
+        ErrorCode::ConnectionReset => "the connection was reset".to_string(),
+        ErrorCode::ConnectionAborted => "the connection was aborted".to_string(),
+        ErrorCode::TemporaryResolverFailure => "the name cannot be looked up now".to_string(),
+        error => error.message().to_string(),
+    }
+}
