@@ -157,6 +157,14 @@ impl Ledger {
         self.entries.values().filter(|entry| entry.outcome.is_none() && !entry.forgotten).count()
     }
 
+    /// Nothing has failed.
+    pub(crate) fn check_all_served(&self) {
+        for (id, entry) in &self.entries {
+            let served = entry.forgotten || matches!(entry.outcome, Some(Ok(_)));
+            assert!(served, "INVARIANT: no request notices that slots move: {id:?} {entry:?}");
+        }
+    }
+
     /// No write ran twice, and each ran as its outcome says.
     pub(crate) fn check_executions(&self, executions: &BTreeMap<u64, u32>) {
         for (id, entry) in &self.entries {
