@@ -1,1 +1,134 @@
-//! x
+//! What the tests share: servers that misbehave, and the protocols that scenarios run under.
+//!
+//! The well-behaved servers are real ones and come from `keyslot-testcluster`.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use keyslot::{Options, Protocol};
+
+/// Both protocols: every scenario runs under each.
+pub const PROTOCOLS: [Protocol; 2] = [Protocol::Resp2, Protocol::Resp3];
+
+/// Options for these URLs with time-outs that do not make a failing test slow.
+#[must_use]
+pub fn options(urls: &[String], protocol: Protocol) -> Options {
+    Options::new(urls.to_vec()).protocol(protocol).connect_timeout(Duration::from_secs(5))
+}
+
+/// The words of a command.
+#[must_use]
+pub fn words(line: &str) -> Vec<Vec<u8>> {
+    line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+}
+
+/// What a [`FakeServer`] does with what it has read.
+pub enum Answer {
+    /// Sends these bytes.
+    Send(Vec<u8>),
+    /// Sends these bytes and closes the connection.
+    SendAndClose(Vec<u8>),
+    /// Stays silent.
+    Nothing,
+}
+
+/// A server on a free port that takes part in the handshake as a plain RESP3 server without cluster
+/// support, and then answers each read as the test says.
+pub struct FakeServer {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    connections: AtomicUsize,
+    /// What each read brought after the handshake.
+    reads: Mutex<Vec<Vec<u8>>>,
+}
+
+impl FakeServer {
+    /// Starts it. `answer` is asked for each read after the handshake, with what was read and the number of the
+    /// connection, from 0.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub fn start(answer: impl Fn(usize, &[u8]) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("a bound listener has an address").port();
+        let shared = Arc::new(Shared::default());
+        let answer = Arc::new(answer);
+        let of_thread = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let number = of_thread.connections.fetch_add(1, Ordering::SeqCst);
+                let (shared, answer) = (Arc::clone(&of_thread), Arc::clone(&answer));
+                thread::spawn(move || serve(stream, number, &shared, &*answer));
+            }
+        });
+        Self { port, shared }
+    }
+
+    /// `redis://127.0.0.1:port`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// How many connections it has taken.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// What each read after the handshake brought, and forgets it.
+    #[must_use]
+    pub fn take_reads(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.shared.reads.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+fn serve(mut stream: TcpStream, number: usize, shared: &Shared, answer: &dyn Fn(usize, &[u8]) -> Answer) {
+    let mut buffer = vec![0; 1 << 20];
+    let mut handshaken = false;
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        let read = &buffer[..length];
+        let answer = if handshaken {
+            shared.reads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(read.to_vec());
+            answer(number, read)
+        } else {
+            handshake(read, &mut handshaken)
+        };
+        let (bytes, close) = match answer {
+            Answer::Send(bytes) => (bytes, false),
+            Answer::SendAndClose(bytes) => (bytes, true),
+            Answer::Nothing => continue,
+        };
+        if stream.write_all(&bytes).is_err() || close {
+            let _ = stream.shutdown(Shutdown::Both);
+            return;
+        }
+    }
+}
+
+/// Answers HELLO and the like, and CLUSTER SLOTS as a server without cluster support does.
+fn handshake(read: &[u8], handshaken: &mut bool) -> Answer {
+    let text = String::from_utf8_lossy(read).to_uppercase();
+    let mut answer = Vec::new();
+    for command in text.split('*').skip(1) {
+        if command.contains("HELLO") {
+            answer.extend_from_slice(b"%1\r\n$5\r\nproto\r\n:3\r\n");
+        } else if command.contains("SLOTS") {
+            answer.extend_from_slice(b"-ERR This instance has cluster support disabled\r\n");
+            *handshaken = true;
+        } else if command.contains("SHARDS") {
+            answer.extend_from_slice(b"-ERR This instance has cluster support disabled\r\n");
+        } else {
+            answer.extend_from_slice(b"+OK\r\n");
+        }
+    }
+    Answer::Send(answer)
+}
