@@ -96,8 +96,12 @@ enum Act {
 /// Runs once; a broken promise panics with a text that begins with `INVARIANT`.
 pub(crate) fn run(mut choices: Choices, trace: bool) {
     let servers = random_servers(&mut choices);
-    let config = random_config(&mut choices, &servers);
+    let mut config = random_config(&mut choices, &servers);
     let mood = choices.pick(&[Mood::Orderly, Mood::Faulty, Mood::Faulty, Mood::Faulty, Mood::Faulty]);
+    if mood == Mood::Orderly {
+        // The keys of one command may be apart for as long as their slot moves.
+        config.request_timeout = 3 * REQUEST_TIMEOUT;
+    }
     let weather = random_weather(&mut choices, mood == Mood::Faulty);
     let mut plan = Vec::new();
     let submitted = plan_requests(&mut choices, &mut plan);
@@ -206,7 +210,7 @@ fn plan_faults(choices: &mut Choices, servers: &Servers, mood: Mood, plan: &mut 
         let from = choices.below(3_000) * MILLISECOND;
         let until = from
             + match mood {
-                Mood::Orderly => choices.pick(&[20, 100, 300]) * MILLISECOND,
+                Mood::Orderly => choices.pick(&[20, 300, 1_500]) * MILLISECOND,
                 Mood::Faulty => choices.pick(&[20, 100, 500, 2_000, 9_000]) * MILLISECOND,
             };
         let node = choices.index(nodes);
@@ -460,7 +464,8 @@ fn close(world: &mut World<Act>) {
     world.cluster.close();
     let after = submit(world, Operation { kind: Kind::Incr, number: number + 1, tag: 1 });
     world.drain();
-    let until = world.now + SECOND;
+    // The deadlines of ended requests may still wake the machine once.
+    let until = world.now + 4 * SECOND;
     advance(world, until);
     for id in [before, after] {
         let outcome = world.outcome(id);
