@@ -14,6 +14,7 @@ use super::handshake::{self, Step};
 use super::{Cluster, ConnId, Connection, Node, NodeKey, Output, Phase, State};
 use crate::error::Error;
 use crate::resp::{DecodeError, Frame, Reply};
+use crate::time::Instant;
 
 /// The first wait before a node is dialled again.
 const REDIAL_BASE: Duration = Duration::from_millis(20);
@@ -264,13 +265,13 @@ impl Cluster {
         self.redial();
     }
 
-    /// A request on this connection got no answer in time. When nothing at all has come for as long, the
+    /// Something sent at `asked_at` or before got no answer in time. When nothing at all has come since, the
     /// node is taken for stalled: what is on the connection may still be answered, but nothing more is put on it.
-    pub(super) fn suspect(&mut self, conn: ConnId) {
+    pub(super) fn suspect(&mut self, conn: ConnId, asked_at: Instant) {
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
-        let silent = self.now.saturating_since(connection.heard_at) >= self.config.request_timeout;
+        let silent = connection.heard_at <= asked_at;
         if silent && connection.is_ready() && !connection.draining {
             connection.draining = true;
             let key = connection.node;
@@ -279,7 +280,8 @@ impl Cluster {
             {
                 node.connection = None;
                 node.failures = node.failures.saturating_add(1);
-                node.last_error = format!("no answer within {:?}", self.config.request_timeout);
+                let silent_for = self.now.saturating_since(connection.heard_at);
+                node.last_error = format!("no answer for {silent_for:?}");
             }
             self.want_refresh();
         }

@@ -296,7 +296,10 @@ impl Cluster {
             Phase::Starting(start) if start.deadline <= self.now => self.fail_start(),
             Phase::Clustered => {
                 let now = self.now;
-                self.refresh.queries.retain(|query| query.asked_at + QUERY_TIMEOUT > now);
+                let late = |query: &mut Query| query.asked_at + QUERY_TIMEOUT <= now;
+                for query in self.refresh.queries.extract_if(.., late).collect::<Vec<_>>() {
+                    self.suspect(query.conn, query.asked_at);
+                }
             }
             _ => {}
         }

@@ -402,6 +402,9 @@ impl Cluster {
         self.nodes.clear();
         self.by_address.clear();
         self.unrouted.clear();
+        self.unflushed.clear();
+        self.deadlines = Timers::default();
+        self.delayed = Timers::default();
         self.refresh = Refresh::default();
         self.slots = SlotMap::new();
     }

@@ -12,6 +12,7 @@ use crate::command;
 use crate::error::{Error, ServerError};
 use crate::resp::{encode_command, encoded_length};
 use crate::slot::Slot;
+use crate::time::Instant;
 
 /// One command as the caller gave it, checked, routed and encoded.
 #[derive(Clone, Debug)]
@@ -139,6 +140,8 @@ pub(super) struct Request {
     /// The last server error that it waits to get over.
     pub(super) last_error: Option<ServerError>,
     pub(super) place: Place,
+    /// When it was last put on a connection.
+    pub(super) sent_at: Instant,
 }
 
 /// Where a redirected request goes.

@@ -39,9 +39,12 @@ impl Cluster {
             retries: 0,
             last_error: None,
             place: Place::Nowhere,
+            sent_at: self.now,
         });
-        self.deadlines.insert(deadline, id);
         self.dispatch(id);
+        if self.requests.contains_key(id) {
+            self.deadlines.insert(deadline, id);
+        }
         id
     }
 
@@ -100,6 +103,7 @@ impl Cluster {
                 connection.send(&request.command.frame, Waiting::Request(id));
                 self.statistics.commands += 1;
                 request.place = Place::OnConnection(conn);
+                request.sent_at = self.now;
                 self.mark_unflushed(conn);
             }
             None => {
@@ -247,7 +251,7 @@ impl Cluster {
         let Some(request) = self.requests.get(id) else {
             return;
         };
-        let (place, last_error) = (request.place, request.last_error.clone());
+        let (place, sent_at, last_error) = (request.place, request.sent_at, request.last_error.clone());
         let within = format!("{:?}", self.config.request_timeout);
         let error = match (place, last_error) {
             (Place::OnConnection(conn), _) => {
@@ -277,7 +281,7 @@ impl Cluster {
         };
         self.finish(id, Err(error));
         if let Place::OnConnection(conn) = place {
-            self.suspect(conn);
+            self.suspect(conn, sent_at);
         }
     }
 
