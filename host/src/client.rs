@@ -420,3 +420,6 @@ impl Worker {
         })
     }
 }
+
+#[cfg(all(test, keyslot_embedded))]
+mod tests;

@@ -464,8 +464,7 @@ fn close(world: &mut World<Act>) {
     world.cluster.close();
     let after = submit(world, Operation { kind: Kind::Incr, number: number + 1, tag: 1 });
     world.drain();
-    // The deadlines of ended requests may still wake the machine once.
-    let until = world.now + 4 * SECOND;
+    let until = world.now + 100 * MILLISECOND;
     advance(world, until);
     for id in [before, after] {
         let outcome = world.outcome(id);
