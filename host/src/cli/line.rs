@@ -36,11 +36,11 @@ fn first_word(mut rest: &[u8]) -> Result<(Vec<u8>, &[u8]), Unbalanced> {
 }
 
 /// Reads a quoted text to its closing quote, which must be the word's end.
-fn finish<'a>(
+fn finish(
     mut word: Vec<u8>,
     unit: fn(&[u8]) -> Option<(u8, usize)>,
-    mut rest: &'a [u8],
-) -> Result<(Vec<u8>, &'a [u8]), Unbalanced> {
+    mut rest: &[u8],
+) -> Result<(Vec<u8>, &[u8]), Unbalanced> {
     loop {
         if let Some((byte, length)) = unit(rest) {
             word.push(byte);

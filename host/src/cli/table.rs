@@ -49,6 +49,6 @@ mod tests {
         let mut table = new(Style::PLAIN, &["key", "slot"]);
         table.add_row([Cell::new("a long key"), number(7)]);
         table.add_row([Cell::new("k"), number(12_345)]);
-        assert_eq!(text(&table), "key          slot\na long key      7\nk           12345\n");
+        assert_eq!(text(&table), "key         slot\na long key      7\nk           12345\n");
     }
 }

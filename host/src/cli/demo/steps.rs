@@ -1,7 +1,7 @@
 //! The first steps: what the cluster looks like, single commands, and keys that belong together.
 
 use comfy_table::Cell;
-use keyslot::Client;
+use keyslot::{Client, ReplyRef};
 
 use super::{Show, ensure};
 use crate::cli::failure::Failure;
@@ -52,7 +52,7 @@ pub(super) async fn hash_tag(client: &Client, show: &Show) -> Result<(), Failure
 
     client.execute(["MSET", name, "Ada", mail, "ada@example.org"]).await?;
     let reply = client.execute(["MGET", name, mail]).await?;
-    let values: Vec<_> = reply.children().filter_map(|value| value.as_str()).collect();
+    let values: Vec<_> = reply.children().filter_map(ReplyRef::as_str).collect();
     ensure(values == ["Ada", "ada@example.org"], || format!("MGET is {values:?}"))?;
     show.line(format_args!("MGET  \"{}\"  \"{}\"", values[0], values[1]))
 }

@@ -27,7 +27,7 @@ pub(super) fn write(out: &mut Vec<u8>, reply: ReplyRef<'_>) {
         ReplyNode::Double(number) if number.is_finite() => out.extend(double(*number).bytes()),
         ReplyNode::Double(number) => string(out, &double(*number)),
         ReplyNode::SimpleString(text) | ReplyNode::Text(text) | ReplyNode::BigNumber(text) => {
-            string(out, text)
+            string(out, text);
         }
         ReplyNode::BulkString(bytes) => binary(out, bytes),
         ReplyNode::VerbatimString(verbatim) => binary(out, &verbatim.text),
@@ -39,7 +39,7 @@ pub(super) fn write(out: &mut Vec<u8>, reply: ReplyRef<'_>) {
             out.extend(b"}}");
         }
         ReplyNode::Array(_) | ReplyNode::Set(_) | ReplyNode::Push(_) => {
-            list(out, *b"[]", reply.children(), write)
+            list(out, *b"[]", reply.children(), write);
         }
         ReplyNode::Map(_) if reply.entries().all(|(key, _)| is_string(key)) => {
             list(out, *b"{}", reply.entries(), |out, (key, value)| {

@@ -70,17 +70,17 @@ fn replies_with_text(command: &[Vec<u8>]) -> bool {
     let word = |index: usize| {
         command.get(index).map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).unwrap_or_default()
     };
-    match (word(0).as_str(), word(1).as_str(), command.len()) {
+    matches!(
+        (word(0).as_str(), word(1).as_str(), command.len()),
         ("info" | "lolwut", _, _)
-        | ("debug", "htstats" | "htstats-key" | "client-eviction", _)
-        | ("memory", "malloc-stats" | "doctor", _)
-        | ("client", "list" | "info", _)
-        | ("proxy", "info", _)
-        | ("cluster", "nodes" | "info", 2)
-        | ("latency", "doctor", 2)
-        | ("latency", "graph", 3) => true,
-        _ => false,
-    }
+            | ("debug", "htstats" | "htstats-key" | "client-eviction", _)
+            | ("memory", "malloc-stats" | "doctor", _)
+            | ("client", "list" | "info", _)
+            | ("proxy", "info", _)
+            | ("cluster", "nodes" | "info", 2)
+            | ("latency", "doctor", 2)
+            | ("latency", "graph", 3)
+    )
 }
 
 /// A double with the fewest digits that mean the same number, laid out as C's `%.17g` does it.

@@ -12,7 +12,7 @@ pub(super) fn write(out: &mut Vec<u8>, reply: ReplyRef<'_>) {
         ReplyNode::Integer(number) => out.extend(number.to_string().bytes()),
         ReplyNode::Double(number) => out.extend(double(*number).bytes()),
         ReplyNode::SimpleString(text) | ReplyNode::Text(text) | ReplyNode::BigNumber(text) => {
-            out.extend(text.bytes())
+            out.extend(text.bytes());
         }
         ReplyNode::BulkString(bytes) => out.extend(bytes),
         ReplyNode::VerbatimString(verbatim) => out.extend(&verbatim.text),

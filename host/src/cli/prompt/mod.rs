@@ -82,6 +82,7 @@ fn editor(style: Style) -> Reedline {
     let editor = Reedline::create()
         .with_completer(Box::new(CommandCompleter))
         .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
+        .with_quick_completions(true)
         .with_partial_completions(true)
         .with_hinter(Box::new(SyntaxHinter::default()))
         .with_edit_mode(Box::new(Emacs::new(keys)))
