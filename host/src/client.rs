@@ -390,10 +390,10 @@ impl Worker {
     /// Lets the component say goodbye to its servers, and gives it up.
     async fn close(&mut self, reply: Answer<()>) {
         self.closed = true;
-        if let Some(mut instance) = self.instance.take() {
-            if let Err(Trap(message)) = instance.close().await {
-                tracing::warn!("the component failed while it closed: {message}");
-            }
+        if let Some(mut instance) = self.instance.take()
+            && let Err(Trap(message)) = instance.close().await
+        {
+            tracing::warn!("the component failed while it closed: {message}");
         }
         let _ = reply.send(Ok(()));
     }

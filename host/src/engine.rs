@@ -77,8 +77,8 @@ impl Runtime {
         let load = move || {
             let variable = || std::env::var_os(COMPONENT_VARIABLE).filter(|name| !name.is_empty());
             match file.or_else(|| variable().map(PathBuf::from)) {
-                Some(path) => self.from_file(&path),
-                None => self.from_embedded(),
+                Some(path) => self.of_file(&path),
+                None => self.of_this_build(),
             }
         };
         tokio::task::spawn_blocking(load)
@@ -95,7 +95,7 @@ impl Runtime {
         Ticking(&self.ticker)
     }
 
-    fn from_file(&self, path: &Path) -> Result<RedisPre<State>, Error> {
+    fn of_file(&self, path: &Path) -> Result<RedisPre<State>, Error> {
         let read_error = |error| Error::Host(format!("component {}: {error}", path.display()));
         let metadata = std::fs::metadata(path).map_err(read_error)?;
         let source = Source::File {
@@ -107,7 +107,7 @@ impl Runtime {
         self.compiled(source, &path.display().to_string(), read)
     }
 
-    fn from_embedded(&self) -> Result<RedisPre<State>, Error> {
+    fn of_this_build(&self) -> Result<RedisPre<State>, Error> {
         let bytes = EMBEDDED.ok_or_else(|| {
             Error::Host(format!(
                 "this build embeds no component (feature `bundled`): \

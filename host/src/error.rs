@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use crate::bindings::exports::keyslot::redis::types::{
-    Error as WitError, Interrupted, ServerError,
-};
+use crate::bindings::exports::keyslot::redis::types::{Error as WitError, Interrupted, ServerError};
 
 /// Why a call has no result.
 ///
@@ -69,9 +67,7 @@ impl Error {
     #[must_use]
     pub fn possibly_executed(&self) -> bool {
         match self {
-            Self::ConnectionLost(interrupted) | Self::Timeout(interrupted) => {
-                interrupted.possibly_executed
-            }
+            Self::ConnectionLost(interrupted) | Self::Timeout(interrupted) => interrupted.possibly_executed,
             Self::Protocol(_) | Self::LimitExceeded(_) | Self::Other(_) | Self::Host(_) => true,
             Self::InvalidArgument(_)
             | Self::CrossSlot(_)
@@ -123,11 +119,7 @@ impl fmt::Display for Interrupted {
         if !self.node.is_empty() {
             write!(f, "{}: ", one_line(&self.node))?;
         }
-        let fate = if self.possibly_executed {
-            "it may have been executed"
-        } else {
-            "it was not executed"
-        };
+        let fate = if self.possibly_executed { "it may have been executed" } else { "it was not executed" };
         write!(f, "{} ({fate})", one_line(&self.message))
     }
 }
@@ -143,15 +135,9 @@ mod tests {
 
     #[test]
     fn every_error_is_one_line() {
-        let server = ServerError {
-            code: "ERR".to_owned(),
-            message: "first\r\nsecond".to_owned(),
-        };
+        let server = ServerError { code: "ERR".to_owned(), message: "first\r\nsecond".to_owned() };
         assert_eq!(Error::Server(server).to_string(), "ERR first  second");
-        let bare = ServerError {
-            code: "EXECABORT".to_owned(),
-            message: String::new(),
-        };
+        let bare = ServerError { code: "EXECABORT".to_owned(), message: String::new() };
         assert_eq!(Error::Server(bare).to_string(), "EXECABORT");
         let host = Error::Host("wasm trap:\n  unreachable".to_owned());
         assert!(!host.to_string().contains('\n'));
@@ -165,16 +151,10 @@ mod tests {
             possibly_executed,
         };
         let lost = Error::ConnectionLost(interrupted("10.0.0.1:6379", true));
-        assert_eq!(
-            lost.to_string(),
-            "connection lost: 10.0.0.1:6379: no answer (it may have been executed)"
-        );
+        assert_eq!(lost.to_string(), "connection lost: 10.0.0.1:6379: no answer (it may have been executed)");
         assert!(lost.possibly_executed());
         let late = Error::Timeout(interrupted("", false));
-        assert_eq!(
-            late.to_string(),
-            "timed out: no answer (it was not executed)"
-        );
+        assert_eq!(late.to_string(), "timed out: no answer (it was not executed)");
         assert!(!late.possibly_executed());
     }
 }

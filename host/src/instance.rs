@@ -87,12 +87,12 @@ impl Instance {
         Ok(results.map(|result| result.map(Reply::new).map_err(Error::from)).collect())
     }
 
-    pub(crate) async fn node_for_key(&mut self, key: &Vec<u8>) -> Result<Result<String, Error>, Trap> {
+    pub(crate) async fn node_for_key(&mut self, key: &[u8]) -> Result<Result<String, Error>, Trap> {
         let result = call!(self, |guest, store| guest.client().call_node_for_key(store, self.client, key))?;
         Ok(result.map_err(Error::from))
     }
 
-    pub(crate) async fn keyslot(&mut self, key: &Vec<u8>) -> Result<u16, Trap> {
+    pub(crate) async fn keyslot(&mut self, key: &[u8]) -> Result<u16, Trap> {
         call!(self, |guest, store| guest.call_keyslot(store, key))
     }
 

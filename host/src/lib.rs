@@ -63,9 +63,7 @@ mod wasi;
 pub use bindings::exports::keyslot::redis::redis_cluster::{
     Counter, Limit, Mode, Node, NodeHealth, Protocol, Role, Shard, SlotRange,
 };
-pub use bindings::exports::keyslot::redis::types::{
-    Interrupted, ReplyNode, ServerError, Verbatim,
-};
+pub use bindings::exports::keyslot::redis::types::{Interrupted, ReplyNode, ServerError, Verbatim};
 pub use client::Client;
 pub use error::Error;
 pub use network::{NetworkPolicy, PolicyError};

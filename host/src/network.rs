@@ -58,30 +58,21 @@ impl NetworkPolicy {
     /// # Ok::<(), keyslot::PolicyError>(())
     /// ```
     pub fn allow(entries: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, PolicyError> {
-        let entries = entries
-            .into_iter()
-            .map(|entry| entry.as_ref().parse())
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            entries: Some(entries),
-        })
+        let entries = entries.into_iter().map(|entry| entry.as_ref().parse()).collect::<Result<_, _>>()?;
+        Ok(Self { entries: Some(entries) })
     }
 
     /// Whether any name at all may be looked up.
     pub(crate) fn has_names(&self) -> bool {
         self.entries.as_ref().is_none_or(|entries| {
-            entries
-                .iter()
-                .any(|entry| matches!(entry.host, Host::Name(_) | Host::Below(_)))
+            entries.iter().any(|entry| matches!(entry.host, Host::Name(_) | Host::Below(_)))
         })
     }
 
     /// Whether the address may be connected to without having been looked up.
     fn allows_address(&self, address: SocketAddr) -> bool {
         self.entries.as_ref().is_none_or(|entries| {
-            entries
-                .iter()
-                .any(|entry| entry.has_port(address.port()) && entry.has_address(address.ip()))
+            entries.iter().any(|entry| entry.has_port(address.port()) && entry.has_address(address.ip()))
         })
     }
 
@@ -151,9 +142,7 @@ impl FromStr for Entry {
     type Err = PolicyError;
 
     fn from_str(text: &str) -> Result<Self, PolicyError> {
-        let error = || PolicyError {
-            entry: text.to_owned(),
-        };
+        let error = || PolicyError { entry: text.to_owned() };
         let (host, port) = split_port(text).ok_or_else(error)?;
         let host = parse_host(host).ok_or_else(error)?;
         Ok(Self { host, port })
@@ -190,10 +179,7 @@ fn parse_host(text: &str) -> Option<Host> {
         return (bits <= width(address)).then_some(Host::Network(address, bits));
     }
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Some(Host::Network(
-            address.to_canonical(),
-            width(address.to_canonical()),
-        ));
+        return Some(Host::Network(address.to_canonical(), width(address.to_canonical())));
     }
     if let Some(domain) = text.strip_prefix("*.") {
         return Some(Host::Below(format!(".{}", canonical_name(domain)?)));
@@ -207,9 +193,7 @@ fn canonical_name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_lowercase();
     let labels_are_valid = name.split('.').all(|label| {
         !label.is_empty()
-            && label
-                .chars()
-                .all(|letter| letter.is_alphanumeric() || matches!(letter, '-' | '_'))
+            && label.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '-' | '_'))
     });
     let last = name.rsplit('.').next()?;
     let is_number = last.bytes().all(|byte| byte.is_ascii_digit());
@@ -248,20 +232,20 @@ pub(crate) enum Ports {
     These(Vec<u16>),
 }
 
+/// An address of an allowed name, with the port that goes with it; none stands for every port.
+type Resolved = (IpAddr, Option<u16>);
+
 /// A policy at work for one instance: what it says, and what allowed names have turned out to mean.
 #[derive(Clone)]
 pub(crate) struct Gate {
     policy: Arc<NetworkPolicy>,
-    /// Addresses of allowed names, each with the port that goes with it; none stands for every port.
-    resolved: Arc<Mutex<HashSet<(IpAddr, Option<u16>)>>>,
+    /// What the look-ups of allowed names gave.
+    resolved: Arc<Mutex<HashSet<Resolved>>>,
 }
 
 impl Gate {
     pub(crate) fn new(policy: NetworkPolicy) -> Self {
-        Self {
-            policy: Arc::new(policy),
-            resolved: Arc::default(),
-        }
+        Self { policy: Arc::new(policy), resolved: Arc::default() }
     }
 
     /// Whether a socket may do this.
@@ -367,13 +351,7 @@ mod tests {
 
     #[test]
     fn addresses_and_networks_are_told_apart_bit_by_bit() {
-        let gate = gate(&[
-            "10.1.2.3",
-            "10.2.0.0/15:6379",
-            "[fd00::/9]:7000",
-            "::1",
-            "192.0.2.0/31",
-        ]);
+        let gate = gate(&["10.1.2.3", "10.2.0.0/15:6379", "[fd00::/9]:7000", "::1", "192.0.2.0/31"]);
         for allowed in [
             "10.1.2.3:1",
             "10.2.0.1:6379",
@@ -411,10 +389,7 @@ mod tests {
     fn a_name_allows_the_addresses_that_it_has() {
         let gate = gate(&["Redis.Example.com:6379", "*.cache.example", "other"]);
         assert!(gate.has_names());
-        assert_eq!(
-            gate.name("redis.EXAMPLE.com."),
-            Some(Ports::These(vec![6379]))
-        );
+        assert_eq!(gate.name("redis.EXAMPLE.com."), Some(Ports::These(vec![6379])));
         assert_eq!(gate.name("a.b.cache.example"), Some(Ports::All));
         assert_eq!(gate.name("cache.example"), None);
         assert_eq!(gate.name("evilcache.example"), None);

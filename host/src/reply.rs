@@ -105,11 +105,7 @@ impl<'a> ReplyRef<'a> {
         while let Some(ReplyNode::Attribute(entries)) = nodes.get(position) {
             position = skip(nodes, position + 1, u64::from(*entries) * 2);
         }
-        Self {
-            nodes,
-            start,
-            position,
-        }
+        Self { nodes, start, position }
     }
 
     /// The node itself: never an attribute, and null where the list ended too early.
@@ -140,8 +136,7 @@ impl<'a> ReplyRef<'a> {
     /// The same as text, where it is UTF-8.
     #[must_use]
     pub fn as_str(self) -> Option<&'a str> {
-        self.as_bytes()
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+        self.as_bytes().and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 
     /// The number of an integer.
@@ -176,11 +171,7 @@ impl<'a> ReplyRef<'a> {
     /// are key, value, key, value.
     #[must_use]
     pub fn children(self) -> Children<'a> {
-        Children {
-            nodes: self.nodes,
-            next: self.position.saturating_add(1),
-            left: child_count(self.node()),
-        }
+        Children { nodes: self.nodes, next: self.position.saturating_add(1), left: child_count(self.node()) }
     }
 
     /// The children two by two: a map's entries, or what RESP2 sends in its place.
@@ -191,11 +182,7 @@ impl<'a> ReplyRef<'a> {
 
     /// The entries of the node's attributes (RESP3), which [`Self::children`] passes over.
     pub fn attributes(self) -> impl Iterator<Item = (ReplyRef<'a>, ReplyRef<'a>)> {
-        let mut children = Children {
-            nodes: &[],
-            next: 0,
-            left: 0,
-        };
+        let mut children = Children { nodes: &[], next: 0, left: 0 };
         let mut at = self.start;
         std::iter::from_fn(move || {
             loop {
@@ -207,11 +194,7 @@ impl<'a> ReplyRef<'a> {
                 match self.nodes.get(at) {
                     Some(ReplyNode::Attribute(entries)) if at < self.position => {
                         at += 1;
-                        children = Children {
-                            nodes: self.nodes,
-                            next: at,
-                            left: u64::from(*entries) * 2,
-                        };
+                        children = Children { nodes: self.nodes, next: at, left: u64::from(*entries) * 2 };
                     }
                     _ => return None,
                 }
@@ -250,9 +233,7 @@ impl<'a> Iterator for Children<'a> {
 /// How many children the node says it has.
 fn child_count(node: &ReplyNode) -> u64 {
     match node {
-        ReplyNode::Array(count) | ReplyNode::Set(count) | ReplyNode::Push(count) => {
-            u64::from(*count)
-        }
+        ReplyNode::Array(count) | ReplyNode::Set(count) | ReplyNode::Push(count) => u64::from(*count),
         ReplyNode::Map(entries) | ReplyNode::Attribute(entries) => u64::from(*entries) * 2,
         ReplyNode::Null
         | ReplyNode::Boolean(_)
@@ -308,10 +289,8 @@ mod tests {
         let inner = reply.children().nth(1).expect("three children");
         assert_eq!(integers(inner.children()), [Some(2), None]);
         let map = inner.children().nth(1).expect("two children");
-        let entries: Vec<_> = map
-            .entries()
-            .map(|(key, value)| (key.as_integer(), value.as_integer()))
-            .collect();
+        let entries: Vec<_> =
+            map.entries().map(|(key, value)| (key.as_integer(), value.as_integer())).collect();
         assert_eq!(entries, [(Some(3), Some(4))]);
     }
 
