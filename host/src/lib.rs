@@ -40,15 +40,15 @@
 //! # What it does not do
 //!
 //! - One instance runs on one core. Where that is the bottleneck, use several clients.
-//! - An address that the policy allows can be connected to by name of any server: a redirect names an
-//!   address that the server chose. Restrict the policy where servers are not trusted.
+//! - By default the component dials every address that a server names, as redirects do. Where servers are
+//!   not trusted, restrict the policy.
 //!
 //! # The component
 //!
 //! With the feature `bundled` (default) it is built from the sources and embedded. The environment variable
 //! `KEYSLOT_COMPONENT` names another file, both when this crate is built, where that file is embedded
 //! instead, and when it runs, where it is loaded instead. [`Options::component`] does the latter for one
-//! client. Compiled code is kept in the user's cache directory (`keyslot`).
+//! client. A relative path is taken from the crate's folder when building. Compiled code is kept in the user's cache directory (`keyslot`).
 
 mod bindings;
 mod client;
