@@ -48,7 +48,8 @@
 //! With the feature `bundled` (default) it is built from the sources and embedded. The environment variable
 //! `KEYSLOT_COMPONENT` names another file, both when this crate is built, where that file is embedded
 //! instead, and when it runs, where it is loaded instead. [`Options::component`] does the latter for one
-//! client. A relative path is taken from the crate's folder when building. Compiled code is kept in the user's cache directory (`keyslot`).
+//! client. A relative path is taken from the crate's folder when building. Compiled code is kept in
+//! the user's cache directory (`keyslot`).
 
 mod bindings;
 mod client;
