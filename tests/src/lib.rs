@@ -93,15 +93,12 @@ impl FakeServer {
 
 fn serve(mut stream: TcpStream, number: usize, shared: &Shared, answer: &dyn Fn(usize, &[u8]) -> Answer) {
     let mut buffer = vec![0; 1 << 20];
-    let mut handshaken = false;
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
         let read = &buffer[..length];
-        let answer = if handshaken {
+        let answer = handshake(read).map(Answer::Send).unwrap_or_else(|| {
             shared.reads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(read.to_vec());
             answer(number, read)
-        } else {
-            handshake(read, &mut handshaken)
-        };
+        });
         let (bytes, close) = match answer {
             Answer::Send(bytes) => (bytes, false),
             Answer::SendAndClose(bytes) => (bytes, true),
@@ -114,21 +111,18 @@ fn serve(mut stream: TcpStream, number: usize, shared: &Shared, answer: &dyn Fn(
     }
 }
 
-/// Answers HELLO and the like, and CLUSTER SLOTS as a server without cluster support does.
-fn handshake(read: &[u8], handshaken: &mut bool) -> Answer {
-    let text = String::from_utf8_lossy(read).to_uppercase();
-    let mut answer = Vec::new();
-    for command in text.split('*').skip(1) {
-        if command.contains("HELLO") {
-            answer.extend_from_slice(b"%1\r\n$5\r\nproto\r\n:3\r\n");
-        } else if command.contains("SLOTS") {
-            answer.extend_from_slice(b"-ERR This instance has cluster support disabled\r\n");
-            *handshaken = true;
-        } else if command.contains("SHARDS") {
-            answer.extend_from_slice(b"-ERR This instance has cluster support disabled\r\n");
-        } else {
-            answer.extend_from_slice(b"+OK\r\n");
-        }
+/// The answers to a batch of the client's own: HELLO and what goes with it, or the question for the
+/// topology, answered as a server without cluster support does. `None` for commands of the test.
+fn handshake(read: &[u8]) -> Option<Vec<u8>> {
+    const NO_CLUSTER: &[u8] = b"-ERR This instance has cluster support disabled\r\n";
+    let text = String::from_utf8_lossy(read);
+    if !text.contains("\r\nHELLO\r\n") && !text.contains("\r\nCLUSTER\r\n") {
+        return None;
     }
-    Answer::Send(answer)
+    let answers = text.split('*').skip(1).map(|command| match command {
+        hello if hello.contains("HELLO") => &b"%1\r\n$5\r\nproto\r\n:3\r\n"[..],
+        topology if topology.contains("CLUSTER") => NO_CLUSTER,
+        _ => b"+OK\r\n",
+    });
+    Some(answers.collect::<Vec<_>>().concat())
 }

@@ -178,6 +178,26 @@ fn redirects_in_a_circle_end() {
 }
 
 #[test]
+fn nodes_that_only_redirects_name_are_forgotten() {
+    let mut lab = lab();
+    let key = key_at(0, 's');
+    let slot = slot_of(&key);
+    let before = lab.cluster.footprint();
+    for port in 1..=50 {
+        lab.servers.nodes[0].lies.insert(slot, format!("MOVED {slot} 10.9.9.9:{port}"));
+        let id = submit(&mut lab, &format!("SET {key} 1"));
+        wait(&mut lab, 20 * MILLISECOND);
+        lab.servers.nodes[0].lies.clear();
+        let _ = outcome(&mut lab, id);
+    }
+    wait(&mut lab, 2 * SECOND);
+    assert!(run(&mut lab, &format!("SET {key} 1")).is_ok());
+    wait(&mut lab, 2 * SECOND);
+    let after = lab.cluster.footprint();
+    assert!(after <= before + 2, "{before} things were held before, {after} are now");
+}
+
+#[test]
 fn a_lost_connection_sends_reads_again_and_tells_writes() {
     let mut lab = lab();
     lab.servers.nodes[0].paused = true;

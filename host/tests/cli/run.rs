@@ -1,9 +1,8 @@
 //! Runs `keyslot` and `redis-cli`, into a pipe and on a terminal.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
 
 use anyhow::{Context, ensure};
 use keyslot_testcluster::TestCluster;
@@ -11,25 +10,9 @@ use keyslot_testcluster::TestCluster;
 /// Stands between the outputs of two commands on a terminal.
 const MARK: &str = "-=-=- next -=-=-";
 
-/// The `keyslot` program beside this test's own folder. `cargo test` for the whole workspace builds it; alone, this
-/// package does not.
-pub(super) fn keyslot() -> &'static PathBuf {
-    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
-        let test = std::env::current_exe().expect("a test has a path");
-        let folder = test.ancestors().nth(2).expect("a test lies in target/<profile>/deps");
-        let program = folder.join(format!("keyslot{}", std::env::consts::EXE_SUFFIX));
-        if !program.exists() {
-            let mut build = Command::new(env!("CARGO"));
-            build.args(["build", "-p", "keyslot", "--bin", "keyslot", "--target-dir"]);
-            build.arg(folder.parent().expect("target/<profile>"));
-            if folder.ends_with("release") {
-                build.arg("--release");
-            }
-            assert!(build.status().expect("cargo runs").success(), "keyslot does not build");
-        }
-        program
-    });
-    &PROGRAM
+/// The `keyslot` program, which cargo builds for this test.
+pub(super) fn keyslot() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_keyslot"))
 }
 
 /// One of the two programs, with the options that stand before the command.
