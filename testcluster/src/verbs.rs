@@ -1,8 +1,13 @@
 //! What happens to clusters: slots move, nodes die, come back, stall, take over and join.
 
+use std::time::Duration;
+
 use crate::cluster::{TestCluster, TestNode};
 use crate::error::Error;
 use crate::process::ServerProcess;
+
+/// How long an epoch may take to get around. Nodes tell each other at once.
+const EPOCH_DEADLINE: Duration = Duration::from_secs(10);
 
 impl TestCluster {
     /// Moves one slot with all its keys, key by key, and leaves the slot with `to`. Every running primary
@@ -65,12 +70,19 @@ impl TestCluster {
 
     /// Closes the migration of a slot: `to` owns it, and every running primary is told.
     ///
+    /// Waits first until `to` has heard of the configuration epoch of `from`. A target takes the slot under an
+    /// epoch above all that it knows; were that of `from` still on its way, the last of the packets in which `from` claims
+    /// the slot would win it back in the eyes of `to`, and no node would serve it any more.
+    ///
     /// # Errors
     ///
     /// When the migration is not open, keys are left, or a node refuses.
     pub fn finish_slot_migration(&self, slot: u16) -> Result<(), Error> {
         let (from, to) = self.migration(slot)?;
         let target = &self.nodes[to];
+        let theirs = self.epoch(from, "cluster_my_epoch")?;
+        let heard = |cluster: &Self| Ok(cluster.epoch(to, "cluster_current_epoch")? >= theirs);
+        self.wait_for("the target's knowledge of the source's epoch", EPOCH_DEADLINE, heard)?;
         let others = self.primaries()?.into_iter().filter(|&node| node != from && node != to);
         for node in [to, from].into_iter().chain(others) {
             set_slot(&self.nodes[node], slot, "NODE", target)?;
@@ -169,6 +181,15 @@ impl TestCluster {
     fn migration(&self, slot: u16) -> Result<(usize, usize), Error> {
         let migration = self.migrations().get(&slot).copied();
         migration.ok_or_else(|| Error::Unfit(format!("slot {slot} is not being migrated")))
+    }
+
+    /// An epoch as CLUSTER INFO of this node has it.
+    fn epoch(&self, node: usize, field: &str) -> Result<u64, Error> {
+        let port = self.nodes[node].port();
+        let info = self.connection(node)?.string(&["CLUSTER", "INFO"]).map_err(Error::call(port))?;
+        let mut fields = info.lines().filter_map(|line| line.split_once(':'));
+        let value = fields.find(|(name, _)| *name == field).and_then(|(_, value)| value.trim().parse().ok());
+        value.ok_or_else(|| Error::Unfit(format!("CLUSTER INFO of the node at port {port} has no {field}")))
     }
 }
 

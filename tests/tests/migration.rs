@@ -41,8 +41,11 @@ async fn run(protocol: Protocol) -> Result<()> {
     let mut round = 0u64;
     while !done.load(Ordering::SeqCst) || round == 0 {
         round += 1;
-        one_by_one(&client, round).await?;
-        pipelined(&client, round).await?;
+        let seen = async {
+            one_by_one(&client, round).await?;
+            pipelined(&client, round).await
+        };
+        seen.await.with_context(|| format!("in round {round}; the nodes say\n{}", views(&cluster)))?;
     }
     mover.await??;
     one_by_one(&client, round + 1).await?;
@@ -59,6 +62,16 @@ async fn run(protocol: Protocol) -> Result<()> {
     ensure!(count("moved") > 0, "no slot moved under the load");
     ensure!(count("ask") > 0, "no key was asked for while its slot moved");
     Ok(())
+}
+
+/// Who serves what in the eyes of each node, for when something went wrong.
+fn views(cluster: &TestCluster) -> String {
+    let view = |node| -> Result<String> { Ok(cluster.connection(node)?.string(&["CLUSTER", "NODES"])?) };
+    let views = (0..cluster.nodes().len()).map(|node| match view(node) {
+        Ok(text) => text,
+        Err(error) => error.to_string(),
+    });
+    views.collect::<Vec<_>>().join("\n")
 }
 
 /// Moves every slot of the load to the next primary, twice around.
