@@ -15,7 +15,6 @@ use keyslot::{Options, Protocol};
 pub const PROTOCOLS: [Protocol; 2] = [Protocol::Resp2, Protocol::Resp3];
 
 /// Options for these URLs with time-outs that do not make a failing test slow.
-#[must_use]
 pub fn options(urls: &[String], protocol: Protocol) -> Options {
     Options::new(urls.to_vec()).protocol(protocol).connect_timeout(Duration::from_secs(5))
 }
@@ -95,10 +94,13 @@ fn serve(mut stream: TcpStream, number: usize, shared: &Shared, answer: &dyn Fn(
     let mut buffer = vec![0; 1 << 20];
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
         let read = &buffer[..length];
-        let answer = handshake(read).map(Answer::Send).unwrap_or_else(|| {
-            shared.reads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(read.to_vec());
-            answer(number, read)
-        });
+        let answer = handshake(read).map_or_else(
+            || {
+                shared.reads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(read.to_vec());
+                answer(number, read)
+            },
+            Answer::Send,
+        );
         let (bytes, close) = match answer {
             Answer::Send(bytes) => (bytes, false),
             Answer::SendAndClose(bytes) => (bytes, true),

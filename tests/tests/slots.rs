@@ -20,7 +20,7 @@ async fn ten_thousand_random_keys_have_the_servers_slots() -> Result<()> {
     let questions: Vec<_> = keys.iter().map(question).collect();
     let answers = server.pipeline(&questions)?;
     for (key, answer) in keys.iter().zip(answers) {
-        let theirs = answer.cursor().and_then(|answer| answer.as_integer());
+        let theirs = answer.cursor().and_then(keyslot_core::resp::ReplyRef::as_integer);
         ensure!(theirs == Some(Slot::of_key(key).number().into()), "{}: {theirs:?}", key.escape_ascii());
     }
 

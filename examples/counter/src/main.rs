@@ -33,13 +33,13 @@ fn main() -> ExitCode {
 
 fn count(urls: &[String]) -> Result<(), Error> {
     let client = Client::connect(&Options::new(urls))?;
-    let runs = integer(client.execute(&words(&["INCR", "runs"]))?);
+    let runs = integer(&client.execute(&words(&["INCR", "runs"]))?);
     println!("run {runs}, counted in slot {} at {}", keyslot(b"runs"), client.node_for_key(b"runs")?);
 
     // One write for the whole pipeline: both keys have the tag `runs`, so one node has them.
     let pipeline = [words(&["INCRBY", "{runs}:lines", "2"]), words(&["GET", "runs"])];
     let mut results = client.pipeline(&pipeline).into_iter();
-    let lines = integer(results.next().unwrap_or(Err(Error::Closed))?);
+    let lines = integer(&results.next().unwrap_or(Err(Error::Closed))?);
     println!("{lines} lines in all runs");
     Ok(())
 }
@@ -49,7 +49,7 @@ fn words(words: &[&str]) -> Vec<Vec<u8>> {
     words.iter().map(|word| word.as_bytes().to_vec()).collect()
 }
 
-fn integer(reply: Reply) -> i64 {
+fn integer(reply: &Reply) -> i64 {
     match reply.first() {
         Some(ReplyNode::Integer(value)) => *value,
         _ => 0,
