@@ -38,8 +38,10 @@ impl GuestClient for Client {
         Ok(redis_cluster::Client::new(client))
     }
 
-    fn execute(&self, command: CommandWords) -> WitResult {
-        let command = Command::new(&command).map_err(convert::wit_error)?;
+    fn execute(&self, words: CommandWords) -> WitResult {
+        let command = Command::new(&words).map_err(convert::wit_error)?;
+        // It is encoded now; a large value need not be held twice.
+        drop(words);
         let mut result = Err(types::Error::Closed);
         self.driver.borrow_mut().run(core::iter::once((0, command)), |_, ended| {
             result = convert::result(ended, self.decode_responses);

@@ -321,12 +321,13 @@ fn has_no_cluster(error: &ServerError) -> bool {
 
 /// What the start failed with: each seed and its reason.
 fn start_error(seeds: &[NodeAddr], reasons: &BTreeMap<NodeAddr, Error>, within: Duration) -> Error {
-    let authentication = reasons.values().find(|error| matches!(error, Error::Authentication(_)));
-    if let Some(error) = authentication
-        && reasons.values().all(|error| matches!(error, Error::Authentication(_)))
-        && seeds.iter().all(|seed| reasons.contains_key(seed))
+    // A refused log-in is the answer of the cluster, and what the user can mend; that other seeds are down is not.
+    let refused = reasons.values().find(|error| matches!(error, Error::Authentication(_)));
+    let only_refused = |error: &Error| matches!(error, Error::Authentication(_) | Error::Connect(_));
+    if let Some(refused) = refused
+        && reasons.values().all(only_refused)
     {
-        return error.clone();
+        return refused.clone();
     }
     let mut lines = Vec::with_capacity(seeds.len());
     for seed in seeds {
