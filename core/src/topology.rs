@@ -3,6 +3,7 @@
 //! Sources: Redis documentation, "CLUSTER SLOTS" and "CLUSTER SHARDS"; the servers' `src/cluster.c`.
 
 use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -10,6 +11,9 @@ use alloc::vec::Vec;
 use crate::address::NodeAddr;
 use crate::resp::{Reply, ReplyRef};
 use crate::slot::{SLOT_COUNT, Slot, SlotRange};
+
+/// More nodes than any cluster has (the specification recommends 1,000 at most).
+pub(crate) const NODES_MAX: usize = 4096;
 
 /// A cluster's shards, in order of their first slot; those without slots come last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,12 +102,18 @@ impl Topology {
     pub fn from_cluster_slots(reply: &Reply, asked: &str) -> Result<Self, String> {
         let root = reply.cursor().ok_or("CLUSTER SLOTS: the reply is empty")?;
         let mut topology = Self::default();
+        let mut served = BTreeSet::new();
         for row in root.children() {
             let mut fields = row.children();
             let first = fields.next().and_then(slot);
             let last = fields.next().and_then(slot);
             let range = first.zip(last).and_then(|(first, last)| SlotRange::new(first, last));
             let range = range.ok_or("CLUSTER SLOTS: a row does not begin with two slots in order")?;
+            for slot in range.slots() {
+                if !served.insert(slot) {
+                    return Err(format!("CLUSTER SLOTS names slot {slot} twice"));
+                }
+            }
             let mut nodes = Vec::new();
             for (index, field) in fields.enumerate() {
                 let role = if index == 0 { Role::Primary } else { Role::Replica };
@@ -116,6 +126,7 @@ impl Topology {
             }
             if !nodes.is_empty() {
                 topology.add(range, nodes);
+                topology.check_size("CLUSTER SLOTS")?;
             }
         }
         if topology.shards.is_empty() {
@@ -147,6 +158,7 @@ impl Topology {
             let nodes = entry.value("nodes").ok_or("CLUSTER SHARDS: a shard has no `nodes`")?;
             shard.nodes = nodes.children().filter_map(|node| member_of_shards(node, asked)).collect();
             topology.shards.push(shard);
+            topology.check_size("CLUSTER SHARDS")?;
         }
         topology.sort();
         Ok(topology)
@@ -193,6 +205,16 @@ impl Topology {
             Some(shard) => shard.slots.push(range),
             None => self.shards.push(Shard { slots: Vec::from([range]), nodes }),
         }
+    }
+
+    /// Refuses what no cluster is, before it costs time and memory. Looks at the last shard: it is called
+    /// for each that is added.
+    fn check_size(&self, question: &str) -> Result<(), String> {
+        let last = self.shards.last().map_or(0, |shard| shard.nodes.len());
+        if self.shards.len() + last > NODES_MAX {
+            return Err(format!("{question} names more than {NODES_MAX} nodes"));
+        }
+        Ok(())
     }
 
     fn sort(&mut self) {

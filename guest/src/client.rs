@@ -6,6 +6,7 @@ use core::cell::RefCell;
 
 use keyslot_core::cluster::{Cluster, Command};
 use keyslot_core::error::Error;
+use keyslot_core::resp::Reply;
 use keyslot_core::slot::Slot;
 use keyslot_core::time::Instant;
 use wasi::clocks::monotonic_clock;
@@ -26,15 +27,19 @@ type WitResult = Result<types::Reply, types::Error>;
 pub(crate) struct Client {
     driver: RefCell<Driver>,
     decode_responses: bool,
+    /// How large the replies of one call may be together.
+    reply_size: u64,
 }
 
 impl GuestClient for Client {
     fn connect(options: OptionsBorrow<'_>) -> Result<redis_cluster::Client, types::Error> {
         let valid = options.get::<Options>().validate().map_err(convert::wit_error)?;
         let now = Instant::from_nanoseconds(monotonic_clock::now());
+        let reply_size = valid.config.limits.reply_size;
         let mut driver = Driver::new(Cluster::new(valid.config, now, get_random_u64()));
         driver.start().map_err(convert::wit_error)?;
-        let client = Self { driver: RefCell::new(driver), decode_responses: valid.decode_responses };
+        let client =
+            Self { driver: RefCell::new(driver), decode_responses: valid.decode_responses, reply_size };
         Ok(redis_cluster::Client::new(client))
     }
 
@@ -63,9 +68,10 @@ impl GuestClient for Client {
             };
             results.push(Err(placeholder));
         }
+        let mut left = self.reply_size;
         self.driver.borrow_mut().run(valid.into_iter(), |index, ended| {
             if let Some(result) = results.get_mut(index) {
-                *result = convert::result(ended, self.decode_responses);
+                *result = convert::result(within(&mut left, self.reply_size, ended), self.decode_responses);
             }
         });
         results
@@ -107,5 +113,19 @@ impl GuestClient for Client {
 
     fn close(&self) {
         self.driver.borrow_mut().close();
+    }
+}
+
+/// The result, if what is `left` of the call's limit holds its reply.
+fn within(left: &mut u64, limit: u64, ended: Result<Reply, Error>) -> Result<Reply, Error> {
+    let reply = ended?;
+    match left.checked_sub(reply.size()) {
+        Some(rest) => {
+            *left = rest;
+            Ok(reply)
+        }
+        None => Err(Error::LimitExceeded(alloc::format!(
+            "the pipeline's replies are larger than {limit} bytes together (limit reply-size); the command was executed"
+        ))),
     }
 }

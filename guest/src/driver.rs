@@ -17,11 +17,13 @@ use wasi::clocks::monotonic_clock;
 use wasi::io::poll::{Pollable, poll};
 
 use crate::lookup::Lookup;
-use crate::socket::Socket;
+use crate::socket::{READ_LARGE, READ_SMALL, Socket};
 
-/// After so long without a call the sockets are looked at before anything is sent: a command on a connection
-/// that has ended meanwhile could only be reported as possibly executed.
+/// After so long without a call all sockets are looked at first, not only those that are about to be used.
 const IDLE: Duration = Duration::from_millis(100);
+
+/// How much is read from one socket before the others have their turn, in bytes.
+const TURN: u64 = 512 << 10;
 
 pub(crate) struct Driver {
     cluster: Cluster,
@@ -109,6 +111,8 @@ impl Driver {
                 *owner = Some((id, index));
             }
         }
+        // Whatever these sockets hold answers none of the commands, and one that has ended takes none.
+        self.look_at_all(self.cluster.unflushed().collect(), started);
         loop {
             let wake = self.drain();
             for (id, result) in self.done.drain(..) {
@@ -133,17 +137,21 @@ impl Driver {
         self.drain();
     }
 
-    /// Catches up after a time without calls.
+    /// Catches up after a time without calls. What the sockets hold came during that time, not after it, so the
+    /// machine gets it before it hears how late it is.
     fn resume(&mut self) -> Instant {
         let now = now();
         if now.saturating_since(self.last_call_end) >= IDLE {
-            let open: Vec<_> = self.sockets.keys().copied().collect();
-            for conn in open {
-                self.look_at(conn, now);
-            }
+            self.look_at_all(self.sockets.keys().copied().collect(), self.last_call_end);
             self.cluster.handle(now, Input::Tick);
         }
         now
+    }
+
+    fn look_at_all(&mut self, conns: Vec<ConnId>, now: Instant) {
+        for conn in conns {
+            self.look_at(conn, now);
+        }
     }
 
     /// Does all that the machine says. Gives the instant to wake it at.
@@ -257,14 +265,7 @@ impl Driver {
     /// Reads what has come in, and ends the connection when it has ended or cannot be written to. The server's
     /// last words come first: they may say why.
     fn after_write(&mut self, conn: ConnId, written: Result<u64, String>, now: Instant) {
-        let Some(socket) = self.sockets.get_mut(&conn) else {
-            return;
-        };
-        let mut received = Vec::new();
-        let read = socket.read(|bytes| received.push(bytes));
-        for bytes in received {
-            self.cluster.handle(now, Input::Received { conn, bytes: Bytes::from(bytes) });
-        }
+        let read = self.receive(conn, now);
         match (written, read) {
             (Ok(writes), Ok(())) => self.socket_writes += writes,
             (Err(reason), _) | (_, Err(reason)) => {
@@ -273,6 +274,29 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Gives the machine what has come in, up to a turn's share: a server that sends without end must not keep the
+    /// loop from its deadlines and the other sockets.
+    fn receive(&mut self, conn: ConnId, now: Instant) -> Result<(), String> {
+        let mut received = 0;
+        while received < TURN {
+            // The machine may have closed it over what it was given.
+            let Some(socket) = self.sockets.get_mut(&conn) else {
+                return Ok(());
+            };
+            let much = received > 0;
+            let bytes = socket.read(much)?;
+            let length = bytes.len() as u64;
+            if length > 0 {
+                self.cluster.handle(now, Input::Received { conn, bytes: Bytes::from(bytes) });
+            }
+            received += length;
+            if length < if much { READ_LARGE } else { READ_SMALL } {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn look_up(&mut self, conn: ConnId, now: Instant) {

@@ -24,9 +24,9 @@ use wasi::sockets::tcp::TcpSocket;
 use wasi::sockets::tcp_create_socket::create_tcp_socket;
 
 /// What a read asks for at first.
-const READ_SMALL: u64 = 16 << 10;
+pub(crate) const READ_SMALL: u64 = 16 << 10;
 /// What a read asks for once a whole small one was filled; the host gives no more at a time.
-const READ_LARGE: u64 = 64 << 10;
+pub(crate) const READ_LARGE: u64 = 64 << 10;
 
 pub(crate) struct Socket {
     /// While it is dialling: when that may have ended.
@@ -121,22 +121,11 @@ impl Socket {
         Ok(writes)
     }
 
-    /// Gives everything that has come in to `take`, in pieces.
-    pub(crate) fn read(&mut self, mut take: impl FnMut(Vec<u8>)) -> Result<(), String> {
-        let Some(stream) = &mut self.stream else {
-            return Ok(());
-        };
-        let mut length = READ_SMALL;
-        loop {
-            let bytes = stream.input.read(length).map_err(end)?;
-            let received = bytes.len() as u64;
-            if received > 0 {
-                take(bytes);
-            }
-            if received < length {
-                return Ok(());
-            }
-            length = READ_LARGE;
+    /// Reads once; an empty list when nothing has come in. `much`: more of a long reply is on its way.
+    pub(crate) fn read(&mut self, much: bool) -> Result<Vec<u8>, String> {
+        match &mut self.stream {
+            Some(stream) => stream.input.read(if much { READ_LARGE } else { READ_SMALL }).map_err(end),
+            None => Ok(Vec::new()),
         }
     }
 }

@@ -172,6 +172,9 @@ impl Cluster {
             return self.start_standalone(conn);
         }
         let reason = match answer {
+            Answer::Refused(error) if error.code == "NOPERM" => {
+                format!("CLUSTER SLOTS was answered with: {error}; a server alone needs mode standalone")
+            }
             Answer::Refused(error) => format!("CLUSTER SLOTS was answered with: {error}"),
             Answer::Unusable(reason) => reason,
         };
@@ -228,11 +231,10 @@ impl Cluster {
             };
             let conn = node.connection;
             let requests = &self.requests;
-            let in_use = conn.and_then(|conn| self.connections.get(conn)).is_some_and(|connection| {
-                let is_live =
-                    |waiting: &Waiting| matches!(waiting, Waiting::Request(id) if requests.contains_key(*id));
-                connection.waiting.iter().any(is_live)
-            });
+            let is_live =
+                |waiting: &Waiting| matches!(waiting, Waiting::Request(id) if requests.contains_key(*id));
+            let mut own = self.connections.values().filter(|connection| connection.node == key);
+            let in_use = own.any(|connection| connection.draining || connection.waiting.iter().any(is_live));
             let serves = self.slots.owners().contains(&key);
             if in_use || serves || !node.queue.is_empty() {
                 continue;

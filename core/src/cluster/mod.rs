@@ -295,6 +295,14 @@ impl Cluster {
         Output::WaitUntil(self.next_wake())
     }
 
+    /// The connections that the next [`Output::Transmit`]s are for.
+    ///
+    /// A driver that has not looked at its sockets for a while reads from these before it goes on: what comes in now
+    /// answers nothing that is still to be sent, and a connection that has ended is found out in time.
+    pub fn unflushed(&self) -> impl Iterator<Item = ConnId> {
+        self.unflushed.iter().copied()
+    }
+
     /// Ends the client: every request is done with [`Error::Closed`], every connection closed.
     pub fn close(&mut self) {
         if let Phase::Starting(_) = self.phase {

@@ -22,6 +22,8 @@ pub struct Command {
     pub(super) route: Route,
     /// Whether sending it twice does no harm.
     pub(super) read_only: bool,
+    /// Whether it runs a script or a function that may write: its errors may be the script's own words.
+    pub(super) is_writing_script: bool,
 }
 
 /// Where a command belongs.
@@ -40,7 +42,10 @@ pub(super) enum Route {
 const NOT_SHARED: &[(&str, &str)] = &[
     ("ASKING", "the client sends it where a redirect asks for it"),
     ("AUTH", "give the user and the password to the options"),
+    ("CLIENT CACHING", "client-side caching needs a connection of its own"),
+    ("CLIENT CAPA", "redirects are dealt with by the client"),
     ("CLIENT REPLY", "every request needs its reply"),
+    ("CLIENT TRACKING", "client-side caching needs a connection of its own"),
     ("DISCARD", "transactions need a connection of their own"),
     ("EXEC", "transactions need a connection of their own"),
     ("HELLO", "the protocol is an option"),
@@ -54,6 +59,7 @@ const NOT_SHARED: &[(&str, &str)] = &[
     ("READWRITE", "the client reads from primaries"),
     ("REPLCONF", "it makes the connection a replica's"),
     ("RESET", "it undoes the connection's log-in"),
+    ("SCRIPT DEBUG", "it makes the connection a debugger's"),
     ("SELECT", "the database is an option"),
     ("SSUBSCRIBE", "subscriptions need a connection of their own"),
     ("SUBSCRIBE", "subscriptions need a connection of their own"),
@@ -95,11 +101,9 @@ impl Command {
         };
         let mut frame = BytesMut::with_capacity(encoded_length(args));
         encode_command(args, &mut frame);
-        Ok(Self {
-            frame: frame.freeze(),
-            route,
-            read_only: spec.is_some_and(command::CommandSpec::is_read_only),
-        })
+        let read_only = spec.is_some_and(command::CommandSpec::is_read_only);
+        let is_script = full_name.starts_with("EVAL") || full_name.starts_with("FCALL");
+        Ok(Self { frame: frame.freeze(), route, read_only, is_writing_script: is_script && !read_only })
     }
 }
 

@@ -11,6 +11,7 @@ use crate::address::NodeAddr;
 use crate::cluster::connection::{Connection, Waiting};
 use crate::error::{Error, Interrupted, ServerError};
 use crate::resp::Reply;
+use crate::topology::NODES_MAX;
 
 /// The first wait before a request is sent again.
 const RETRY_BASE: Duration = Duration::from_millis(10);
@@ -23,9 +24,6 @@ const PROMPT_REDIRECTS: u32 = 2;
 const REDIRECT_BASE: Duration = Duration::from_millis(1);
 /// The longest wait between two redirects.
 const REDIRECT_CAP: Duration = Duration::from_millis(100);
-/// More nodes than any cluster has (the specification recommends 1,000 at most). Redirects to still more
-/// addresses are a server gone mad.
-const MAX_NODES: usize = 4096;
 
 impl Cluster {
     /// Takes a request in and sends it on its way.
@@ -152,7 +150,10 @@ impl Cluster {
         };
         let node = self.connections.get(conn).and_then(|connection| self.nodes.get(connection.node));
         let asked = node.map(|node| node.address.host()).unwrap_or_default();
-        match judge(error, asked) {
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        match judge(error, asked, &request.command) {
             Verdict::FollowMoved(..) | Verdict::FollowAsk(_) if !matches!(self.phase, Phase::Clustered) => {
                 self.finish(id, Err(Error::Server(error.clone())));
             }
@@ -180,7 +181,7 @@ impl Cluster {
 
     /// The node that a redirect names, unless there are more than a cluster can have.
     fn redirect_target(&mut self, address: &NodeAddr) -> Option<NodeKey> {
-        let known = self.by_address.contains_key(address) || self.nodes.len() < MAX_NODES;
+        let known = self.by_address.contains_key(address) || self.nodes.len() < NODES_MAX;
         known.then(|| self.node_at(address))
     }
 
@@ -252,6 +253,8 @@ impl Cluster {
             return;
         };
         let (place, sent_at, last_error) = (request.place, request.sent_at, request.last_error.clone());
+        // Without a server's error, it was sent again because its connection had ended.
+        let lost = request.retries;
         let within = format!("{:?}", self.config.request_timeout);
         let error = match (place, last_error) {
             (Place::OnConnection(conn), _) => {
@@ -260,6 +263,12 @@ impl Cluster {
                 Error::Timeout(interrupted(address, format!("no reply within {within}"), true))
             }
             (_, Some(error)) => Error::Server(error),
+            (Place::AtNode(node), None) if lost > 0 => {
+                let node = self.nodes.get(node);
+                let reason = node.map(|node| node.last_error.clone()).unwrap_or_default();
+                let message = format!("its connection ended {lost} times within {within}, at last: {reason}");
+                Error::ConnectionLost(interrupted(node.map(|node| &node.address), message, true))
+            }
             (Place::AtNode(node), None) => match self.nodes.get(node) {
                 Some(node) if !node.last_error.is_empty() => {
                     Error::Connect(format!("{}: {}", node.address, node.last_error))

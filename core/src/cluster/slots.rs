@@ -43,6 +43,9 @@ impl SlotMap {
     /// Takes a MOVED in.
     pub(super) fn patch(&mut self, slot: Slot, node: NodeKey, now: Instant) {
         self.patches.insert(slot, (node, now));
+        if self.owner(slot) == Some(node) {
+            return;
+        }
         self.assign(slot, node);
         self.forget_idle_owners();
     }

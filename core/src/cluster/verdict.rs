@@ -5,6 +5,7 @@
 
 use alloc::format;
 
+use super::request::{Command, Route};
 use crate::address::NodeAddr;
 use crate::error::ServerError;
 use crate::slot::Slot;
@@ -41,11 +42,45 @@ const PASSING: &[(&str, Verdict)] = &[
     ("NOAUTH", Verdict::Authentication),
 ];
 
-/// Looks an error up. `asked` is the host of the node that answered, which a redirect with an empty
-/// host means.
+/// The whole of what servers say with these codes. A script can answer with any error after it has written, so
+/// from one that writes only these words are believed.
+const SERVERS_WORDS: &[&str] = &[
+    "Multiple keys request during rehashing of slot",
+    "Redis is loading the dataset in memory",
+    "Valkey is loading the dataset in memory",
+    "The cluster is down",
+    "The cluster is down and only accepts read commands",
+    "Hash slot not served",
+    "Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "You can't write against a read only replica.",
+    "Authentication required.",
+];
+
+/// Looks up what to do about the error that answers `command`. `asked` is the host of the node that answered, which
+/// a redirect with an empty host means.
 ///
-/// A redirect that cannot be read is the caller's to see, as the server's words.
-pub(super) fn judge(error: &ServerError, asked: &str) -> Verdict {
+/// A redirect that cannot be read is the caller's to see, as the server's words; so is one that a script may have
+/// made up.
+pub(super) fn judge(error: &ServerError, asked: &str, command: &Command) -> Verdict {
+    let verdict = look_up(error, asked);
+    if !command.is_writing_script {
+        return verdict;
+    }
+    let believed = match &verdict {
+        Verdict::FollowMoved(slot, _) => command.route == Route::Slot(*slot),
+        Verdict::FollowAsk(_) => {
+            redirect(error, asked).is_some_and(|(slot, _)| command.route == Route::Slot(slot))
+        }
+        // On a replica a script's own write is refused, and the error names the script.
+        Verdict::RefreshAndRetry if error.code == "READONLY" => {
+            error.message.starts_with("You can't write against a read only replica.")
+        }
+        _ => SERVERS_WORDS.contains(&error.message.as_str()),
+    };
+    if believed { verdict } else { Verdict::Surface }
+}
+
+fn look_up(error: &ServerError, asked: &str) -> Verdict {
     match error.code.as_str() {
         "MOVED" => redirect(error, asked)
             .map_or(Verdict::Surface, |(slot, address)| Verdict::FollowMoved(slot, address)),
@@ -76,7 +111,25 @@ mod tests {
     use alloc::string::ToString;
 
     fn judged(code: &str, message: &str) -> Verdict {
-        judge(&ServerError { code: code.to_string(), message: message.to_string() }, "10.0.0.1")
+        judged_for(&["GET", "key"], code, message)
+    }
+
+    fn judged_for(command: &[&str], code: &str, message: &str) -> Verdict {
+        let error = ServerError { code: code.to_string(), message: message.to_string() };
+        judge(&error, "10.0.0.1", &Command::new(command).unwrap())
+    }
+
+    #[test]
+    fn a_script_that_writes_cannot_ask_to_be_run_again() {
+        let script = ["EVAL", "…", "1", "key"];
+        let own = Slot::of_key(b"key").number();
+        let moved = |slot: u16| judged_for(&script, "MOVED", &format!("{slot} 10.0.0.2:6381"));
+        assert!(matches!(moved(own), Verdict::FollowMoved(..)));
+        assert_eq!(moved(own + 1), Verdict::Surface);
+        assert_eq!(judged_for(&script, "TRYAGAIN", "made up"), Verdict::Surface);
+        let words = "Multiple keys request during rehashing of slot";
+        assert_eq!(judged_for(&script, "TRYAGAIN", words), Verdict::WaitAndRetry);
+        assert_eq!(judged_for(&["EVAL_RO", "…", "1", "key"], "TRYAGAIN", "x"), Verdict::WaitAndRetry);
     }
 
     #[test]

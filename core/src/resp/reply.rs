@@ -10,6 +10,7 @@ use core::str;
 
 use bytes::Bytes;
 
+use super::decode::NODE_COST;
 use crate::error::ServerError;
 
 /// One node of a reply. Aggregates carry how many children follow them (a map of `n` entries: `2n`).
@@ -82,6 +83,19 @@ impl Reply {
     /// A reply of one node, which must be no aggregate with children.
     pub fn single(node: ReplyNode) -> Self {
         Self { nodes: vec![node] }
+    }
+
+    /// How much memory it takes, in bytes: what its strings hold, and [`NODE_COST`] for each node.
+    pub fn size(&self) -> u64 {
+        let text = |node: &ReplyNode| match node {
+            ReplyNode::SimpleString(text)
+            | ReplyNode::BulkString(text)
+            | ReplyNode::Verbatim { text, .. } => text.len(),
+            ReplyNode::BigNumber(digits) => digits.len(),
+            ReplyNode::Error(error) => error.code.len() + error.message.len(),
+            _ => 0,
+        };
+        self.nodes.iter().map(|node| text(node) as u64 + NODE_COST).sum()
     }
 
     /// The node that says what the reply is: the first one that is no attribute, nor part of one.

@@ -24,13 +24,14 @@ pub struct Limits {
     pub bulk_length: u64,
     /// The most nodes of one reply, attributes included. Default: 16,777,216.
     pub elements: u32,
-    /// The largest reply, in bytes: as it is sent, plus [`NODE_COST`] for each node. Default: 1 GiB.
+    /// The largest reply, in bytes: as it is sent, plus [`NODE_COST`] for each node. Default: 256 MiB, so that a
+    /// reply, its parts and its copy for the caller fit into a component of 1 GiB.
     pub reply_size: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { depth: 32, bulk_length: 512 << 20, elements: 16 << 20, reply_size: 1 << 30 }
+        Self { depth: 32, bulk_length: 512 << 20, elements: 16 << 20, reply_size: 256 << 20 }
     }
 }
 
