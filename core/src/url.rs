@@ -48,16 +48,18 @@ impl SeedUrl {
             Some((userinfo, rest)) => (Some(userinfo), rest),
             None => (None, rest),
         };
-        if let Some(mark) = rest.find(['?', '#']) {
-            let extra = rest.get(mark..).unwrap_or_default();
-            return Err(format!(
-                "unexpected \"{extra}\" in a URL: settings are options, not part of the URL"
-            ));
+        if let Some(mark) = rest.chars().find(|c| matches!(c, '?' | '#')) {
+            return Err(format!("unexpected \"{mark}\" in a URL: settings are options, not part of the URL"));
         }
+        // Without an @ the rest may be a user and a password that somebody forgot to end.
+        let may_be_secret = userinfo.is_none() && rest.contains(':');
         let (authority, database) = match rest.split_once('/') {
             Some((authority, "")) => (authority, None),
             Some((authority, database)) => {
-                let number = database.parse().map_err(|_| format!("\"{database}\" is no database number"))?;
+                let number = database.parse().map_err(|_| match may_be_secret {
+                    true => "what follows the slash in a URL is no database number".to_owned(),
+                    false => format!("\"{database}\" is no database number"),
+                })?;
                 (authority, Some(number))
             }
             None => (rest, None),
@@ -74,7 +76,7 @@ impl SeedUrl {
             Some(part) => percent_decode(part).map(Some),
         };
         Ok(Self {
-            address: address(authority)?,
+            address: address(authority, may_be_secret)?,
             tls,
             username: decoded(username)?,
             password: decoded(password)?,
@@ -140,8 +142,8 @@ fn agree<T: PartialEq>(known: &mut Option<T>, said: Option<T>, what: &str) -> Re
     }
 }
 
-/// `host`, `host:port`, `[::1]:port` or a bare IPv6 address.
-fn address(authority: &str) -> Result<NodeAddr, String> {
+/// `host`, `host:port`, `[::1]:port` or a bare IPv6 address. `may_be_secret`: a port that is no number is not quoted.
+fn address(authority: &str, may_be_secret: bool) -> Result<NodeAddr, String> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, after) =
             rest.split_once(']').ok_or_else(|| format!("no \"]\" ends the host in \"{authority}\""))?;
@@ -162,7 +164,9 @@ fn address(authority: &str) -> Result<NodeAddr, String> {
         }
     };
     if host.is_empty() {
-        return Err(format!("the host is missing in \"{authority}\""));
+        return Err(
+            "the host is missing in a URL: it is redis://[[user]:password@]host[:port][/database]".to_owned()
+        );
     }
     if let Some(wrong) =
         host.chars().find(|c| c.is_whitespace() || c.is_control() || "/\\<>\"'`|^{}%,;".contains(*c))
@@ -179,7 +183,12 @@ fn address(authority: &str) -> Result<NodeAddr, String> {
             .parse()
             .ok()
             .filter(|port| *port != 0)
-            .ok_or_else(|| format!("\"{port}\" is no port: it is a number from 1 to 65535"))?,
+            .ok_or_else(|| match may_be_secret && !port.bytes().all(|byte| byte.is_ascii_digit()) {
+                true => format!(
+                    "the port after \"{host}\" is no number from 1 to 65535 (a user and a password end with @)"
+                ),
+                false => format!("\"{port}\" is no port: it is a number from 1 to 65535"),
+            })?,
     };
     Ok(NodeAddr::new(host, port))
 }
@@ -234,14 +243,18 @@ mod tests {
             ("redis://", "host is missing"),
             ("redis://:7000", "host is missing"),
             ("redis://a:", "\"\" is no port"),
+            ("redis://user:secret", "the port after \"user\""),
+            ("redis://:secret", "host is missing"),
+            ("redis://user:1/secret", "what follows the slash"),
+            ("redis://user:1?secret", "\"?\""),
+            ("redis://u:p@a:x", "\"x\""),
             ("redis://a:70000", "70000"),
-            ("redis://a:x", "\"x\""),
             ("redis://a/x", "\"x\""),
             ("redis://[::1", "[::1"),
             ("redis://[zz]:1", "zz"),
             ("redis://[::1]x", "\"x\""),
             ("redis://a b", "\" \""),
-            ("redis://a?db=1", "?db=1"),
+            ("redis://a?db=1", "\"?\""),
             ("redis://u:secret%zz@a", "%-escape"),
             ("redis://u:secret@a:0", "\"0\""),
         ] {

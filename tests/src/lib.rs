@@ -31,6 +31,8 @@ pub enum Answer {
     Send(Vec<u8>),
     /// Sends these bytes and closes the connection.
     SendAndClose(Vec<u8>),
+    /// Sends the first bytes, then the second again and again until nobody listens any more.
+    Flood(Vec<u8>, Vec<u8>),
     /// Stays silent.
     Nothing,
 }
@@ -105,6 +107,14 @@ fn serve(mut stream: TcpStream, number: usize, shared: &Shared, answer: &dyn Fn(
             Answer::Send(bytes) => (bytes, false),
             Answer::SendAndClose(bytes) => (bytes, true),
             Answer::Nothing => continue,
+            Answer::Flood(first, again) => {
+                let much = again.repeat(4_096);
+                let mut sent = stream.write_all(&first);
+                while sent.is_ok() {
+                    sent = stream.write_all(&much);
+                }
+                return;
+            }
         };
         if stream.write_all(&bytes).is_err() || close {
             let _ = stream.shutdown(Shutdown::Both);

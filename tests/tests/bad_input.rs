@@ -21,7 +21,8 @@ async fn connect_error(options: Options) -> Error {
 async fn wrong_settings_are_quoted() -> Result<()> {
     for (url, part) in [
         ("http://127.0.0.1:1", "\"http\""),
-        ("redis://127.0.0.1:port", "\"port\""),
+        ("redis://127.0.0.1:port", "after \"127.0.0.1\""),
+        ("redis://u:p@127.0.0.1:port", "\"port\""),
         ("redis://127.0.0.1:70000", "\"70000\""),
         ("redis://", "host is missing"),
         ("redis://u:hunter2@h:0", "\"0\""),

@@ -11,7 +11,7 @@ use super::failure::Failure;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
-    /// A node, as redis://[[user]:password@]host[:port][/database] or host[:port]; several, by commas or repetition,
+    /// A node, as redis://[[user]:password@]host[:port][/database] or host[:port]; several, by spaces or repetition,
     /// are nodes of one cluster
     #[arg(
         long,
@@ -19,7 +19,7 @@ pub(crate) struct ConnectionArgs {
         value_name = "URL",
         env = "KEYSLOT_URL",
         hide_env_values = true,
-        value_delimiter = ',',
+        value_delimiter = ' ',
         default_value = "redis://127.0.0.1:6379"
     )]
     url: Vec<String>,

@@ -54,7 +54,7 @@ impl Failure {
 /// The exit code for a command that has no reply.
 pub(crate) fn exit_code(error: &Error) -> u8 {
     match error {
-        Error::InvalidArgument(_) => USAGE,
+        Error::InvalidArgument(_) | Error::Tls(_) => USAGE,
         Error::CrossSlot(_) | Error::Server(_) | Error::Authentication(_) => REFUSED,
         _ => UNREACHABLE,
     }
