@@ -3,9 +3,9 @@
 //! Sources: Redis documentation, "CLUSTER SLOTS" and "CLUSTER SHARDS"; the servers' `src/cluster.c`.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::address::NodeAddr;
@@ -102,7 +102,7 @@ impl Topology {
     pub fn from_cluster_slots(reply: &Reply, asked: &str) -> Result<Self, String> {
         let root = reply.cursor().ok_or("CLUSTER SLOTS: the reply is empty")?;
         let mut topology = Self::default();
-        let mut served = BTreeSet::new();
+        let mut served = vec![false; usize::from(SLOT_COUNT)];
         for row in root.children() {
             let mut fields = row.children();
             let first = fields.next().and_then(slot);
@@ -110,7 +110,7 @@ impl Topology {
             let range = first.zip(last).and_then(|(first, last)| SlotRange::new(first, last));
             let range = range.ok_or("CLUSTER SLOTS: a row does not begin with two slots in order")?;
             for slot in range.slots() {
-                if !served.insert(slot) {
+                if served.get_mut(slot.index()).is_none_or(|served| core::mem::replace(served, true)) {
                     return Err(format!("CLUSTER SLOTS names slot {slot} twice"));
                 }
             }

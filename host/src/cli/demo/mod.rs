@@ -29,7 +29,8 @@ pub(crate) struct Demo {}
 impl Demo {
     pub(super) async fn run(self, global: &Global) -> Result<ExitCode, Failure> {
         let show = Show { style: Style::for_stdout() };
-        show.write(show.style.bold("Keyslot: a WebAssembly component as the client of a Redis Cluster\n"))?;
+        show.write(show.style.bold("Keyslot: a WebAssembly component as the client of a Redis Cluster"))?;
+        show.write("\n")?;
 
         show.section("Starting a cluster")?;
         let start = Instant::now();
