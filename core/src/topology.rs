@@ -310,3 +310,45 @@ fn port(value: ReplyRef<'_>) -> Option<u16> {
 fn text(value: Option<ReplyRef<'_>>) -> Option<String> {
     value.and_then(ReplyRef::as_str).filter(|text| !text.is_empty()).map(ToString::to_string)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::ReplyNode;
+
+    /// CLUSTER SLOTS with a row for each of these ranges, each at a node of its own.
+    fn slots(ranges: impl Iterator<Item = (i64, i64)>) -> Reply {
+        let mut nodes = Vec::from([ReplyNode::Array(0)]);
+        let mut rows = 0;
+        for (row, (first, last)) in (1..).zip(ranges) {
+            let host = ReplyNode::BulkString(format!("host-{row}").into());
+            let (first, last) = (ReplyNode::Integer(first), ReplyNode::Integer(last));
+            nodes.extend([
+                ReplyNode::Array(3),
+                first,
+                last,
+                ReplyNode::Array(2),
+                host,
+                ReplyNode::Integer(7000),
+            ]);
+            rows = row;
+        }
+        nodes[0] = ReplyNode::Array(rows);
+        Reply { nodes }
+    }
+
+    fn read(reply: &Reply) -> Result<Topology, String> {
+        Topology::from_cluster_slots(reply, "asked")
+    }
+
+    #[test]
+    fn what_no_cluster_is_gets_refused() {
+        assert_eq!(read(&slots((0..2_000).map(|slot| (slot, slot)))).unwrap().shards.len(), 2_000);
+        let error = read(&slots((0..5_000).map(|slot| (slot, slot)))).unwrap_err();
+        assert!(error.contains("more than 4096 nodes"), "{error}");
+        let error = read(&slots([(0, 10), (10, 20)].into_iter())).unwrap_err();
+        assert!(error.contains("slot 10 twice"), "{error}");
+        assert!(read(&slots([(3, 2)].into_iter())).is_err());
+        assert!(read(&slots(core::iter::empty())).is_err());
+    }
+}

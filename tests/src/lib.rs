@@ -29,6 +29,8 @@ pub fn words(line: &str) -> Vec<Vec<u8>> {
 pub enum Answer {
     /// Sends these bytes.
     Send(Vec<u8>),
+    /// Sends the first bytes, and the second that much later.
+    SendTwice(Vec<u8>, Duration, Vec<u8>),
     /// Sends these bytes and closes the connection.
     SendAndClose(Vec<u8>),
     /// Sends the first bytes, then the second again and again until nobody listens any more.
@@ -106,6 +108,11 @@ fn serve(mut stream: TcpStream, number: usize, shared: &Shared, answer: &dyn Fn(
         let (bytes, close) = match answer {
             Answer::Send(bytes) => (bytes, false),
             Answer::SendAndClose(bytes) => (bytes, true),
+            Answer::SendTwice(first, later, second) => {
+                let _ = stream.write_all(&first);
+                thread::sleep(later);
+                (second, false)
+            }
             Answer::Nothing => continue,
             Answer::Flood(first, again) => {
                 let much = again.repeat(4_096);

@@ -149,15 +149,20 @@ async fn a_server_that_always_hangs_up_loses_the_read() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unasked_reply_answers_no_later_command() -> Result<()> {
-    let server = FakeServer::start(|_, read| match read.windows(3).any(|window| window == b"GET") {
-        true => Answer::Send(b"+first\r\n+STALE\r\n".to_vec()),
-        false => Answer::Send(b"+PONG\r\n".to_vec()),
-    });
-    let client = Client::connect(Options::new([server.url()])).await?;
-    for _ in 0..20 {
-        ensure!(client.execute(["GET", "key"]).await?.as_str() == Some("first"), "GET");
-        let reply = client.execute(["PING"]).await?;
-        ensure!(reply.as_str() == Some("PONG"), "PING was answered with {reply:?}");
+    // With the answer, and a little later: while the client does nothing.
+    for later in [Duration::ZERO, Duration::from_millis(10)] {
+        let server = FakeServer::start(move |_, read| match read.windows(3).any(|window| window == b"GET") {
+            true => Answer::SendTwice(b"+first\r\n".to_vec(), later, b"+STALE\r\n".to_vec()),
+            false => Answer::Send(b"+PONG\r\n".to_vec()),
+        });
+        let client = Client::connect(Options::new([server.url()])).await?;
+        for _ in 0..10 {
+            ensure!(client.execute(["GET", "key"]).await?.as_str() == Some("first"), "GET");
+            // Less than the client takes for a time without calls.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let reply = client.execute(["PING"]).await?;
+            ensure!(reply.as_str() == Some("PONG"), "PING was answered with {reply:?}");
+        }
     }
     Ok(())
 }
