@@ -2,11 +2,14 @@
 //!
 //! A [`World`](simulator::world::World) is a whole cluster under a virtual clock, driven from one seed: servers that
 //! speak RESP, a network that splits, delays and cuts, and the real [`Cluster`](keyslot_core::cluster::Cluster) as the
-//! client. Ten thousand seeds run random requests against random faults; [`directed`] has the cases that
-//! deserve a name. `KEYSLOT_SIM_SEEDS` is how many seeds run, `KEYSLOT_SIM_SEED` runs one and prints everything
+//! client. Twenty thousand seeds run random requests against random faults; [`directed`] and [`disasters`] have the
+//! cases that deserve a name, and [`servers`] shows that the simulated servers are true to the real ones. `KEYSLOT_SIM_SEEDS` is how many seeds run, `KEYSLOT_SIM_SEED` runs one and prints everything
 //! that happens in it.
 
 mod directed;
+mod disasters;
+mod lab;
+mod servers;
 mod simulator;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,7 +29,7 @@ fn every_seed_keeps_the_promises() {
         return;
     }
     let (seeds, first) =
-        (number("KEYSLOT_SIM_SEEDS").unwrap_or(10_000), number("KEYSLOT_SIM_FIRST").unwrap_or(0));
+        (number("KEYSLOT_SIM_SEEDS").unwrap_or(20_000), number("KEYSLOT_SIM_FIRST").unwrap_or(0));
     let next = AtomicU64::new(first);
     let failures = Mutex::new(Vec::new());
     let work = || {

@@ -5,14 +5,24 @@
 //! |---|---|
 //! | [`choices`] | every decision: from a seed or from a fuzzer's bytes |
 //! | [`wire`] | RESP on the servers' side |
-//! | [`server`] | the nodes: slots, moves, redirects, commands |
-//! | [`world`] | the clock, the network, the driver loop and its checks |
+//! | [`server`] | the nodes: commands, redirects, conditions |
+//! | [`view`] | who is who, in truth and in each node's view: moves, failovers, partitions, CLUSTER's answers |
+//! | [`store`] | the keys' versions: what a replica still answers, what a failover loses |
+//! | [`transaction`] | MULTI, EXEC and the like |
+//! | [`world`] | the clock, the driver loop and its checks |
+//! | [`network`] | dials, pieces, cuts, links |
 //! | [`ledger`] | what was asked and answered, and whether it goes together |
-//! | [`scenario`] | one random run: workload, faults, healing, the end |
+//! | [`scenario`] | one random run: workload, healing, the end |
+//! | [`faults`] | what goes wrong in it |
 
 pub(crate) mod choices;
+pub(crate) mod faults;
 pub(crate) mod ledger;
+pub(crate) mod network;
 pub(crate) mod scenario;
 pub(crate) mod server;
+pub(crate) mod store;
+pub(crate) mod transaction;
+pub(crate) mod view;
 pub(crate) mod wire;
 pub(crate) mod world;

@@ -45,7 +45,11 @@ pub(crate) enum Answer {
     Simple(&'static str),
     Error(String),
     Bulk(Vec<u8>),
+    /// Text for people: a verbatim string in RESP3, a bulk string in RESP2.
+    Verbatim(String),
     Null,
+    /// EXEC's, when a watched key has changed.
+    NullArray,
     Integer(i64),
     Array(Vec<Answer>),
     Map(Vec<(&'static str, Answer)>),
@@ -68,6 +72,11 @@ impl Answer {
             Self::Error(text) => out.extend_from_slice(format!("-{text}\r\n").as_bytes()),
             Self::Integer(value) => out.extend_from_slice(format!(":{value}\r\n").as_bytes()),
             Self::Null => out.extend_from_slice(if resp3 { b"_\r\n" } else { b"$-1\r\n" }),
+            Self::NullArray => out.extend_from_slice(if resp3 { b"_\r\n" } else { b"*-1\r\n" }),
+            Self::Verbatim(text) if resp3 => {
+                out.extend_from_slice(format!("={}\r\ntxt:{text}\r\n", text.len() + 4).as_bytes());
+            }
+            Self::Verbatim(text) => Self::text(text).encode(resp3, out),
             Self::Bulk(bytes) => {
                 out.extend_from_slice(format!("${}\r\n", bytes.len()).as_bytes());
                 out.extend_from_slice(bytes);
@@ -90,6 +99,23 @@ impl Answer {
                 }
             }
         }
+    }
+}
+
+/// How many kinds of [`push`] there are.
+pub(crate) const PUSH_KINDS: u64 = 4;
+
+/// What a server says without being asked (RESP3).
+pub(crate) fn push(kind: u64) -> Vec<u8> {
+    match kind % PUSH_KINDS {
+        0 => b">2\r\n$10\r\ninvalidate\r\n*1\r\n$6\r\n{t1}:x\r\n".to_vec(),
+        // All keys: the server was flushed.
+        1 => b">2\r\n$10\r\ninvalidate\r\n_\r\n".to_vec(),
+        2 => {
+            let keys = b"$6\r\n{t1}:x\r\n".repeat(500);
+            [b">2\r\n$10\r\ninvalidate\r\n*500\r\n".to_vec(), keys].concat()
+        }
+        _ => b">3\r\n+message\r\n+channel\r\n$2\r\n\r\n\r\n".to_vec(),
     }
 }
 
