@@ -5,6 +5,7 @@ mod commands;
 mod demo;
 mod imports;
 mod setup;
+mod soak;
 mod step;
 mod test;
 
@@ -18,11 +19,12 @@ Examples:
   cargo xtask test                        every test
   cargo xtask test slot_moves             the tests whose names contain slot_moves
   cargo xtask test -- --nocapture         every test, with what they print
+  cargo xtask soak --minutes 10           ten minutes of kills, failovers and reshards under a load
   cargo xtask commands --check            whether the generated command table is up to date
   KEYSLOT_REDIS_SERVER=/opt/valkey/bin/valkey-server cargo xtask test
                                           the same tests with another server";
 
-/// Set-up, demonstration, tests and generated code of Keyslot.
+/// Set-up, demonstration, tests, soak and generated code of Keyslot.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
 struct Arguments {
@@ -36,6 +38,8 @@ enum Task {
     Demo,
     /// Runs the tests, those against real servers included.
     Test(test::Arguments),
+    /// Runs a client for long on a cluster whose nodes are killed, replaced and resharded.
+    Soak(soak::Arguments),
     /// Writes the tables that are generated from the servers' own descriptions of their commands.
     Commands {
         /// Only say whether they are up to date.
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo => demo::run(),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Soak(arguments) => soak::run(&arguments),
         Task::Commands { check } => commands::run(check),
         Task::CheckImports => imports::run(),
     };
