@@ -3,6 +3,7 @@
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::time::Duration;
 
 use keyslot_core::cluster::{Cluster, Command};
 use keyslot_core::error::Error;
@@ -13,7 +14,7 @@ use wasi::clocks::monotonic_clock;
 use wasi::random::random::get_random_u64;
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
-    self, Counter, GuestClient, OptionsBorrow, Shard,
+    self, Completion, Counter, GuestClient, OptionsBorrow, Shard,
 };
 use crate::bindings::exports::keyslot::redis::types;
 use crate::convert;
@@ -77,6 +78,32 @@ impl GuestClient for Client {
         results
     }
 
+    fn submit(&self, commands: Vec<CommandWords>) -> u64 {
+        // Each one's words are dropped when it has been encoded.
+        let commands = commands.into_iter().map(|words| Command::new(&words));
+        self.driver.borrow_mut().submit(commands)
+    }
+
+    fn wait(&self, timeout_ms: u32) -> Vec<Completion> {
+        let mut driver = self.driver.borrow_mut();
+        driver.wait(Duration::from_millis(timeout_ms.into()));
+        let completed = driver.completed();
+        let mut left = self.reply_size;
+        let mut completions = Vec::with_capacity(completed.len());
+        while let Some((_, ended)) = completed.front() {
+            let size = ended.as_ref().map_or(0, Reply::size);
+            // No reply is larger than the limit. Should one be, it must not stay for ever.
+            if !take_from(&mut left, size) && !completions.is_empty() {
+                break;
+            }
+            if let Some((ticket, ended)) = completed.pop_front() {
+                let result = convert::result(ended, self.decode_responses);
+                completions.push(Completion { ticket, result });
+            }
+        }
+        completions
+    }
+
     fn node_for_key(&self, key: Vec<u8>) -> Result<alloc::string::String, types::Error> {
         let driver = self.driver.borrow();
         let slot = Slot::of_key(&key);
@@ -119,13 +146,17 @@ impl GuestClient for Client {
 /// The result, if what is `left` of the call's limit holds its reply.
 fn within(left: &mut u64, limit: u64, ended: Result<Reply, Error>) -> Result<Reply, Error> {
     let reply = ended?;
-    match left.checked_sub(reply.size()) {
-        Some(rest) => {
-            *left = rest;
-            Ok(reply)
-        }
-        None => Err(Error::LimitExceeded(alloc::format!(
-            "the pipeline's replies are larger than {limit} bytes together (limit reply-size); the command was executed"
-        ))),
+    if take_from(left, reply.size()) {
+        return Ok(reply);
     }
+    Err(Error::LimitExceeded(alloc::format!(
+        "the pipeline's replies are larger than {limit} bytes together (limit reply-size); the command was executed"
+    )))
+}
+
+/// Takes `size` from what is left, if there is as much.
+fn take_from(left: &mut u64, size: u64) -> bool {
+    let rest = left.checked_sub(size);
+    *left = rest.unwrap_or(*left);
+    rest.is_some()
 }

@@ -3,7 +3,7 @@
 //! One `poll` covers all sockets, all look-ups and the machine's next deadline. Nothing runs between two calls
 //! of the component; `Driver::resume` catches up with what the sockets did meanwhile.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -29,12 +29,30 @@ pub(crate) struct Driver {
     cluster: Cluster,
     sockets: BTreeMap<ConnId, Socket>,
     lookups: BTreeMap<ConnId, Lookup>,
-    /// Requests that have ended since the caller last looked.
+    /// Whose request it is, by the id's small number.
+    owners: Vec<Option<(RequestId, Owner)>>,
+    /// Owners whose request had ended, but was not yet among those done, when another one got its small number.
+    displaced: VecDeque<(RequestId, Owner)>,
+    /// Requests that have ended since their owners were last told.
     done: Vec<(RequestId, Result<Reply, Error>)>,
+    next_ticket: u64,
+    /// How many tickets are under way.
+    open_tickets: usize,
+    /// Tickets whose command has ended, until they are taken.
+    completed: VecDeque<(u64, Result<Reply, Error>)>,
     ready: Option<Result<(), Error>>,
     timer: Option<Timer>,
     socket_writes: u64,
     last_call_end: Instant,
+}
+
+/// Who waits for a request's end.
+#[derive(Clone, Copy)]
+enum Owner {
+    /// The call of `run` that is under way: its command of this index.
+    Call(usize),
+    /// Whoever takes the completion with this ticket.
+    Ticket(u64),
 }
 
 /// A pollable that is ready at an instant.
@@ -57,7 +75,12 @@ impl Driver {
             cluster,
             sockets: BTreeMap::new(),
             lookups: BTreeMap::new(),
+            owners: Vec::new(),
+            displaced: VecDeque::new(),
             done: Vec::new(),
+            next_ticket: 0,
+            open_tickets: 0,
+            completed: VecDeque::new(),
             ready: None,
             timer: None,
             socket_writes: 0,
@@ -81,7 +104,7 @@ impl Driver {
                 self.last_call_end = now();
                 return result;
             }
-            self.wait(wake);
+            self.sleep(wake);
         }
     }
 
@@ -92,43 +115,72 @@ impl Driver {
         mut take: impl FnMut(usize, Result<Reply, Error>),
     ) {
         let started = self.resume();
-        // Whose request it is, by the id's small number.
-        let mut owners: Vec<Option<(RequestId, usize)>> = Vec::new();
-        // Requests that ended in being submitted: their small number is free for the next.
-        let mut ended: BTreeMap<RequestId, usize> = BTreeMap::new();
         let mut open = 0usize;
         for (index, command) in commands {
             let id = self.cluster.submit(started, command);
+            self.own(id, Owner::Call(index));
             open += 1;
-            if !self.cluster.is_pending(id) {
-                ended.insert(id, index);
-                continue;
-            }
-            if owners.len() <= id.index() {
-                owners.resize(id.index() + 1, None);
-            }
-            if let Some(owner) = owners.get_mut(id.index()) {
-                *owner = Some((id, index));
-            }
         }
-        // Whatever these sockets hold answers none of the commands, and one that has ended takes none.
-        self.look_at_all(self.cluster.unflushed().collect(), started);
+        self.look_before_writing(started);
         loop {
             let wake = self.drain();
-            for (id, result) in self.done.drain(..) {
-                let owner =
-                    owners.get_mut(id.index()).and_then(|owner| owner.take_if(|(owner, _)| *owner == id));
-                if let Some(index) = owner.map(|(_, index)| index).or_else(|| ended.remove(&id)) {
-                    open -= 1;
-                    take(index, result);
-                }
-            }
+            self.settle(&mut |index, result| {
+                open -= 1;
+                take(index, result);
+            });
             if open == 0 {
                 break;
             }
-            self.wait(wake);
+            self.sleep(wake);
         }
         self.last_call_end = now();
+    }
+
+    /// Takes commands in and writes what the sockets take now. Gives the first one's ticket; the others' follow it.
+    /// One that cannot be sent has ended with its error.
+    pub(crate) fn submit(&mut self, commands: impl Iterator<Item = Result<Command, Error>>) -> u64 {
+        let started = self.resume();
+        let first = self.next_ticket;
+        for command in commands {
+            let ticket = self.next_ticket;
+            self.next_ticket += 1;
+            match command {
+                Ok(command) => {
+                    let id = self.cluster.submit(started, command);
+                    self.own(id, Owner::Ticket(ticket));
+                    self.open_tickets += 1;
+                }
+                Err(error) => self.completed.push_back((ticket, Err(error))),
+            }
+        }
+        self.look_before_writing(started);
+        self.drain();
+        self.last_call_end = started;
+        first
+    }
+
+    /// Runs until a ticket's command has ended, none is under way, the time is up or the host ends the sleep.
+    pub(crate) fn wait(&mut self, timeout: Duration) {
+        let started = self.resume();
+        let deadline = started + timeout;
+        self.last_call_end = started;
+        let mut over = false;
+        self.look_before_writing(started);
+        loop {
+            let wake = self.drain();
+            self.settle(&mut |_, _| {});
+            if over || self.open_tickets == 0 || !self.completed.is_empty() {
+                break;
+            }
+            let woken = self.sleep(Some(wake.map_or(deadline, |wake| wake.min(deadline))));
+            over = woken.is_none_or(|now| now >= deadline);
+            self.last_call_end = woken.unwrap_or_else(now);
+        }
+    }
+
+    /// Tickets whose command has ended, in the order of their ends.
+    pub(crate) fn completed(&mut self) -> &mut VecDeque<(u64, Result<Reply, Error>)> {
+        &mut self.completed
     }
 
     /// Closes everything.
@@ -146,6 +198,45 @@ impl Driver {
             self.cluster.handle(now, Input::Tick);
         }
         now
+    }
+
+    /// Whatever the sockets hold that are about to be written to answers nothing that is still to be sent, and one
+    /// that has ended takes none of it.
+    fn look_before_writing(&mut self, now: Instant) {
+        self.look_at_all(self.cluster.unflushed().collect(), now);
+    }
+
+    /// Remembers whose request it is. The last owner of its small number, if it is still there, has only to be told.
+    fn own(&mut self, id: RequestId, owner: Owner) {
+        if self.owners.len() <= id.index() {
+            self.owners.resize(id.index() + 1, None);
+        }
+        if let Some(place) = self.owners.get_mut(id.index())
+            && let Some(ended) = place.replace((id, owner))
+        {
+            self.displaced.push_back(ended);
+        }
+    }
+
+    /// Tells the owners of the requests that have ended: `take` those of `run`.
+    fn settle(&mut self, take: &mut dyn FnMut(usize, Result<Reply, Error>)) {
+        for (id, result) in self.done.drain(..) {
+            let place = self.owners.get_mut(id.index());
+            let mut owner = place.and_then(|place| place.take_if(|(owned, _)| *owned == id));
+            if owner.is_none() {
+                // Mostly the first: requests are told done in the order in which they ended.
+                let found = self.displaced.iter().position(|(owned, _)| *owned == id);
+                owner = found.and_then(|index| self.displaced.remove(index));
+            }
+            match owner.map(|(_, owner)| owner) {
+                Some(Owner::Call(index)) => take(index, result),
+                Some(Owner::Ticket(ticket)) => {
+                    self.open_tickets -= 1;
+                    self.completed.push_back((ticket, result));
+                }
+                None => {}
+            }
+        }
     }
 
     fn look_at_all(&mut self, conns: Vec<ConnId>, now: Instant) {
@@ -188,8 +279,9 @@ impl Driver {
         }
     }
 
-    /// Sleeps until a socket, a look-up or the instant has come, and tells the machine.
-    fn wait(&mut self, wake: Option<Instant>) {
+    /// Sleeps until a socket, a look-up or the instant has come, and tells the machine. Gives the time then; none when the
+    /// host ended the sleep early.
+    fn sleep(&mut self, wake: Option<Instant>) -> Option<Instant> {
         self.set_timer(wake);
         let mut sources = Vec::new();
         let mut pollables = Vec::new();
@@ -209,9 +301,12 @@ impl Driver {
         }
         // An empty list would trap. The machine always has a deadline while a request is open.
         if pollables.is_empty() {
-            return;
+            return None;
         }
         let ready = poll(&pollables);
+        if ready.is_empty() {
+            return None;
+        }
         let now = now();
         let mut seen = None;
         for index in ready {
@@ -227,6 +322,7 @@ impl Driver {
             }
         }
         self.cluster.handle(now, Input::Tick);
+        Some(now)
     }
 
     /// Keeps a timer that is ready no later than `wake`. One that is early costs a turn of the loop,

@@ -1,8 +1,11 @@
 //! The client that many tasks share.
 //!
-//! One task owns the component's instance, which does one thing at a time. Callers hand it their calls
-//! through a channel. What has gathered there while the instance was busy goes to it as one `pipeline`:
-//! the more callers, the larger the batches, and a round trip serves them all.
+//! One task, the [`Worker`], owns the component's instance, which does one thing at a time. Callers hand it their
+//! calls through a channel. It submits what has gathered there to the component, and waits there for any command's
+//! end; a new call ends that wait. So the calls of many tasks travel together, and each returns on its own.
+
+mod flight;
+mod worker;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,19 +13,12 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{Counter, Shard};
-use crate::instance::{Instance, Trap};
+use crate::instance::Instance;
 use crate::{Error, Options, Reply};
+use worker::Worker;
 
 /// How many calls wait in the channel before callers wait for a place in it.
 const QUEUE_LENGTH: usize = 1_024;
-
-/// How many commands of different calls are gathered for one pipeline. One call's own pipeline is never
-/// taken apart, so a batch can be longer by one call.
-const BATCH_COMMANDS_MAX: usize = 1_000;
-
-/// How many bytes of arguments are gathered for one pipeline: they and their replies lie in the component's
-/// memory at the same time.
-const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// A command's name and arguments.
 pub(crate) type Command = Vec<Vec<u8>>;
@@ -32,9 +28,10 @@ pub(crate) type Command = Vec<Vec<u8>>;
 /// A clone is the same client: clone it into each task that needs it. When the last one is dropped, the
 /// component's instance and its connections are too.
 ///
-/// - Calls of many tasks travel together: what waits at the same moment is sent as one pipeline, and each
-///   caller gets its reply when the last of that pipeline has come. A command that is slow to answer
-///   (`BLPOP`, a large `KEYS`) delays those that were sent with it or after it: give it a client of its own.
+/// - Calls of many tasks travel together: what waits at the same moment is handed to the component at once. Each
+///   returns when its own commands have ended: a node that does not answer delays only those who ask it.
+/// - All commands for one node share a connection, which answers in order: one that is slow to answer (`BLPOP`, a
+///   large `KEYS`) delays those for the same node that were sent after it. Give it a client of its own.
 /// - One caller's commands are executed in the order in which it called, for each key.
 /// - A caller that drops its future drops the reply. The command is sent all the same, unless it was not yet
 ///   its turn.
@@ -70,7 +67,7 @@ impl Client {
         let instance = Box::pin(Instance::start(&options)).await?;
         let (calls, queue) = mpsc::channel(QUEUE_LENGTH);
         let (alive, gone) = oneshot::channel();
-        let worker = Worker { options, instance: Some(instance), closed: false, queue, next: None };
+        let worker = Worker::new(options, instance, queue);
         tokio::spawn(async move {
             tokio::select! {
                 _ = gone => {}
@@ -90,7 +87,7 @@ impl Client {
         args: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> impl Future<Output = Result<Reply, Error>> + Send {
         let command: Command = args.into_iter().map(|arg| arg.as_ref().to_vec()).collect();
-        self.call(|reply| Call::Execute { command, reply })
+        self.call(|reply| Call::Run { commands: vec![command], caller: Caller::One(reply) })
     }
 
     /// Runs many commands: one write for each node, all nodes at the same time. The results are in the
@@ -103,7 +100,7 @@ impl Client {
             return Vec::new();
         }
         let count = commands.len();
-        self.call(|reply| Call::Pipeline { commands, reply })
+        self.call(|reply| Call::Run { commands, caller: Caller::Many(reply) })
             .await
             .unwrap_or_else(|error| vec![Err(error); count])
     }
@@ -175,10 +172,15 @@ type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
 /// What a caller asks for.
 enum Call {
-    Execute { command: Command, reply: Answer<Reply> },
-    Pipeline { commands: Vec<Command>, reply: Answer<Vec<Result<Reply, Error>>> },
+    Run { commands: Vec<Command>, caller: Caller },
     Ask(Question),
     Close { reply: Answer<()> },
+}
+
+/// Who waits for the results of commands.
+enum Caller {
+    One(Answer<Reply>),
+    Many(Answer<Vec<Result<Reply, Error>>>),
 }
 
 /// What the component answers without a server.
@@ -187,238 +189,6 @@ enum Question {
     Keyslot { key: Vec<u8>, reply: Answer<u16> },
     Topology { reply: Answer<Vec<Shard>> },
     Counters { reply: Answer<Vec<Counter>> },
-}
-
-/// Those who wait for results of a batch, in the order of its commands.
-enum Waiting {
-    One(Answer<Reply>),
-    Many(usize, Answer<Vec<Result<Reply, Error>>>),
-}
-
-impl Waiting {
-    /// Hands over as many results as are this caller's.
-    fn answer(self, results: &mut impl Iterator<Item = Result<Reply, Error>>) {
-        match self {
-            Self::One(reply) => {
-                if let Some(result) = results.next() {
-                    let _ = reply.send(result);
-                }
-            }
-            Self::Many(count, reply) => {
-                let _ = reply.send(Ok(results.take(count).collect()));
-            }
-        }
-    }
-
-    fn fail(self, error: &Error) {
-        match self {
-            Self::One(reply) => {
-                let _ = reply.send(Err(error.clone()));
-            }
-            Self::Many(_, reply) => {
-                let _ = reply.send(Err(error.clone()));
-            }
-        }
-    }
-}
-
-/// Commands that go to the component together.
-#[derive(Default)]
-struct Batch {
-    commands: Vec<Command>,
-    waiting: Vec<Waiting>,
-    bytes: usize,
-}
-
-impl Batch {
-    /// Takes a call that is one of commands and whose caller still waits; gives back any other.
-    fn add(&mut self, call: Call) -> Option<Call> {
-        match call {
-            Call::Execute { reply, .. } if reply.is_closed() => {}
-            Call::Pipeline { reply, .. } if reply.is_closed() => {}
-            Call::Execute { command, reply } => {
-                self.bytes += size(&command);
-                self.commands.push(command);
-                self.waiting.push(Waiting::One(reply));
-            }
-            Call::Pipeline { commands, reply } => {
-                self.bytes += commands.iter().map(|command| size(command)).sum::<usize>();
-                self.waiting.push(Waiting::Many(commands.len(), reply));
-                self.commands.extend(commands);
-            }
-            other @ (Call::Ask(_) | Call::Close { .. }) => return Some(other),
-        }
-        None
-    }
-
-    fn is_full(&self) -> bool {
-        self.commands.len() >= BATCH_COMMANDS_MAX || self.bytes >= BATCH_BYTES_MAX
-    }
-
-    fn answer(self, results: Vec<Result<Reply, Error>>) {
-        let mut results = results.into_iter();
-        for waiting in self.waiting {
-            waiting.answer(&mut results);
-        }
-    }
-
-    fn fail(self, error: &Error) {
-        for waiting in self.waiting {
-            waiting.fail(error);
-        }
-    }
-}
-
-/// The bytes of a command's arguments.
-fn size(command: &[Vec<u8>]) -> usize {
-    command.iter().map(Vec::len).sum()
-}
-
-/// The task that owns the instance.
-struct Worker {
-    options: Options,
-    /// None after a trap, until the next call, and once closed.
-    instance: Option<Instance>,
-    closed: bool,
-    queue: mpsc::Receiver<Call>,
-    /// The call that ended the last batch and is not part of it.
-    next: Option<Call>,
-}
-
-impl Worker {
-    async fn run(mut self) {
-        loop {
-            let call = match self.next.take() {
-                Some(call) => call,
-                None => match self.queue.recv().await {
-                    Some(call) => call,
-                    None => return,
-                },
-            };
-            let mut batch = Batch::default();
-            match batch.add(call) {
-                None => {
-                    self.gather(&mut batch);
-                    self.run_batch(batch).await;
-                }
-                Some(Call::Close { reply }) => self.close(reply).await,
-                Some(Call::Ask(question)) => self.answer(question).await,
-                Some(Call::Execute { .. } | Call::Pipeline { .. }) => {
-                    unreachable!("a batch takes every command")
-                }
-            }
-        }
-    }
-
-    /// Adds what waits in the channel, up to a batch's bounds or a call that is not one of commands.
-    fn gather(&mut self, batch: &mut Batch) {
-        while !batch.is_full() {
-            let Ok(call) = self.queue.try_recv() else {
-                return;
-            };
-            self.next = batch.add(call);
-            if self.next.is_some() {
-                return;
-            }
-        }
-    }
-
-    async fn run_batch(&mut self, mut batch: Batch) {
-        if batch.commands.is_empty() {
-            return;
-        }
-        let instance = match self.instance().await {
-            Ok(instance) => instance,
-            Err(error) => return batch.fail(&error),
-        };
-        let commands = std::mem::take(&mut batch.commands);
-        let outcome = match commands.as_slice() {
-            [command] => instance.execute(command).await.map(|result| vec![result]),
-            commands => instance.pipeline(commands).await,
-        };
-        match self.settle(outcome) {
-            Ok(results) => batch.answer(results),
-            Err(error) => batch.fail(&error),
-        }
-    }
-
-    async fn answer(&mut self, question: Question) {
-        match question {
-            Question::NodeForKey { key, reply } => {
-                let result = match self.instance().await {
-                    Ok(instance) => {
-                        let outcome = instance.node_for_key(&key).await;
-                        self.settle(outcome).flatten()
-                    }
-                    Err(error) => Err(error),
-                };
-                let _ = reply.send(result);
-            }
-            Question::Keyslot { key, reply } => {
-                let result = match self.instance().await {
-                    Ok(instance) => {
-                        let outcome = instance.keyslot(&key).await;
-                        self.settle(outcome)
-                    }
-                    Err(error) => Err(error),
-                };
-                let _ = reply.send(result);
-            }
-            Question::Topology { reply } => {
-                let result = match self.instance().await {
-                    Ok(instance) => {
-                        let outcome = instance.topology().await;
-                        self.settle(outcome)
-                    }
-                    Err(error) => Err(error),
-                };
-                let _ = reply.send(result);
-            }
-            Question::Counters { reply } => {
-                let result = match self.instance().await {
-                    Ok(instance) => {
-                        let outcome = instance.counters().await;
-                        self.settle(outcome)
-                    }
-                    Err(error) => Err(error),
-                };
-                let _ = reply.send(result);
-            }
-        }
-    }
-
-    /// Lets the component say goodbye to its servers, and gives it up.
-    async fn close(&mut self, reply: Answer<()>) {
-        self.closed = true;
-        if let Some(mut instance) = self.instance.take()
-            && let Err(Trap(message)) = instance.close().await
-        {
-            tracing::warn!("the component failed while it closed: {message}");
-        }
-        let _ = reply.send(Ok(()));
-    }
-
-    /// The instance, a fresh and connected one when there is none.
-    async fn instance(&mut self) -> Result<&mut Instance, Error> {
-        if self.closed {
-            return Err(Error::Closed);
-        }
-        let instance = match self.instance.take() {
-            Some(instance) => instance,
-            None => Box::pin(Instance::start(&self.options)).await?,
-        };
-        Ok(self.instance.insert(instance))
-    }
-
-    /// The outcome of a call of the instance. One that trapped cannot be called again and is dropped, and
-    /// with it its connections.
-    fn settle<T>(&mut self, outcome: Result<T, Trap>) -> Result<T, Error> {
-        outcome.map_err(|Trap(message)| {
-            tracing::error!("the component was given up: {message}");
-            self.instance = None;
-            Error::Host(message)
-        })
-    }
 }
 
 #[cfg(all(test, keyslot_embedded))]

@@ -1,15 +1,22 @@
 //! One running component with its connected client, and the calls that it takes.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use wasmtime::Store;
 use wasmtime::component::ResourceAny;
 
 use crate::bindings::Redis;
-use crate::bindings::exports::keyslot::redis::redis_cluster::{Counter, Guest, GuestOptions, Shard};
+use crate::bindings::exports::keyslot::redis::redis_cluster::{
+    Completion, Counter, Guest, GuestOptions, Shard,
+};
 use crate::client::Command;
 use crate::engine::Runtime;
 use crate::options::whole_milliseconds;
 use crate::wasi::State;
-use crate::{Error, Options, Reply};
+use crate::{Error, Options};
 
 /// A node of a reply is 24 bytes in the component and 56 here: what an instance hands over at once is
 /// bounded by this many times its memory.
@@ -68,23 +75,41 @@ impl Instance {
         Ok(Self { runtime, store, bindings, client: client? })
     }
 
-    pub(crate) async fn execute(&mut self, command: &Command) -> Result<Result<Reply, Error>, Trap> {
+    /// Runs one command; for tests of what it does beside `submit`.
+    #[cfg(all(test, keyslot_embedded))]
+    pub(crate) async fn execute(&mut self, command: &Command) -> Result<Result<crate::Reply, Error>, Trap> {
         let result = call!(self, |guest, store| guest.client().call_execute(store, self.client, command))?;
-        Ok(result.map(Reply::new).map_err(Error::from))
+        Ok(result.map(crate::Reply::new).map_err(Error::from))
     }
 
-    /// Runs the commands; as many results as commands.
-    pub(crate) async fn pipeline(&mut self, commands: &[Command]) -> Result<Vec<Result<Reply, Error>>, Trap> {
-        let results = call!(self, |guest, store| guest.client().call_pipeline(store, self.client, commands))?;
-        if results.len() != commands.len() {
-            return Err(Trap(format!(
-                "the component gave {} results for {} commands",
-                results.len(),
-                commands.len()
-            )));
-        }
-        let results = results.into_iter();
-        Ok(results.map(|result| result.map(Reply::new).map_err(Error::from)).collect())
+    /// Hands commands in. The first one's ticket is returned, the others' follow it one by one.
+    pub(crate) async fn submit(&mut self, commands: &[Command]) -> Result<u64, Trap> {
+        call!(self, |guest, store| guest.client().call_submit(store, self.client, commands))
+    }
+
+    /// Waits until commands have ended, the time is up or `interrupt` has ended; what it does until then, it does.
+    pub(crate) async fn wait(
+        &mut self,
+        timeout_ms: u32,
+        interrupt: impl Future<Output = ()>,
+    ) -> Result<Vec<Completion>, Trap> {
+        let interrupted = Arc::clone(&self.store.data().interrupted);
+        let mut waiting = pin!(async {
+            call!(self, |guest, store| guest.client().call_wait(store, self.client, timeout_ms))
+        });
+        let mut interrupt = pin!(interrupt);
+        let mut ended = false;
+        let outcome = poll_fn(|context| {
+            // The component's `poll` looks at the flag each time it is polled, which is now.
+            if !ended && interrupt.as_mut().poll(context).is_ready() {
+                ended = true;
+                interrupted.store(true, Ordering::Relaxed);
+            }
+            waiting.as_mut().poll(context)
+        });
+        let outcome = outcome.await;
+        interrupted.store(false, Ordering::Relaxed);
+        outcome
     }
 
     pub(crate) async fn node_for_key(&mut self, key: &[u8]) -> Result<Result<String, Error>, Trap> {

@@ -4,7 +4,12 @@
 //! does not load, and the error names the import.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
@@ -33,6 +38,8 @@ pub(crate) struct State {
     gate: Gate,
     /// What the names that are being looked up may be used for, by the look-up's handle.
     lookups: HashMap<u32, Ports>,
+    /// While it is set, a `poll` does not wait. Whoever sets it polls the call that the instance is in.
+    pub(crate) interrupted: Arc<AtomicBool>,
     pub(crate) limiter: Limiter,
 }
 
@@ -54,6 +61,7 @@ impl State {
             table: ResourceTable::new(),
             gate,
             lookups: HashMap::new(),
+            interrupted: Arc::default(),
             limiter: Limiter::new(memory_limit),
         }
     }
@@ -68,7 +76,7 @@ impl WasiView for State {
 /// Links what the component imports.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     io::error::add_to_linker::<State, Table>(linker, |state| &mut state.table)?;
-    io::poll::add_to_linker::<State, Table>(linker, |state| &mut state.table)?;
+    io::poll::add_to_linker::<State, Interruptible>(linker, |state| state)?;
     io::streams::add_to_linker::<State, Table>(linker, |state| &mut state.table)?;
     clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(linker, State::clocks)?;
     random::random::add_to_linker::<State, WasiRandom>(linker, State::random)?;
@@ -87,6 +95,39 @@ struct Table;
 
 impl HasData for Table {
     type Data<'a> = &'a mut ResourceTable;
+}
+
+/// `poll` as wasmtime does it, but it can be interrupted: it then returns an empty list.
+struct Interruptible;
+
+impl HasData for Interruptible {
+    type Data<'a> = &'a mut State;
+}
+
+impl io::poll::Host for State {
+    async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
+        let mut ready = pin!(io::poll::Host::poll(&mut self.table, pollables));
+        // What is ready comes first: interruptions without end must not keep the component from its sockets.
+        poll_fn(|context| match ready.as_mut().poll(context) {
+            Poll::Pending if self.interrupted.load(Ordering::Relaxed) => Poll::Ready(Ok(Vec::new())),
+            outcome => outcome,
+        })
+        .await
+    }
+}
+
+impl io::poll::HostPollable for State {
+    async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
+        self.table.ready(pollable).await
+    }
+
+    async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        self.table.block(pollable).await
+    }
+
+    fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        io::poll::HostPollable::drop(&mut self.table, pollable)
+    }
 }
 
 /// Name look-ups as wasmtime does them, but only of names that the policy allows. What they give is then

@@ -1,19 +1,24 @@
 //! Shows the client with the real component, against a server of a few lines: that calls of many tasks come
 //! back to their callers, what becomes of a component that runs out of memory, what the policy and
-//! `close` do, and that dropping the client closes its connections.
+//! `close` do, and that dropping the client closes its connections. And `submit` and `wait` of the component, as the
+//! WIT package promises them.
 
+use std::future::{pending, ready};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::{Mode, NetworkPolicy};
+use crate::bindings::exports::keyslot::redis::redis_cluster::Completion;
+use crate::bindings::exports::keyslot::redis::types;
+use crate::{Limit, Mode, NetworkPolicy};
 
-/// A server that knows ECHO, and GET with the length of the value as its key.
+/// A server that knows ECHO, GET with the length of the value as its key, and BLPOP, which finds nothing in as many
+/// milliseconds as its last argument says.
 struct Server {
     address: SocketAddr,
     /// How many connections are open.
@@ -71,6 +76,11 @@ async fn serve(stream: TcpStream) -> std::io::Result<()> {
             Some(b"GET") => {
                 let length = String::from_utf8_lossy(&argument).parse().unwrap_or(0);
                 bulk(&vec![b'x'; length])
+            }
+            Some(b"BLPOP") => {
+                let milliseconds = String::from_utf8_lossy(&argument).parse().unwrap_or(0);
+                tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+                b"*-1\r\n".to_vec()
             }
             Some(b"HELLO" | b"CLUSTER") => b"-ERR unknown command\r\n".to_vec(),
             Some(b"INCR") => b"-WRONGTYPE not a number\r\n".to_vec(),
@@ -262,4 +272,177 @@ async fn dropping_the_last_clone_closes_the_connections() {
     assert!(server.open.load(Ordering::SeqCst) > 0);
     drop(other);
     server.until_idle().await;
+}
+
+/// Waits until the component has as many requests, which it can say although they are under way.
+async fn until_requests(client: &Client, number: u64) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let counters = client.counters().await.expect("counters");
+        let requests = counters.iter().find(|counter| counter.name == "requests");
+        if requests.is_some_and(|counter| counter.value >= number) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{counters:?}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn questions_are_answered_and_close_waits_while_a_command_is_under_way() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let blocked = tokio::spawn({
+        let client = client.clone();
+        async move { client.execute(["BLPOP", "list", "300"]).await }
+    });
+    until_requests(&client, 1).await;
+    assert_eq!(client.topology().await.expect("a topology").len(), 1);
+    assert!(!blocked.is_finished());
+    client.close().await;
+    // Its answer is there already: it came before that to the question.
+    assert!(blocked.await.expect("no panic").expect("a reply").is_null());
+    assert_eq!(client.execute(["ECHO", "a"]).await, Err(Error::Closed));
+}
+
+#[tokio::test]
+async fn all_who_wait_hear_of_a_trap() {
+    let server = Server::start().await;
+    let client = Client::connect(server.options().memory_limit(16 << 20)).await.expect("16 MiB are enough");
+    let (large, behind) = tokio::join!(client.execute(["GET", "100000000"]), client.execute(["ECHO", "a"]));
+    assert!(matches!(large, Err(Error::Host(_))), "{large:?}");
+    assert!(matches!(behind, Err(Error::Host(_))), "{behind:?}");
+    let reply = client.execute(["ECHO", "still here"]).await;
+    assert_eq!(reply.expect("a fresh instance").as_str(), Some("still here"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_may_be_under_way_waits_its_turn() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let command = |n: usize| vec![b"ECHO".to_vec(), n.to_string().into_bytes()];
+    let mut tasks = tokio::task::JoinSet::new();
+    for count in [1, 21_000, 1, 1_000, 2] {
+        let client = client.clone();
+        tasks.spawn(async move {
+            let results = client.pipeline((0..count).map(command).collect()).await;
+            assert_eq!(results.len(), count);
+            for (n, result) in results.into_iter().enumerate() {
+                assert_eq!(result.expect("an echo").as_str(), Some(&*n.to_string()));
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("no task panics");
+    }
+}
+
+fn command(words: &[&str]) -> Command {
+    words.iter().map(|word| word.as_bytes().to_vec()).collect()
+}
+
+async fn instance(options: &Options) -> Instance {
+    Box::pin(Instance::start(options)).await.expect("the server answers")
+}
+
+/// What one `wait` gives: tickets with the text that was echoed, or with nothing.
+async fn wait(instance: &mut Instance, timeout_ms: u32) -> Vec<(u64, Option<String>)> {
+    let completions = instance.wait(timeout_ms, pending()).await.expect("no trap");
+    let text = |Completion { ticket, result }| {
+        let text = result.ok().and_then(|nodes| Reply::new(nodes).as_str().map(ToOwned::to_owned));
+        (ticket, text)
+    };
+    completions.into_iter().map(text).collect()
+}
+
+#[tokio::test]
+async fn submitted_commands_end_one_by_one_under_their_tickets() {
+    let server = Server::start().await;
+    let mut instance = instance(&server.options()).await;
+    let commands = [command(&["ECHO", "a"]), command(&["ECHO", "b"])];
+    let first = instance.submit(&commands).await.expect("no trap");
+    let next = instance.submit(&[command(&["BLPOP", "list", "300"])]).await.expect("no trap");
+    assert_eq!(next, first + 2);
+    assert_eq!(instance.submit(&[]).await.expect("no trap"), first + 3);
+
+    let mut ended = Vec::new();
+    while ended.len() < 2 {
+        ended.extend(wait(&mut instance, 5_000).await);
+    }
+    assert_eq!(ended, [(first, Some("a".to_owned())), (first + 1, Some("b".to_owned()))]);
+
+    let begin = Instant::now();
+    assert_eq!(wait(&mut instance, 0).await, []);
+    assert!(begin.elapsed() < Duration::from_millis(50), "it only looks");
+    assert_eq!(wait(&mut instance, 60).await, []);
+    let slept = begin.elapsed();
+    assert!(slept >= Duration::from_millis(60), "the time was not up");
+    let interrupted = instance.wait(5_000, tokio::time::sleep(Duration::from_millis(20))).await;
+    assert_eq!(interrupted.expect("no trap"), []);
+    assert_eq!(instance.wait(5_000, ready(())).await.expect("no trap"), []);
+    assert!(begin.elapsed() < Duration::from_millis(250), "an interruption ends the wait");
+
+    assert_eq!(wait(&mut instance, 5_000).await, [(next, None)]);
+    let begin = Instant::now();
+    assert_eq!(wait(&mut instance, 5_000).await, []);
+    assert!(begin.elapsed() < Duration::from_secs(1), "nothing is under way");
+}
+
+#[tokio::test]
+async fn submitted_commands_go_on_during_other_calls() {
+    let server = Server::start().await;
+    let mut instance = instance(&server.options()).await;
+    let commands = [command(&["ECHO", "a"]), Vec::new(), command(&["BLPOP", "list", "10"])];
+    let first = instance.submit(&commands).await.expect("no trap");
+    // It comes over the same connection, after the others.
+    let reply = instance.execute(&command(&["ECHO", "b"])).await.expect("no trap").expect("an echo");
+    assert_eq!(reply.as_str(), Some("b"));
+    let completions = instance.wait(0, pending()).await.expect("no trap");
+    let tickets: Vec<_> = completions.iter().map(|completion| completion.ticket).collect();
+    assert_eq!(tickets, [first + 1, first, first + 2]);
+    assert!(matches!(completions[0].result, Err(types::Error::InvalidArgument(_))), "{completions:?}");
+
+    let first = instance.submit(&[command(&["BLPOP", "list", "5000"])]).await.expect("no trap");
+    instance.close().await.expect("no trap");
+    let completions = instance.wait(5_000, pending()).await.expect("no trap");
+    assert_eq!(completions, [Completion { ticket: first, result: Err(types::Error::Closed) }]);
+    let first = instance.submit(&[command(&["ECHO", "a"])]).await.expect("no trap");
+    let completions = instance.wait(5_000, pending()).await.expect("no trap");
+    assert_eq!(completions, [Completion { ticket: first, result: Err(types::Error::Closed) }]);
+    assert_eq!(instance.wait(5_000, pending()).await.expect("no trap"), []);
+}
+
+#[tokio::test]
+async fn one_wait_gives_no_more_than_the_reply_size() {
+    let server = Server::start().await;
+    let mut instance = instance(&server.options().limit(Limit::ReplySize, 10 << 20)).await;
+    let commands = vec![command(&["GET", "4000000"]); 5];
+    let first = instance.submit(&commands).await.expect("no trap");
+    instance.execute(&command(&["ECHO", "a"])).await.expect("no trap").expect("an echo");
+    let mut tickets = Vec::new();
+    for _ in 0..4 {
+        let completions = instance.wait(0, pending()).await.expect("no trap");
+        assert!(completions.iter().all(|completion| completion.result.is_ok()));
+        tickets.push(completions.iter().map(|completion| completion.ticket - first).collect::<Vec<_>>());
+    }
+    assert_eq!(tickets, [vec![0, 1], vec![2, 3], vec![4], vec![]]);
+}
+
+#[tokio::test]
+async fn a_ticket_whose_time_runs_out_during_a_submit_keeps_its_owner() {
+    let server = Server::start().await;
+    let mut instance = instance(&server.options().request_timeout(Duration::from_millis(50))).await;
+    let first = instance.submit(&[command(&["BLPOP", "list", "5000"])]).await.expect("no trap");
+    // The component hears of the time that has passed only with this call, and its number is free for the next.
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    let next = instance.submit(&[command(&["ECHO", "a"])]).await.expect("no trap");
+    let mut ended = Vec::new();
+    while ended.len() < 2 {
+        let completions = instance.wait(5_000, pending()).await.expect("no trap");
+        assert!(!completions.is_empty());
+        ended.extend(completions.into_iter().map(|completion| (completion.ticket, completion.result)));
+    }
+    assert_eq!((ended[0].0, ended[1].0), (first, next));
+    assert!(matches!(ended[0].1, Err(types::Error::Timeout(_))), "{ended:?}");
+    assert!(ended[1].1.is_ok(), "{ended:?}");
 }

@@ -1,0 +1,157 @@
+//! Callers that share one client do not wait for each other: commands for one node are answered while another node
+//! stalls or blocks, and one caller's commands for one key stay in order. Under both protocols.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use keyslot::{Client, Error};
+use keyslot_core::slot::Slot;
+use keyslot_testcluster::TestCluster;
+use keyslot_tests::{PROTOCOLS, options, words};
+use tokio::task::JoinSet;
+
+/// Keys that this node serves.
+fn keys_at(cluster: &TestCluster, node: usize, count: usize) -> Result<Vec<String>> {
+    let mut keys = Vec::new();
+    for number in 0.. {
+        let key = format!("key:{number}");
+        if cluster.node_of_slot(Slot::of_key(key.as_bytes()).number())? == node {
+            keys.push(key);
+        }
+        if keys.len() == count {
+            break;
+        }
+    }
+    Ok(keys)
+}
+
+/// Waits until the client has taken as many requests.
+async fn until_requests(client: &Client, number: u64) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        if requests(client).await? >= number {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "the requests do not reach the component");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn requests(client: &Client) -> Result<u64> {
+    let counters = client.counters().await?;
+    let counter = counters.iter().find(|counter| counter.name == "requests").context("no such counter")?;
+    Ok(counter.value)
+}
+
+/// How long a thousand commands take, from eight tasks and one after the other in each.
+async fn thousand(client: &Client, keys: &[String]) -> Result<Duration> {
+    let started = Instant::now();
+    let mut tasks = JoinSet::new();
+    for task in 0..8 {
+        let (client, key) = (client.clone(), keys[task % keys.len()].clone());
+        tasks.spawn(async move {
+            for _ in 0..125 {
+                client.execute(["SET", key.as_str(), "value"]).await?;
+            }
+            Ok::<_, Error>(())
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task??;
+    }
+    Ok(started.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_node_delays_only_its_own_callers() -> Result<()> {
+    for protocol in PROTOCOLS {
+        let cluster = TestCluster::builder().primaries(3).node_timeout_ms(15_000).start()?;
+        let client =
+            Client::connect(options(&cluster.urls(), protocol).request_timeout(Duration::from_secs(10)))
+                .await?;
+        let (stalled, calm) = (keys_at(&cluster, 0, 8)?, keys_at(&cluster, 1, 8)?);
+        thousand(&client, &stalled).await?;
+        thousand(&client, &calm).await?;
+        let without = thousand(&client, &calm).await?;
+
+        cluster.pause(0)?;
+        let before = requests(&client).await?;
+        let mut waiting = JoinSet::new();
+        for number in 0..50 {
+            let (client, key) = (client.clone(), stalled[number % stalled.len()].clone());
+            waiting.spawn(async move { client.execute(["GET", key.as_str()]).await });
+        }
+        until_requests(&client, before + 50).await?;
+        let with = thousand(&client, &calm).await?;
+        ensure!(waiting.try_join_next().is_none(), "the stalled node has answered");
+        println!("{protocol:?}: {without:?} without, {with:?} beside a stalled node");
+        ensure!(with < without * 3 + Duration::from_millis(200), "{without:?} without, {with:?} with");
+
+        cluster.resume(0)?;
+        while let Some(result) = waiting.join_next().await {
+            ensure!(result??.as_str() == Some("value"), "the stalled node's own commands are answered later");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocking_command_delays_no_other_node() -> Result<()> {
+    let cluster = TestCluster::start(3, 0)?;
+    for protocol in PROTOCOLS {
+        let client = Client::connect(options(&cluster.urls(), protocol)).await?;
+        let (blocking, others) = (keys_at(&cluster, 2, 1)?.remove(0), keys_at(&cluster, 0, 8)?);
+        thousand(&client, &others).await?;
+        let before = requests(&client).await?;
+        let blocked = tokio::spawn({
+            let (client, key) = (client.clone(), blocking.clone());
+            async move { client.execute(["BLPOP", key.as_str(), "4"]).await }
+        });
+        until_requests(&client, before + 1).await?;
+        for _ in 0..10 {
+            for key in &others {
+                ensure!(client.execute(["GET", key.as_str()]).await?.as_str() == Some("value"), "GET {key}");
+            }
+        }
+        ensure!(!blocked.is_finished(), "BLPOP has ended before the list had an element");
+        cluster.connection(2)?.integer(&["RPUSH", &blocking, "element"])?;
+        let popped = blocked.await??;
+        let items: Vec<_> = popped.root().children().filter_map(keyslot::ReplyRef::as_str).collect();
+        ensure!(items == [blocking.as_str(), "element"], "{popped:?}");
+    }
+    Ok(())
+}
+
+// One thread: the tasks run in the order in which they were made, as one caller that does not wait would call.
+#[tokio::test]
+async fn commands_for_one_key_stay_in_order() -> Result<()> {
+    let cluster = TestCluster::start(3, 0)?;
+    for protocol in PROTOCOLS {
+        let client = Client::connect(options(&cluster.urls(), protocol)).await?;
+        client.execute(["DEL", "list"]).await?;
+        let mut tasks = JoinSet::new();
+        for number in 0..3_000 {
+            let client = client.clone();
+            tasks.spawn(async move {
+                if number % 10 == 3 {
+                    let other =
+                        client.pipeline(vec![words("SET other 1"), words(&format!("RPUSH list {number}"))]);
+                    return other.await.into_iter().collect::<Result<Vec<_>, _>>().map(drop);
+                }
+                client.execute(["RPUSH", "list", &number.to_string()]).await.map(drop)
+            });
+            // No more than have a place in the client's queue.
+            while tasks.len() > 1_000 {
+                tasks.join_next().await.context("there are tasks")???;
+            }
+        }
+        while let Some(task) = tasks.join_next().await {
+            task??;
+        }
+        let list = client.execute(["LRANGE", "list", "0", "-1"]).await?;
+        let numbers: Vec<_> = list.root().children().filter_map(keyslot::ReplyRef::as_str).collect();
+        let expected: Vec<_> = (0..3_000).map(|number| number.to_string()).collect();
+        ensure!(numbers == expected, "{protocol:?}: {numbers:?}");
+    }
+    Ok(())
+}
