@@ -1,5 +1,8 @@
 //! Where a node is reached.
 
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
@@ -40,6 +43,13 @@ impl NodeAddr {
         self.host.parse().ok()
     }
 
+    /// The address that [`Display`](fmt::Display) writes: `host:port`, an IPv6 host in brackets.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (host, port) = endpoint(text)?;
+        Some(Self { host, port: port? })
+    }
+
     /// An address as a redirect names it: `host:port`, with an IPv6 host bare (`::1:7000`) or in brackets.
     /// An empty host means `asked`, the host of the node that sent it (cluster specification, "MOVED
     /// Redirection"). `None` when there is no port or it is no number from 1 to 65,535.
@@ -50,6 +60,66 @@ impl NodeAddr {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         Some(Self::new(if host.is_empty() { asked } else { host }, port))
     }
+}
+
+/// Where nodes are reached that announce addresses of another network (NAT, containers).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressMap {
+    /// By what is announced: a host, or a host with its port.
+    entries: BTreeMap<Endpoint, Endpoint>,
+}
+
+/// A host, and a port unless all are meant.
+type Endpoint = (Arc<str>, Option<u16>);
+
+impl AddressMap {
+    /// From now on `announced` is reached at `actual`. Each is `host` or `host:port`, an IPv6 host in brackets where
+    /// a port follows. An entry with a port comes before one without; without a port in `actual` the announced one stays.
+    ///
+    /// # Errors
+    /// Says which of the two is empty or malformed, or that `announced` has another entry.
+    pub fn insert(&mut self, announced: &str, actual: &str) -> Result<(), String> {
+        let from = endpoint(announced).ok_or_else(|| format!("{announced:?} is not a host or host:port"))?;
+        let to = endpoint(actual).ok_or_else(|| format!("{actual:?} is not a host or host:port"))?;
+        if self.entries.get(&from).is_some_and(|other| *other != to) {
+            return Err(format!("{announced:?} stands there twice"));
+        }
+        self.entries.insert(from, to);
+        Ok(())
+    }
+
+    /// Where a node with this announced address is reached.
+    #[must_use]
+    pub fn actual(&self, announced: NodeAddr) -> NodeAddr {
+        if self.entries.is_empty() {
+            return announced;
+        }
+        let NodeAddr { host, port } = announced;
+        let exact = (host, Some(port));
+        let entry = self.entries.get(&exact).or_else(|| self.entries.get(&(exact.0.clone(), None)));
+        match entry {
+            Some((host, actual)) => NodeAddr { host: host.clone(), port: actual.unwrap_or(port) },
+            None => NodeAddr { host: exact.0, port },
+        }
+    }
+}
+
+/// The host and, where there is one, the port.
+fn endpoint(text: &str) -> Option<Endpoint> {
+    let text = text.trim();
+    let is_bare = text.parse::<Ipv6Addr>().is_ok() || !text.contains(':');
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, "")) => (host, None),
+        Some((host, rest)) => (host, Some(rest.strip_prefix(':')?)),
+        None if is_bare => (text, None),
+        None => text.rsplit_once(':').map(|(host, port)| (host, Some(port)))?,
+    };
+    let port = match port {
+        Some(port) => Some(port.parse().ok().filter(|port: &u16| *port != 0)?),
+        None => None,
+    };
+    let is_host = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | '@' | '[' | ']');
+    (!host.is_empty() && host.chars().all(is_host)).then(|| (host.to_string().into(), port))
 }
 
 impl fmt::Display for NodeAddr {
@@ -85,5 +155,26 @@ mod tests {
             let address = NodeAddr::from_redirect(text, "asked").map(|address| address.to_string());
             assert_eq!(address.as_deref(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn announced_addresses_are_mapped() {
+        let mut map = AddressMap::default();
+        map.insert("10.0.0.1:7000", "127.0.0.1:17000").unwrap();
+        map.insert("10.0.0.1", "gate").unwrap();
+        map.insert("[2001:db8::1]:7000", "[::1]:7001").unwrap();
+        map.insert("2001:db8::2", "::1").unwrap();
+        let actual = |host: &str, port| map.actual(NodeAddr::new(host, port)).to_string();
+        assert_eq!(actual("10.0.0.1", 7000), "127.0.0.1:17000");
+        assert_eq!(actual("10.0.0.1", 7001), "gate:7001");
+        assert_eq!(actual("2001:db8::1", 7000), "[::1]:7001");
+        assert_eq!(actual("2001:db8::2", 7000), "[::1]:7000");
+        assert_eq!(actual("other", 7000), "other:7000");
+        for (announced, wrong) in
+            [("", "a"), ("a", ""), ("a:0", "b"), ("a", "b:99999"), ("a b", "c"), ("a", ":1")]
+        {
+            assert!(map.insert(announced, wrong).is_err(), "{announced:?} → {wrong:?}");
+        }
+        assert!(map.insert("10.0.0.1", "elsewhere").unwrap_err().contains("twice"));
     }
 }

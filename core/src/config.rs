@@ -1,11 +1,13 @@
 //! The client's settings, with their defaults.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::address::NodeAddr;
+use crate::address::{AddressMap, NodeAddr};
 use crate::resp::Limits;
+use crate::topology::Topology;
 
 /// How to find out what the seeds are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +33,76 @@ pub enum Protocol {
     Resp3,
 }
 
+/// Which node of a shard serves commands that only read. Writes always go to the primary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplicaReads {
+    /// The primary.
+    #[default]
+    Primary,
+    /// A replica chosen at random; the primary when there is none that can serve.
+    PreferReplica,
+    /// The replicas in turn; the primary when there is none that can serve.
+    RoundRobin,
+    /// Any node of the shard, chosen at random.
+    Random,
+    /// The node of the shard that has answered fastest of late.
+    LowestLatency,
+    /// A node in the client's availability zone, replicas first; then as `PreferReplica`.
+    SameZone,
+}
+
+/// Whether writes that may have been executed are sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RetryWrites {
+    /// Never: the caller is told that it may have been executed.
+    #[default]
+    Never,
+    /// They are: a write is executed at least once, and perhaps twice.
+    AtLeastOnce,
+}
+
+/// How often and how fast requests are sent again, and nodes dialled again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// How many times one request is sent again, redirects not counted.
+    pub attempts_max: u32,
+    /// The first wait before a request is sent again; it doubles with each.
+    pub base: Duration,
+    /// The longest wait before a request is sent again.
+    pub cap: Duration,
+    /// What happens to writes that may have been executed.
+    pub writes: RetryWrites,
+    /// The first wait before a node is dialled again; it doubles with each.
+    pub reconnect_base: Duration,
+    /// The longest wait before a node is dialled again.
+    pub reconnect_cap: Duration,
+}
+
+/// The connections of a node that are lent for exclusive use, besides the one that all requests share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// How many there are at most, lent or idle.
+    pub connections_max: u32,
+    /// How many idle ones are kept open to each primary.
+    pub idle_min: u32,
+    /// How long one stays open without being lent, those of `idle_min` apart.
+    pub idle_timeout: Duration,
+    /// How long one lives; it is closed when it is next idle. The shared connection is also replaced at that age,
+    /// when nothing is under way on it.
+    pub lifetime_max: Duration,
+    /// How long a borrower waits for one.
+    pub checkout_timeout: Duration,
+}
+
+/// What may wait at the same time for nodes that are down or unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitingLimits {
+    /// How many requests.
+    pub requests: u32,
+    /// How many bytes their commands have together.
+    pub bytes: u64,
+}
+
 /// All settings of a client.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -52,8 +124,29 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long a request may take, with all its redirects and retries.
     pub request_timeout: Duration,
+    /// How long a node may be silent while answers are due; then the client takes it for stalled, and sends what only
+    /// reads again. `None`: half of `request_timeout`.
+    pub attempt_timeout: Option<Duration>,
     /// How many redirects one request follows.
     pub max_redirects: u32,
+    /// What is sent and dialled again.
+    pub retry: Retry,
+    /// The topology is asked for after so long at the latest, when the client is used.
+    pub refresh_interval: Duration,
+    /// After so long without a byte a connection has to answer a PING before it is used again.
+    pub health_check_after: Duration,
+    /// Who serves reads.
+    pub replica_reads: ReplicaReads,
+    /// Where the client stands, for [`ReplicaReads::SameZone`].
+    pub availability_zone: Option<String>,
+    /// Lent connections.
+    pub pool: Pool,
+    /// Bounds on what waits for nodes that are down.
+    pub waiting: WaitingLimits,
+    /// Where nodes are reached that announce other addresses.
+    pub address_map: AddressMap,
+    /// A topology to start from, without asking for one.
+    pub topology: Option<Topology>,
     /// What the decoder accepts.
     pub limits: Limits,
 }
@@ -72,8 +165,143 @@ impl Config {
             database: 0,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
+            attempt_timeout: None,
             max_redirects: 16,
+            retry: Retry::default(),
+            refresh_interval: Duration::from_secs(60),
+            health_check_after: Duration::from_secs(15),
+            replica_reads: ReplicaReads::Primary,
+            availability_zone: None,
+            pool: Pool::default(),
+            waiting: WaitingLimits::default(),
+            address_map: AddressMap::default(),
+            topology: None,
             limits: Limits::default(),
+        }
+    }
+
+    /// How long a node may be silent while answers are due.
+    #[must_use]
+    pub fn stall_after(&self) -> Duration {
+        self.attempt_timeout.unwrap_or(self.request_timeout / 2)
+    }
+
+    /// Whether the settings can be used, and go together.
+    ///
+    /// # Errors
+    /// Names the first setting that cannot, as the WIT package calls it, and says what it would have to be.
+    pub fn check(&self) -> Result<(), String> {
+        let positive = [
+            ("connect-timeout-ms", self.connect_timeout),
+            ("request-timeout-ms", self.request_timeout),
+            ("attempt-timeout-ms", self.stall_after()),
+            ("refresh-interval-ms", self.refresh_interval),
+            ("health-check-ms", self.health_check_after),
+            ("retry-backoff-ms base", self.retry.base),
+            ("reconnect-backoff-ms base", self.retry.reconnect_base),
+            ("pool idle-timeout-ms", self.pool.idle_timeout),
+            ("pool max-lifetime-ms", self.pool.lifetime_max),
+            ("pool checkout-timeout-ms", self.pool.checkout_timeout),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| value.is_zero()) {
+            return Err(format!("{name} is 0; it is at least 1"));
+        }
+        let counts = [
+            ("pool max-connections", u64::from(self.pool.connections_max)),
+            ("limit waiting-requests", self.waiting.requests.into()),
+            ("limit waiting-bytes", self.waiting.bytes),
+            ("limit bulk-length", self.limits.bulk_length),
+            ("limit depth", self.limits.depth.into()),
+            ("limit elements", self.limits.elements.into()),
+            ("limit reply-size", self.limits.reply_size),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("{name} is 0; it is at least 1"));
+        }
+        let ordered = [
+            ("retry-backoff-ms", "base", self.retry.base, "cap", self.retry.cap),
+            ("reconnect-backoff-ms", "base", self.retry.reconnect_base, "cap", self.retry.reconnect_cap),
+        ];
+        if let Some((name, low, least, high, most)) =
+            ordered.iter().find(|(_, _, least, _, most)| least > most)
+        {
+            return Err(format!("{name}: the {low} of {least:?} is above the {high} of {most:?}"));
+        }
+        if self.stall_after() > self.request_timeout {
+            return Err(format!(
+                "attempt-timeout-ms of {:?} is above the request-timeout-ms of {:?}",
+                self.stall_after(),
+                self.request_timeout
+            ));
+        }
+        let Pool { idle_min, connections_max, .. } = self.pool;
+        if idle_min > connections_max {
+            return Err(format!(
+                "pool min-idle of {idle_min} is above the max-connections of {connections_max}"
+            ));
+        }
+        if self.replica_reads == ReplicaReads::SameZone && self.availability_zone.is_none() {
+            return Err("replica-reads same-zone needs availability-zone to be set".to_string());
+        }
+        Ok(())
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts_max: 100,
+            base: Duration::from_millis(10),
+            cap: Duration::from_secs(1),
+            writes: RetryWrites::Never,
+            reconnect_base: Duration::from_millis(20),
+            reconnect_cap: Duration::from_millis(500),
+        }
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            connections_max: 16,
+            idle_min: 0,
+            idle_timeout: Duration::from_secs(60),
+            lifetime_max: Duration::from_secs(3600),
+            checkout_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for WaitingLimits {
+    fn default() -> Self {
+        Self { requests: 100_000, bytes: 64 << 20 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_do_not_go_together_are_named() {
+        let wrong = |change: fn(&mut Config)| {
+            let mut config = Config::new(Vec::new());
+            assert_eq!(config.check(), Ok(()));
+            change(&mut config);
+            config.check().unwrap_err()
+        };
+        for (name, change) in [
+            ("request-timeout-ms is 0", (|c| c.request_timeout = Duration::ZERO) as fn(&mut Config)),
+            ("pool max-connections is 0", |c| c.pool.connections_max = 0),
+            ("min-idle of 17 is above", |c| c.pool.idle_min = 17),
+            ("limit waiting-bytes is 0", |c| c.waiting.bytes = 0),
+            ("attempt-timeout-ms of 6s is above", |c| c.attempt_timeout = Some(Duration::from_secs(6))),
+            ("retry-backoff-ms: the base of 2s is above", |c| c.retry.base = Duration::from_secs(2)),
+            ("reconnect-backoff-ms: the base", |c| c.retry.reconnect_cap = Duration::from_millis(1)),
+            ("needs availability-zone", |c| c.replica_reads = ReplicaReads::SameZone),
+        ] {
+            let error = wrong(change);
+            assert!(error.contains(name), "{error}");
         }
     }
 }

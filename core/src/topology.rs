@@ -3,12 +3,14 @@
 //! Sources: Redis documentation, "CLUSTER SLOTS" and "CLUSTER SHARDS"; the servers' `src/cluster.c`.
 
 use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::address::NodeAddr;
+use crate::address::{AddressMap, NodeAddr};
+use crate::cluster::{MovedSlots, TopologyChange};
 use crate::resp::{Reply, ReplyRef};
 use crate::slot::{SLOT_COUNT, Slot, SlotRange};
 
@@ -136,11 +138,12 @@ impl Topology {
         Ok(topology)
     }
 
-    /// Reads CLUSTER SHARDS. `asked` as in [`from_cluster_slots`](Self::from_cluster_slots).
+    /// Reads CLUSTER SHARDS. `asked` as in [`from_cluster_slots`](Self::from_cluster_slots); `tls`: which of a node's
+    /// two ports is meant.
     ///
     /// # Errors
     /// Says what is wrong when the reply is an error or has another shape.
-    pub fn from_cluster_shards(reply: &Reply, asked: &str) -> Result<Self, String> {
+    pub fn from_cluster_shards(reply: &Reply, asked: &str, tls: bool) -> Result<Self, String> {
         if let Some(error) = reply.as_error() {
             return Err(format!("CLUSTER SHARDS was answered with: {error}"));
         }
@@ -156,7 +159,7 @@ impl Topology {
                 shard.slots.push(range.ok_or("CLUSTER SHARDS: `slots` is not pairs of slots in order")?);
             }
             let nodes = entry.value("nodes").ok_or("CLUSTER SHARDS: a shard has no `nodes`")?;
-            shard.nodes = nodes.children().filter_map(|node| member_of_shards(node, asked)).collect();
+            shard.nodes = nodes.children().filter_map(|node| member_of_shards(node, asked, tls)).collect();
             topology.shards.push(shard);
             topology.check_size("CLUSTER SHARDS")?;
         }
@@ -194,6 +197,92 @@ impl Topology {
         self.sort();
     }
 
+    /// Puts the addresses at which the client reaches the nodes in the place of those that they announce.
+    pub fn map_addresses(&mut self, map: &AddressMap) {
+        for member in self.shards.iter_mut().flat_map(|shard| &mut shard.nodes) {
+            member.address = map.actual(member.address.clone());
+        }
+    }
+
+    /// Whether a client can start from this: it names a slot, no slot twice, and no more nodes than a cluster has.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        let mut served = vec![false; usize::from(SLOT_COUNT)];
+        let slots = self.shards.iter().flat_map(|shard| &shard.slots).flat_map(|range| range.slots());
+        for slot in slots {
+            if served.get_mut(slot.index()).is_none_or(|served| core::mem::replace(served, true)) {
+                return Err(format!("the topology names slot {slot} twice"));
+            }
+        }
+        if !served.contains(&true) {
+            return Err("the topology names no slot".to_owned());
+        }
+        if self.shards.iter().any(|shard| !shard.slots.is_empty() && shard.primary().is_none()) {
+            return Err("the topology has a shard with slots whose first node is no primary".to_owned());
+        }
+        if self.shards.iter().map(|shard| shard.nodes.len()).sum::<usize>() > NODES_MAX {
+            return Err(format!("the topology names more than {NODES_MAX} nodes"));
+        }
+        Ok(())
+    }
+
+    /// Whether both say the same of who serves which slot.
+    #[must_use]
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let serving = |topology: &Self| {
+            let shards = topology.shards.iter().filter(|shard| !shard.slots.is_empty());
+            let of =
+                shards.map(|shard| (shard.primary().map(|node| node.address.clone()), shard.slots.clone()));
+            of.collect::<Vec<_>>()
+        };
+        serving(self) == serving(other)
+    }
+
+    /// What is different from an older topology.
+    #[must_use]
+    pub fn changes_since(&self, older: &Self) -> TopologyChange {
+        let mut change = TopologyChange::default();
+        if !self.agrees_with(older) {
+            change.moved = moved(&older.primaries(), &self.primaries());
+        }
+        let addresses = |topology: &Self| {
+            let members = topology.shards.iter().flat_map(|shard| &shard.nodes);
+            members.map(|member| member.address.clone()).collect::<BTreeSet<_>>()
+        };
+        let (before, now) = (addresses(older), addresses(self));
+        change.joined = now.difference(&before).cloned().collect();
+        change.left = before.difference(&now).cloned().collect();
+        change
+    }
+
+    /// Replicas of the older topology that are primaries in this one, each with its primary then.
+    #[must_use]
+    pub fn failovers_since(&self, older: &Self) -> Vec<(NodeAddr, NodeAddr)> {
+        let serving = self.shards.iter().filter(|shard| !shard.slots.is_empty());
+        let promoted = serving.filter_map(Shard::primary).filter_map(|primary| {
+            let was_replica =
+                |shard: &&Shard| shard.nodes.iter().skip(1).any(|member| member.address == primary.address);
+            let before = older.shards.iter().find(was_replica)?.primary()?;
+            Some((before.address.clone(), primary.address.clone()))
+        });
+        promoted.collect()
+    }
+
+    /// The primary of each slot.
+    fn primaries(&self) -> Vec<Option<&NodeAddr>> {
+        let mut primaries = vec![None; usize::from(SLOT_COUNT)];
+        for shard in &self.shards {
+            for slot in shard.slots.iter().flat_map(|range| range.slots()) {
+                if let Some(entry) = primaries.get_mut(slot.index()) {
+                    *entry = shard.primary().map(|primary| &primary.address);
+                }
+            }
+        }
+        primaries
+    }
+
     /// Adds a range to the shard that has this primary.
     fn add(&mut self, range: SlotRange, nodes: Vec<Member>) {
         let primary = nodes.first();
@@ -228,6 +317,26 @@ impl Topology {
     }
 }
 
+/// The slots whose primary differs, in ranges as long as they can be.
+fn moved(before: &[Option<&NodeAddr>], now: &[Option<&NodeAddr>]) -> Vec<MovedSlots> {
+    let mut moved: Vec<MovedSlots> = Vec::new();
+    for (number, (from, to)) in (0..).zip(before.iter().zip(now)) {
+        let Some(slot) = Slot::new(number).filter(|_| from != to) else {
+            continue;
+        };
+        let next = moved.last_mut().filter(|last| {
+            let follows = last.slots.last().number() + 1 == number;
+            follows && last.from.as_ref() == *from && last.to.as_ref() == *to
+        });
+        match (next, SlotRange::new(slot, slot)) {
+            (Some(last), _) => last.slots = SlotRange::new(last.slots.first(), slot).unwrap_or(last.slots),
+            (None, Some(slots)) => moved.push(MovedSlots { slots, from: from.cloned(), to: to.cloned() }),
+            (None, None) => {}
+        }
+    }
+    moved
+}
+
 /// Whether both are one node: by id where there is one, else by address.
 fn same(a: &Member, b: &Member) -> bool {
     if a.id.is_empty() || b.id.is_empty() { a.address == b.address } else { a.id == b.id }
@@ -255,11 +364,11 @@ fn member_of_slots(node: ReplyRef<'_>, role: Role, asked: &str) -> Option<Member
 }
 
 /// A node of CLUSTER SHARDS.
-fn member_of_shards(node: ReplyRef<'_>, asked: &str) -> Option<Member> {
+fn member_of_shards(node: ReplyRef<'_>, asked: &str, tls: bool) -> Option<Member> {
     let others = ["ip", "hostname"].map(|name| node.value(name));
     let host = host(node.value("endpoint"), others, asked)?;
-    // A node that serves TLS only has no `port`.
-    let port = node.value("port").or_else(|| node.value("tls-port")).and_then(port)?;
+    // A node has one of these or both; one that serves only the other kind cannot be reached.
+    let port = node.value(if tls { "tls-port" } else { "port" }).and_then(port)?;
     let role = match node.value("role").and_then(ReplyRef::as_str) {
         Some("master" | "primary") => Role::Primary,
         _ => Role::Replica,
@@ -350,5 +459,43 @@ mod tests {
         assert!(error.contains("slot 10 twice"), "{error}");
         assert!(read(&slots([(3, 2)].into_iter())).is_err());
         assert!(read(&slots(core::iter::empty())).is_err());
+    }
+
+    #[test]
+    fn changes_are_told_in_ranges() {
+        let before = read(&slots([(0, 99), (100, 199)].into_iter())).unwrap();
+        let mut now = read(&slots([(0, 49), (100, 199), (50, 99)].into_iter())).unwrap();
+        let change = now.changes_since(&before);
+        let moved: Vec<_> = change.moved.iter().map(|moved| moved.slots.to_string()).collect();
+        assert_eq!(moved, ["50-99"]);
+        assert_eq!(change.moved[0].from.as_ref().unwrap().host(), "host-1");
+        assert_eq!(change.moved[0].to.as_ref().unwrap().host(), "host-3");
+        assert_eq!((change.joined.len(), change.left.len()), (1, 0));
+        assert!(before.changes_since(&before).is_empty());
+
+        let replica = |host| Member {
+            id: String::new(),
+            address: NodeAddr::new(host, 7000),
+            role: Role::Replica,
+            health: Health::Online,
+            availability_zone: None,
+        };
+        let mut older = now.clone();
+        older.shards[0].nodes.push(replica("replica"));
+        now.shards[0].nodes[0].address = NodeAddr::new("replica", 7000);
+        let (from, to) = (NodeAddr::new("host-1", 7000), NodeAddr::new("replica", 7000));
+        assert_eq!(now.failovers_since(&older), [(from, to)]);
+        assert_eq!(older.failovers_since(&older), []);
+    }
+
+    #[test]
+    fn a_topology_to_start_from_is_checked() {
+        let mut topology = read(&slots([(0, 99), (100, 199)].into_iter())).unwrap();
+        assert_eq!(topology.check(), Ok(()));
+        let again = topology.shards[0].clone();
+        topology.shards.push(again);
+        assert!(topology.check().unwrap_err().contains("slot 0 twice"));
+        topology.shards.clear();
+        assert!(topology.check().unwrap_err().contains("no slot"));
     }
 }

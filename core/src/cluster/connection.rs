@@ -9,13 +9,14 @@
 //! `waiting` has one entry for each command whose reply is still to come, whoever has given it up meanwhile.
 
 use alloc::collections::VecDeque;
-use alloc::string::String;
 use core::net::IpAddr;
+use core::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
 use super::handshake::Step;
-use super::{NodeKey, RequestId};
+use super::request::Effect;
+use super::{LeaseId, NodeKey, RequestId};
 use crate::resp::{Decoder, Limits, encode_command};
 use crate::time::Instant;
 
@@ -32,6 +33,58 @@ pub(super) enum Waiting {
     Slots(u64),
     /// CLUSTER SHARDS of the query with this number.
     Shards(u64),
+    /// CLUSTER INFO of the query with this number.
+    Info(u64),
+    /// The health check's PING.
+    Ping,
+    /// What undoes the last borrower's WATCH or MULTI.
+    Cleaning,
+}
+
+impl Waiting {
+    /// The request that it is for.
+    pub(super) fn request(&self) -> Option<RequestId> {
+        match self {
+            Self::Request(id) => Some(*id),
+            _ => None,
+        }
+    }
+}
+
+/// Who uses a connection.
+#[derive(Debug)]
+pub(super) enum Usage {
+    /// Every request for its node.
+    Shared,
+    /// One borrower at a time, or nobody.
+    Exclusive(Exclusive),
+}
+
+/// What a connection for exclusive use is up to.
+#[derive(Debug, Default)]
+pub(super) struct Exclusive {
+    /// Who has it, or is to have it once it is ready.
+    pub(super) lease: Option<LeaseId>,
+    pub(super) watching: bool,
+    /// Between MULTI and EXEC.
+    pub(super) in_multi: bool,
+    /// It is closed when it comes back.
+    pub(super) spoilt: bool,
+}
+
+impl Exclusive {
+    /// Remembers what a command does to the connection.
+    pub(super) fn note(&mut self, effect: Effect) {
+        match effect {
+            Effect::None => {}
+            Effect::Watches => self.watching = true,
+            Effect::Unwatches if !self.in_multi => self.watching = false,
+            Effect::Unwatches => {}
+            Effect::Opens => self.in_multi = true,
+            Effect::Ends => (self.watching, self.in_multi) = (false, false),
+            Effect::Spoils | Effect::Breaks => self.spoilt = true,
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -49,7 +102,9 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) node: NodeKey,
+    pub(super) usage: Usage,
     pub(super) state: State,
+    pub(super) made_at: Instant,
     /// Until when it has to be `Ready`; while dialling one of several addresses, until when that one has to answer.
     pub(super) deadline: Instant,
     /// Until when it has to be `Ready`, whichever address is tried.
@@ -61,14 +116,20 @@ pub(super) struct Connection {
     out: BytesMut,
     /// When bytes last came in, or the connection was made.
     pub(super) heard_at: Instant,
+    /// While answers are due: since when nothing has come.
+    silent_since: Instant,
+    /// While a PING is out, which has to be answered before the connection is used: until when.
+    pub(super) check_until: Option<Instant>,
     /// Takes no new commands: it stopped answering, and stays only for the replies that may still come.
     pub(super) draining: bool,
 }
 
 impl Connection {
-    pub(super) fn new(node: NodeKey, limits: Limits, now: Instant, deadline: Instant) -> Self {
+    pub(super) fn new(node: NodeKey, usage: Usage, limits: Limits, now: Instant, deadline: Instant) -> Self {
         Self {
             node,
+            usage,
+            made_at: now,
             state: State::Resolving,
             deadline,
             last_deadline: deadline,
@@ -77,22 +138,36 @@ impl Connection {
             unsent: 0,
             out: BytesMut::new(),
             heard_at: now,
+            silent_since: now,
+            check_until: None,
             draining: false,
         }
     }
 
     /// Queues an encoded command for the next flush.
-    pub(super) fn send(&mut self, frame: &[u8], waiting: Waiting) {
+    pub(super) fn send(&mut self, frame: &[u8], waiting: Waiting, now: Instant) {
         self.out.extend_from_slice(frame);
+        self.expect(waiting, now);
+    }
+
+    /// Encodes and queues a command of the client's own.
+    pub(super) fn send_words<A: AsRef<[u8]>>(&mut self, words: &[A], waiting: Waiting, now: Instant) {
+        encode_command(words, &mut self.out);
+        self.expect(waiting, now);
+    }
+
+    fn expect(&mut self, waiting: Waiting, now: Instant) {
+        if self.waiting.is_empty() {
+            self.silent_since = now;
+        }
         self.waiting.push_back(waiting);
         self.unsent += 1;
     }
 
-    /// Encodes and queues a command of the client's own.
-    pub(super) fn send_words<A: AsRef<[u8]>>(&mut self, words: &[A], waiting: Waiting) {
-        encode_command(words, &mut self.out);
-        self.waiting.push_back(waiting);
-        self.unsent += 1;
+    /// Takes bytes in.
+    pub(super) fn receive(&mut self, bytes: Bytes, now: Instant) {
+        (self.heard_at, self.silent_since) = (now, now);
+        self.decoder.feed(bytes);
     }
 
     /// Everything queued since the last flush.
@@ -124,32 +199,43 @@ impl Connection {
     pub(super) fn is_ready(&self) -> bool {
         self.state == State::Ready
     }
-}
 
-/// What is known of a node that the client may connect to.
-#[derive(Debug)]
-pub(super) struct Node {
-    pub(super) address: crate::address::NodeAddr,
-    pub(super) connection: Option<super::ConnId>,
-    /// Requests for when it is connected, in order.
-    pub(super) queue: VecDeque<RequestId>,
-    /// Connections that failed in a row.
-    pub(super) failures: u32,
-    /// No dial before this.
-    pub(super) redial_at: Instant,
-    /// Why the last connection failed or ended.
-    pub(super) last_error: String,
-}
+    /// Whether commands may be put on it now.
+    pub(super) fn is_usable(&self) -> bool {
+        self.is_ready() && !self.draining && self.check_until.is_none()
+    }
 
-impl Node {
-    pub(super) fn new(address: crate::address::NodeAddr) -> Self {
-        Self {
-            address,
-            connection: None,
-            queue: VecDeque::new(),
-            failures: 0,
-            redial_at: Instant::default(),
-            last_error: String::new(),
+    /// Whether it has not been heard of for so long that it has to answer a PING first.
+    pub(super) fn needs_check(&self, after: Duration, now: Instant) -> bool {
+        self.waiting.is_empty() && now.saturating_since(self.heard_at) >= after
+    }
+
+    /// When it is given up: it does not come up, or does not answer the PING.
+    pub(super) fn gives_up_at(&self) -> Option<Instant> {
+        if self.is_ready() { self.check_until } else { Some(self.deadline) }
+    }
+
+    /// When it is taken for stalled, unless something comes in.
+    pub(super) fn stalls_at(&self, after: Duration) -> Option<Instant> {
+        let watched = self.is_usable() && self.is_shared() && !self.waiting.is_empty();
+        watched.then(|| self.silent_since + after)
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.usage, Usage::Shared)
+    }
+
+    pub(super) fn exclusive(&mut self) -> Option<&mut Exclusive> {
+        match &mut self.usage {
+            Usage::Shared => None,
+            Usage::Exclusive(exclusive) => Some(exclusive),
+        }
+    }
+
+    pub(super) fn lease(&self) -> Option<LeaseId> {
+        match &self.usage {
+            Usage::Shared => None,
+            Usage::Exclusive(exclusive) => exclusive.lease,
         }
     }
 }

@@ -5,34 +5,36 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
-use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::connection::Waiting;
+use super::connection::{Usage, Waiting};
 use super::handshake::{self, Step};
-use super::{Cluster, ConnId, Connection, Node, NodeKey, Output, Phase, State};
+use super::{Cluster, ConnId, Connection, Event, Node, NodeKey, Output, Phase, State};
 use crate::error::Error;
 use crate::resp::{DecodeError, Frame, Reply};
-use crate::time::Instant;
-
-/// The first wait before a node is dialled again.
-const REDIAL_BASE: Duration = Duration::from_millis(20);
-/// The longest wait before a node is dialled again.
-const REDIAL_CAP: Duration = Duration::from_secs(2);
 
 impl Cluster {
     /// Dials a node that has no connection, unless it is too early to try again; `redial` comes back to it then.
     pub(super) fn ensure_connection(&mut self, node_key: NodeKey) {
-        let Some(node) = self.nodes.get_mut(node_key) else {
+        let Some(node) = self.nodes.get(node_key) else {
             return;
         };
         if node.connection.is_some() || node.redial_at > self.now {
             return;
         }
+        let conn = self.open(node_key, Usage::Shared);
+        if let Some(node) = self.nodes.get_mut(node_key) {
+            node.connection = conn;
+        }
+    }
+
+    /// Begins to connect to a node.
+    pub(super) fn open(&mut self, node_key: NodeKey, usage: Usage) -> Option<ConnId> {
+        let node = self.nodes.get(node_key)?;
         let deadline = self.now + self.config.connect_timeout;
-        let conn = self.connections.insert(Connection::new(node_key, self.config.limits, self.now, deadline));
-        node.connection = Some(conn);
+        let connection = Connection::new(node_key, usage, self.config.limits, self.now, deadline);
+        let conn = self.connections.insert(connection);
         match node.address.ip() {
             Some(ip) => self.dial(conn, VecDeque::from([ip])),
             None => {
@@ -40,11 +42,19 @@ impl Cluster {
                 self.outputs.push_back(Output::Resolve { conn, host });
             }
         }
+        Some(conn)
     }
 
-    /// Whether anything waits for a connection to this node.
-    pub(super) fn wants_connection(&self, node: &Node) -> bool {
-        !node.queue.is_empty() || self.refresh_wants_connections()
+    /// Whether anything waits for the connection to this node that all share.
+    fn wants_connection(&self, node: &Node) -> bool {
+        !node.queue.is_empty() || node.serves_reads || self.refresh_wants_connections()
+    }
+
+    /// Whether a dial is to come as soon as its node's wait is over.
+    pub(super) fn waits_for_redial(&self, node: &Node) -> bool {
+        let shared = node.connection.is_none() && self.wants_connection(node);
+        // When it is not the wait that keeps borrowers waiting, somebody has to give a connection back.
+        shared || (!node.borrowers.is_empty() && node.redial_at > self.now)
     }
 
     /// Dials the nodes whose wait is over.
@@ -94,7 +104,11 @@ impl Cluster {
         self.statistics.connects += 1;
         connection.heard_at = self.now;
         connection.deadline = connection.last_deadline;
-        let batch = handshake::first_batch(&self.config);
+        let batch = handshake::first_batch(&self.config, connection.is_shared());
+        if let Some(node) = self.nodes.get_mut(connection.node) {
+            node.statistics.connects += 1;
+            node.statistics.reconnects += u64::from(node.is_down());
+        }
         self.send_handshake(conn, &batch);
     }
 
@@ -102,7 +116,7 @@ impl Cluster {
         if let Some(connection) = self.connections.get_mut(conn) {
             connection.state = State::Handshaking { falling_back: false };
             for (step, words) in batch {
-                connection.send_words(words, Waiting::Handshake(*step));
+                connection.send_words(words, Waiting::Handshake(*step), self.now);
                 self.statistics.commands += 1;
             }
             self.mark_unflushed(conn);
@@ -112,8 +126,10 @@ impl Cluster {
     pub(super) fn on_received(&mut self, conn: ConnId, bytes: Bytes) {
         self.statistics.bytes_in += bytes.len() as u64;
         if let Some(connection) = self.connections.get_mut(conn) {
-            connection.heard_at = self.now;
-            connection.decoder.feed(bytes);
+            if let Some(node) = self.nodes.get_mut(connection.node) {
+                node.statistics.bytes_in += bytes.len() as u64;
+            }
+            connection.receive(bytes, self.now);
         }
         // A reply may be the connection's last, so it is looked up for each.
         while let Some(connection) = self.connections.get_mut(conn) {
@@ -128,6 +144,9 @@ impl Cluster {
             }
         }
         self.close_if_drained(conn);
+        if let Some(key) = self.connections.get(conn).map(|connection| connection.node) {
+            self.drop_if_retired(key);
+        }
     }
 
     /// Gives a reply to whoever waits for it.
@@ -140,18 +159,20 @@ impl Cluster {
             Waiting::Handshake(step) => self.on_handshake(conn, step, &reply),
             Waiting::Asking => {}
             Waiting::Slots(query) => self.on_slots(conn, query, &reply),
-            Waiting::Shards(query) => {
+            Waiting::Shards(query) => self.on_shards(conn, query, &reply),
+            Waiting::Info(query) => {
                 self.forgive(conn);
-                self.on_shards(query, &reply);
+                self.on_info(query, &reply);
             }
+            Waiting::Ping => self.on_pong(conn),
+            Waiting::Cleaning => self.on_cleaned(conn, &reply),
         }
     }
 
     /// A node that answers is well: it is dialled at once when its connection ends.
-    fn forgive(&mut self, conn: ConnId) {
-        if let Some(node) =
-            self.connections.get(conn).and_then(|connection| self.nodes.get_mut(connection.node))
-        {
+    pub(super) fn forgive(&mut self, conn: ConnId) {
+        let node = self.connections.get(conn).and_then(|connection| self.nodes.get_mut(connection.node));
+        if let Some(node) = node.filter(|node| node.is_down()) {
             node.failures = 0;
             node.last_error.clear();
         }
@@ -165,7 +186,14 @@ impl Cluster {
         let last = connection.waiting.is_empty();
         if !falling_back {
             match handshake::judge(step, reply.as_error(), self.config.protocol) {
-                handshake::Verdict::Continue if !last => return,
+                handshake::Verdict::Continue if !last => {
+                    let zone = reply.cursor().and_then(|hello| hello.value("availability_zone")?.as_str());
+                    let node = self.nodes.get_mut(connection.node);
+                    if let (Some(node), Some(zone)) = (node, zone.filter(|zone| !zone.is_empty())) {
+                        node.availability_zone = Some(zone.to_string());
+                    }
+                    return;
+                }
                 handshake::Verdict::Continue => return self.on_ready(conn),
                 handshake::Verdict::Fail(error) => {
                     return self.lose(conn, error, Driver::MustClose);
@@ -174,7 +202,7 @@ impl Cluster {
             }
         }
         if last {
-            let batch = handshake::resp2_batch(&self.config);
+            let batch = handshake::resp2_batch(&self.config, connection.is_shared());
             self.send_handshake(conn, &batch);
         }
     }
@@ -184,11 +212,26 @@ impl Cluster {
             return;
         };
         connection.state = State::Ready;
-        let node = connection.node;
+        let key = connection.node;
+        if !connection.is_shared() {
+            return self.on_exclusive_ready(conn);
+        }
+        if let Some(node) = self.nodes.get(key) {
+            let address = node.address.clone();
+            self.tell(match node.failures {
+                0 => Event::Connected { node: address },
+                attempts => Event::Reconnected {
+                    node: address,
+                    after: self.now.saturating_since(node.failed_at),
+                    attempts,
+                },
+            });
+        }
         if let Phase::Starting(_) = self.phase {
             self.on_seed_ready(conn);
         }
-        self.send_queue(node);
+        self.send_queue(key);
+        self.serve_borrowers(key);
     }
 
     /// What came is no RESP, or too large. The one whose reply it was is told so; the others' replies
@@ -232,81 +275,95 @@ impl Cluster {
             Error::Connect(reason) => reason.clone(),
             other => other.to_string(),
         };
-        let Some(node) = self.nodes.get_mut(connection.node) else {
+        let key = connection.node;
+        let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
+        node.statistics.disconnects += 1;
         let address = node.address.clone();
-        if node.connection == Some(conn) {
+        // One that drains was told of, and counted as a failure, when it began to.
+        let is_current = node.connection == Some(conn);
+        if is_current {
             node.connection = None;
-            node.last_error.clone_from(&reason);
-            // The first time it is dialled again at once.
-            if node.failures > 0 {
-                node.redial_at = self.now + self.random.backoff(REDIAL_BASE, REDIAL_CAP, node.failures - 1);
-            }
-            node.failures = node.failures.saturating_add(1);
+        }
+        if is_current || !(connection.is_shared() || connection.is_ready()) {
+            self.fail_node(key, &reason, connection.is_ready());
         }
         self.want_refresh();
+        let lease = connection.lease();
         for (waiting, sent) in connection.take_waiting() {
             match waiting {
-                Waiting::Request(id) => self.on_lost(id, sent, &address, &reason),
-                Waiting::Slots(query) | Waiting::Shards(query) => self.abandon_query(query),
-                Waiting::Handshake(_) | Waiting::Asking => {}
+                Waiting::Request(id) => self.on_lost(conn, id, sent, &address, &reason),
+                Waiting::Slots(query) | Waiting::Shards(query) | Waiting::Info(query) => {
+                    self.abandon_query(query);
+                }
+                Waiting::Handshake(_) | Waiting::Asking | Waiting::Ping | Waiting::Cleaning => {}
             }
         }
+        if !connection.is_shared() {
+            self.on_exclusive_lost(conn, key, lease, connection.is_ready(), &reason);
+        }
         let hopeless = matches!(error, Error::Authentication(_) | Error::Tls(_));
-        if hopeless && let Some(node) = self.nodes.get_mut(connection.node) {
-            for id in core::mem::take(&mut node.queue) {
-                self.finish(id, Err(error.clone()));
-            }
+        if is_current {
+            self.release_queue(key, hopeless.then_some(&error));
+        }
+        if hopeless {
+            self.refuse_borrowers(key, &error);
         }
         if let Phase::Starting(_) = self.phase {
             self.on_seed_failed(&address, error);
         }
+        self.drop_if_retired(key);
         self.redial();
+        self.serve_due_borrowers();
     }
 
-    /// Something sent at `asked_at` or before got no answer in time. When nothing at all has come since, the
-    /// node is taken for stalled: what is on the connection may still be answered, but nothing more is put on it.
-    pub(super) fn suspect(&mut self, conn: ConnId, asked_at: Instant) {
-        let Some(connection) = self.connections.get_mut(conn) else {
+    /// Remembers that a node's connection has ended or failed, and when it may be dialled again.
+    fn fail_node(&mut self, key: NodeKey, reason: &str, was_in_use: bool) {
+        let retry = self.config.retry;
+        let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
-        let silent = connection.heard_at <= asked_at;
-        if silent && connection.is_ready() && !connection.draining {
-            connection.draining = true;
-            let key = connection.node;
-            if let Some(node) = self.nodes.get_mut(key)
-                && node.connection == Some(conn)
-            {
-                node.connection = None;
-                node.failures = node.failures.saturating_add(1);
-                let silent_for = self.now.saturating_since(connection.heard_at);
-                node.last_error = format!("no answer for {silent_for:?}");
-            }
-            self.want_refresh();
+        node.last_error = reason.to_string();
+        // The first time it is dialled again at once.
+        if node.failures > 0 {
+            let jitter =
+                self.random.full_jitter(retry.reconnect_base, retry.reconnect_cap, node.failures - 1);
+            node.redial_at = self.now + jitter;
+        } else {
+            node.failed_at = self.now;
         }
-        self.close_if_drained(conn);
-    }
-
-    /// Closes a connection that takes no new commands, once nobody waits for its replies.
-    fn close_if_drained(&mut self, conn: ConnId) {
-        let requests = &self.requests;
-        let drained = self.connections.get(conn).is_some_and(|connection| {
-            let is_live =
-                |waiting: &Waiting| matches!(waiting, Waiting::Request(id) if requests.contains_key(*id));
-            connection.draining && !connection.waiting.iter().any(is_live)
+        node.failures = node.failures.saturating_add(1);
+        let (address, attempts, reason) = (node.address.clone(), node.failures, reason.to_string());
+        self.tell(match was_in_use {
+            true => Event::Disconnected { node: address, reason },
+            false => Event::ConnectFailed { node: address, reason, attempts },
         });
-        if drained {
-            self.lose(conn, Error::Connect("the node stopped answering".to_string()), Driver::MustClose);
-        }
     }
 
-    /// Ends the connections that did not come up in time.
+    /// Nobody has used it for long, or it is too old: it goes without anything being wrong.
+    pub(super) fn close_quietly(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.remove(conn) else {
+            return;
+        };
+        self.outputs.push_back(Output::Close { conn });
+        self.statistics.disconnects += 1;
+        if let Some(node) = self.nodes.get_mut(connection.node) {
+            node.statistics.disconnects += 1;
+            node.idle.retain(|idle| *idle != conn);
+            if node.connection == Some(conn) {
+                node.connection = None;
+            }
+        }
+        self.refresh.forget_connection(conn);
+    }
+
+    /// Ends the connections that did not come up, or did not answer their PING, in time.
     pub(super) fn check_connection_deadlines(&mut self) {
         let late: Vec<_> = self
             .connections
             .iter()
-            .filter(|(_, connection)| !connection.is_ready() && connection.deadline <= self.now)
+            .filter(|(_, connection)| connection.gives_up_at().is_some_and(|at| at <= self.now))
             .map(|(conn, _)| conn)
             .collect();
         for conn in late {
@@ -314,24 +371,21 @@ impl Cluster {
             let Some(connection) = self.connections.get_mut(conn) else {
                 continue;
             };
-            match &mut connection.state {
+            let reason = match &mut connection.state {
                 State::Dialling { others } if !others.is_empty() => {
                     let others = core::mem::take(others);
                     self.outputs.push_back(Output::Close { conn });
                     self.dial(conn, others);
+                    continue;
                 }
-                state => {
-                    let what = match state {
-                        State::Resolving => "the name was not resolved",
-                        State::Dialling { .. } => "no answer",
-                        State::Handshaking { .. } | State::Ready => {
-                            "connected, but no answer to the handshake"
-                        }
-                    };
-                    let reason = format!("{what} within {within:?}");
-                    self.lose(conn, Error::Connect(reason), Driver::MustClose);
+                State::Resolving => format!("the name was not resolved within {within:?}"),
+                State::Dialling { .. } => format!("no answer within {within:?}"),
+                State::Handshaking { .. } => {
+                    format!("connected, but no answer to the handshake within {within:?}")
                 }
-            }
+                State::Ready => "no answer to the health check's PING".to_string(),
+            };
+            self.lose(conn, Error::Connect(reason), Driver::MustClose);
         }
     }
 }

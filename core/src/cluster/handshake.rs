@@ -11,7 +11,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::config::{Config, Protocol};
+use crate::config::{Config, Protocol, ReplicaReads};
 use crate::error::{Error, ServerError};
 
 /// What the library calls itself in CLIENT LIST.
@@ -23,7 +23,7 @@ pub(super) enum Step {
     Hello,
     Auth,
     Select,
-    /// SETNAME and SETINFO: nice to have. Old servers do not know SETINFO, and an ACL may forbid both.
+    /// SETNAME, SETINFO and READONLY: nice to have. Old servers do not know SETINFO, and an ACL may forbid them.
     Courtesy,
 }
 
@@ -38,33 +38,33 @@ pub(super) enum Verdict {
     Fail(Error),
 }
 
-/// The first batch.
-pub(super) fn first_batch(config: &Config) -> Vec<(Step, Vec<String>)> {
+/// The first batch. `shared`: of the connection that a node's requests share.
+pub(super) fn first_batch(config: &Config, shared: bool) -> Vec<(Step, Vec<String>)> {
     if config.protocol == Protocol::Resp2 {
-        return resp2_batch(config);
+        return resp2_batch(config, shared);
     }
     let mut hello = words(&["HELLO", "3"]);
     if let Some(password) = &config.password {
         hello.extend(words(&["AUTH", config.username.as_deref().unwrap_or("default"), password]));
     }
     let mut batch = Vec::from([(Step::Hello, hello)]);
-    batch.extend(common(config));
+    batch.extend(common(config, shared));
     batch
 }
 
 /// The batch for RESP2, first or after HELLO was not understood.
-pub(super) fn resp2_batch(config: &Config) -> Vec<(Step, Vec<String>)> {
+pub(super) fn resp2_batch(config: &Config, shared: bool) -> Vec<(Step, Vec<String>)> {
     let mut batch = Vec::new();
     match (&config.username, &config.password) {
         (Some(username), Some(password)) => batch.push((Step::Auth, words(&["AUTH", username, password]))),
         (None, Some(password)) => batch.push((Step::Auth, words(&["AUTH", password]))),
         (_, None) => {}
     }
-    batch.extend(common(config));
+    batch.extend(common(config, shared));
     batch
 }
 
-fn common(config: &Config) -> Vec<(Step, Vec<String>)> {
+fn common(config: &Config, shared: bool) -> Vec<(Step, Vec<String>)> {
     let mut batch = Vec::new();
     if let Some(name) = &config.client_name {
         batch.push((Step::Courtesy, words(&["CLIENT", "SETNAME", name])));
@@ -73,6 +73,11 @@ fn common(config: &Config) -> Vec<(Step, Vec<String>)> {
     batch.push((Step::Courtesy, words(&["CLIENT", "SETINFO", "LIB-VER", env!("CARGO_PKG_VERSION")])));
     if config.database != 0 {
         batch.push((Step::Select, words(&["SELECT", &config.database.to_string()])));
+    }
+    // A primary takes no notice of it, so every node gets it: roles change while a connection lives. A server
+    // without cluster support refuses it, which does no harm.
+    if shared && config.replica_reads != ReplicaReads::Primary {
+        batch.push((Step::Courtesy, words(&["READONLY"])));
     }
     batch
 }

@@ -24,6 +24,7 @@
 //!         Output::Close { conn } => { /* drop the socket */ }
 //!         Output::Ready(result) => { /* the topology is known, or the client is of no use */ }
 //!         Output::Done { id, result } => { /* give the result to whoever asked */ }
+//!         Output::Lent { lease, result } => { /* the connection is there, or why there is none */ }
 //!         Output::WaitUntil(instant) => break, // sleep on the sockets and this instant
 //!     }
 //! }
@@ -34,15 +35,25 @@
 //! |---|---|
 //! | `mod.rs` | the contract, inputs and outputs, timers |
 //! | `requests.rs` | a request's way: dispatch, reply, redirect, retry, end |
+//! | `replicas.rs` | which node of a shard serves a read |
 //! | `connections.rs` | a connection's way: dial, handshake, replies, loss |
-//! | `discovery.rs` | the start, and learning the topology anew |
-//! | `request.rs`, `connection.rs`, `handshake.rs`, `slots.rs`, `verdict.rs`, `timers.rs` | the parts |
+//! | `liveness.rs` | health checks, and nodes that stop answering |
+//! | `pool.rs` | connections that are lent for exclusive use |
+//! | `discovery.rs`, `refresh.rs` | the start, and learning the topology anew |
+//! | `events.rs`, `statistics.rs` | what the driver can ask about |
+//! | `request.rs`, `connection.rs`, `node.rs`, `handshake.rs`, `slots.rs`, `verdict.rs`, `timers.rs` | the parts |
 
 mod connection;
 mod connections;
 mod discovery;
+mod events;
 mod handshake;
+mod liveness;
+mod node;
+mod pool;
 mod random;
+mod refresh;
+mod replicas;
 mod request;
 mod requests;
 mod slots;
@@ -65,13 +76,19 @@ use crate::resp::Reply;
 use crate::slot::Slot;
 use crate::time::Instant;
 use crate::topology::Topology;
-use connection::{Connection, Node, State};
-use discovery::{Refresh, Start};
+use connection::{Connection, State};
+use discovery::Start;
+use events::Events;
+pub use events::{Event, MovedSlots, TopologyChange};
+use node::Node;
+use pool::Lease;
 use random::Random;
+use refresh::Refresh;
 pub use request::Command;
-use request::Request;
+use request::{Request, Target};
+use requests::Held;
 use slots::SlotMap;
-pub use statistics::Statistics;
+pub use statistics::{Latency, NodeStatistics, Statistics};
 use timers::Timers;
 
 slotmap::new_key_type! {
@@ -80,6 +97,9 @@ slotmap::new_key_type! {
 
     /// Names one request.
     pub struct RequestId;
+
+    /// Names a connection that is lent, from asking for it to giving it back.
+    pub struct LeaseId;
 
     /// Names one node for as long as the client knows it.
     struct NodeKey;
@@ -167,6 +187,13 @@ pub enum Output {
         /// Its reply, or why there is none.
         result: Result<Reply, Error>,
     },
+    /// The answer to [`Cluster::lend`]. After an error there is nothing to give back.
+    Lent {
+        /// The lease.
+        lease: LeaseId,
+        /// Whether the connection is there.
+        result: Result<(), Error>,
+    },
     /// Nothing more to do until something happens outside, or until this instant.
     WaitUntil(Option<Instant>),
 }
@@ -188,11 +215,20 @@ pub struct Cluster {
     by_address: BTreeMap<NodeAddr, NodeKey>,
     connections: Arena<ConnId, Connection>,
     requests: Arena<RequestId, Request>,
+    leases: Arena<LeaseId, Lease>,
     topology: Topology,
     slots: SlotMap,
+    /// The replicas that may serve reads, by their primary.
+    replicas: BTreeMap<NodeKey, Vec<NodeKey>>,
+    /// Whose turn it is among the replicas.
+    turn: usize,
     refresh: Refresh,
+    /// When the pools were last looked through.
+    tended_at: Instant,
     /// Requests whose slot has no node, until a topology has one; before the start's end, all requests.
     unrouted: VecDeque<RequestId>,
+    /// What waits, and must not be without bound.
+    held: Held,
     /// When requests' time runs out.
     deadlines: Timers,
     /// When delayed requests are tried again.
@@ -200,6 +236,7 @@ pub struct Cluster {
     outputs: VecDeque<Output>,
     /// Connections with something to flush.
     unflushed: Vec<ConnId>,
+    events: Events,
     statistics: Statistics,
 }
 
@@ -230,17 +267,29 @@ impl Cluster {
             by_address: BTreeMap::new(),
             connections: Arena::with_key(),
             requests: Arena::with_key(),
+            leases: Arena::with_key(),
             topology: Topology::default(),
             slots: SlotMap::new(),
+            replicas: BTreeMap::new(),
+            turn: 0,
             refresh: Refresh::default(),
+            tended_at: now,
             unrouted: VecDeque::new(),
+            held: Held::default(),
             deadlines: Timers::default(),
             delayed: Timers::default(),
             outputs: VecDeque::new(),
             unflushed: Vec::new(),
+            events: Events::default(),
             statistics: Statistics::default(),
             config,
         };
+        // With a topology nothing need be asked before the first request; nodes are dialled when they are needed.
+        if let Some(topology) = cluster.config.topology.take() {
+            cluster.adopt(&topology, None, now);
+            cluster.refresh_when_connected();
+            return cluster;
+        }
         for seed in cluster.config.seeds.clone() {
             let node = cluster.node_at(&seed);
             cluster.ensure_connection(node);
@@ -253,7 +302,22 @@ impl Cluster {
         if now > self.now {
             self.advance(now);
         }
-        let id = self.accept(command);
+        let id = self.accept(command, None);
+        self.drive_refresh();
+        id
+    }
+
+    /// Takes a request for one node, whatever its keys. It goes to that node and to no other: redirects and passing
+    /// errors are answered to the caller, and it ends at once when the node cannot be connected to.
+    pub fn submit_to(&mut self, now: Instant, node: NodeAddr, command: Command) -> RequestId {
+        self.submit_to_target(now, command, Target::Node(node))
+    }
+
+    fn submit_to_target(&mut self, now: Instant, command: Command, target: Target) -> RequestId {
+        if now > self.now {
+            self.advance(now);
+        }
+        let id = self.accept(command, Some(target));
         self.drive_refresh();
         id
     }
@@ -265,7 +329,8 @@ impl Cluster {
 
     /// Takes in what happened.
     pub fn handle(&mut self, now: Instant, input: Input) {
-        self.advance(now);
+        // What came in is older than what falls due now, and says more.
+        self.now = self.now.max(now);
         match input {
             Input::Resolved { conn, result } => self.on_resolved(conn, result),
             Input::Connected { conn } => self.on_connected(conn),
@@ -273,7 +338,7 @@ impl Cluster {
             Input::Closed { conn, reason } => self.on_closed(conn, reason),
             Input::Tick => {}
         }
-        self.drive_refresh();
+        self.advance(now);
     }
 
     /// What to do next; to be called until it says [`Output::WaitUntil`].
@@ -289,6 +354,9 @@ impl Cluster {
             if !bytes.is_empty() {
                 self.statistics.flushes += 1;
                 self.statistics.bytes_out += bytes.len() as u64;
+                if let Some(node) = self.nodes.get_mut(connection.node) {
+                    node.statistics.bytes_out += bytes.len() as u64;
+                }
                 return Output::Transmit { conn, bytes };
             }
         }
@@ -339,6 +407,25 @@ impl Cluster {
         &self.statistics
     }
 
+    /// What is counted for each node that the client knows, and how many of its requests are under way on connections.
+    pub fn node_statistics(&self) -> impl Iterator<Item = (&NodeAddr, &NodeStatistics, usize)> {
+        self.by_address.iter().filter_map(|(address, key)| {
+            let own = self.connections.values().filter(|connection| connection.node == *key);
+            let in_flight = own.map(|connection| connection.waiting.len()).sum();
+            Some((address, &self.nodes.get(*key)?.statistics, in_flight))
+        })
+    }
+
+    /// What has happened since this was last asked, oldest first, and how many events before that were dropped
+    /// because nobody had asked for long.
+    pub fn take_events(&mut self) -> (Vec<(Instant, Event)>, u64) {
+        self.events.take()
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.events.push(self.now, event);
+    }
+
     /// Whether this request is under way: its [`Output::Done`] is still to be made.
     #[must_use]
     pub fn is_pending(&self, id: RequestId) -> bool {
@@ -356,12 +443,14 @@ impl Cluster {
     #[must_use]
     pub fn footprint(&self) -> usize {
         let waiting: usize = self.connections.values().map(|connection| connection.waiting.len()).sum();
-        let queued: usize = self.nodes.values().map(|node| node.queue.len()).sum();
+        let of_node = |node: &Node| node.queue.len() + node.borrowers.len() + node.idle.len();
+        let queued: usize = self.nodes.values().map(of_node).sum();
         self.requests.len()
             + self.connections.len()
             + waiting
             + self.nodes.len()
             + queued
+            + self.leases.len()
             + self.unrouted.len()
             + self.deadlines.len()
             + self.delayed.len()
@@ -379,21 +468,32 @@ impl Cluster {
             self.retry(id);
         }
         self.check_connection_deadlines();
-        self.check_discovery_deadlines();
+        self.check_stalls();
+        self.check_patience();
+        self.check_lease_deadlines();
+        self.check_start_deadline();
         self.redial();
+        self.serve_due_borrowers();
+        self.tend_pools();
         self.drive_refresh();
     }
 
     /// When `advance` has something to do.
     fn next_wake(&self) -> Option<Instant> {
-        let connections =
-            self.connections.values().filter(|connection| !connection.is_ready()).map(|c| c.deadline);
-        let redials = self
-            .nodes
-            .values()
-            .filter(|node| node.connection.is_none() && self.wants_connection(node))
-            .map(|node| node.redial_at);
-        let timers = [self.deadlines.next(), self.delayed.next(), self.next_discovery_deadline()];
+        let stall_after = self.config.stall_after();
+        let connections = self.connections.values().flat_map(|connection| {
+            connection.gives_up_at().into_iter().chain(connection.stalls_at(stall_after))
+        });
+        let redials =
+            self.nodes.values().filter(|node| self.waits_for_redial(node)).map(|node| node.redial_at);
+        let timers = [
+            self.deadlines.next(),
+            self.delayed.next(),
+            self.start_deadline(),
+            self.next_refresh(),
+            self.next_patience(),
+            self.next_lease_deadline(),
+        ];
         timers.into_iter().flatten().chain(connections).chain(redials).min()
     }
 
@@ -407,6 +507,11 @@ impl Cluster {
         for (conn, _) in self.connections.drain() {
             self.outputs.push_back(Output::Close { conn });
         }
+        for (lease, state) in self.leases.drain() {
+            if state.is_waiting() {
+                self.outputs.push_back(Output::Lent { lease, result: Err(error.clone()) });
+            }
+        }
         self.nodes.clear();
         self.by_address.clear();
         self.unrouted.clear();
@@ -415,6 +520,7 @@ impl Cluster {
         self.delayed = Timers::default();
         self.refresh = Refresh::default();
         self.slots = SlotMap::new();
+        self.replicas.clear();
     }
 
     /// What is known of the node at this address, from now on if nothing was.

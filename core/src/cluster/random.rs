@@ -35,11 +35,24 @@ impl Random {
     /// The lower half keeps a retry from coming at once, the random upper half keeps many clients from
     /// coming together.
     pub(super) fn backoff(&mut self, base: Duration, cap: Duration, attempt: u32) -> Duration {
-        let delay = base.saturating_mul(1u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(cap);
-        let half = delay / 2;
-        let span = usize::try_from(half.as_nanos()).unwrap_or(usize::MAX).saturating_add(1);
-        half + Duration::from_nanos(self.below(span) as u64)
+        let half = exponential(base, cap, attempt) / 2;
+        half + self.up_to(half)
     }
+
+    /// Between nothing and the whole exponential delay ("full jitter"): the most even spread of many clients.
+    pub(super) fn full_jitter(&mut self, base: Duration, cap: Duration, attempt: u32) -> Duration {
+        self.up_to(exponential(base, cap, attempt))
+    }
+
+    /// Any duration up to this one.
+    pub(super) fn up_to(&mut self, most: Duration) -> Duration {
+        let span = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX).saturating_add(1);
+        Duration::from_nanos(self.next() % span)
+    }
+}
+
+fn exponential(base: Duration, cap: Duration, attempt: u32) -> Duration {
+    base.saturating_mul(1u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(cap)
 }
 
 #[cfg(test)]
@@ -54,6 +67,7 @@ mod tests {
             let whole = base.saturating_mul(2u32.saturating_pow(attempt)).min(cap);
             let delay = random.backoff(base, cap, attempt);
             assert!(delay >= whole / 2 && delay <= whole, "{attempt}: {delay:?}");
+            assert!(random.full_jitter(base, cap, attempt) <= whole, "{attempt}");
         }
     }
 }

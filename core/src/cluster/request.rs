@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 
 use crate::address::NodeAddr;
-use crate::command;
+use crate::command::{self, Flags};
 use crate::error::{Error, ServerError};
 use crate::resp::{encode_command, encoded_length};
 use crate::slot::Slot;
@@ -22,6 +22,12 @@ pub struct Command {
     pub(super) route: Route,
     /// Whether sending it twice does no harm.
     pub(super) read_only: bool,
+    /// Whether a replica may serve it.
+    pub(super) is_read: bool,
+    /// Whether its answer may take as long as it likes.
+    pub(super) blocks: bool,
+    /// What it does to a connection that is not shared.
+    pub(super) effect: Effect,
     /// Whether it runs a script or a function that may write: its errors may be the script's own words.
     pub(super) is_writing_script: bool,
 }
@@ -36,6 +42,40 @@ pub(super) enum Route {
     /// Nowhere in a cluster, but a server alone takes it: two of its keys and their slots.
     CrossSlot(String),
 }
+
+/// What a command does to a lent connection, beyond its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    None,
+    /// WATCH: to be undone before somebody else has the connection.
+    Watches,
+    /// UNWATCH.
+    Unwatches,
+    /// MULTI: what follows is queued.
+    Opens,
+    /// EXEC, DISCARD: ends MULTI and WATCH.
+    Ends,
+    /// Changes the connection in a way that is not undone: it is closed when it comes back.
+    Spoils,
+    /// No connection of the client's takes it: replies would not go with commands any more.
+    Breaks,
+}
+
+/// Of the commands that no shared connection takes, those that a lent one does.
+const EFFECTS: &[(&str, Effect)] = &[
+    ("ASKING", Effect::None),
+    ("AUTH", Effect::Spoils),
+    ("CLIENT CACHING", Effect::Spoils),
+    ("CLIENT TRACKING", Effect::Spoils),
+    ("DISCARD", Effect::Ends),
+    ("EXEC", Effect::Ends),
+    ("MULTI", Effect::Opens),
+    ("READONLY", Effect::Spoils),
+    ("READWRITE", Effect::Spoils),
+    ("SELECT", Effect::Spoils),
+    ("UNWATCH", Effect::Unwatches),
+    ("WATCH", Effect::Watches),
+];
 
 /// Commands that change what a connection is, or take it for themselves. Replies on a connection that
 /// many requests share would go wrong after them.
@@ -80,13 +120,29 @@ impl Command {
     /// # Errors
     /// [`Error::InvalidArgument`] for an empty command, and for one that a shared connection cannot carry.
     pub fn new<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, Error> {
+        Self::checked(args, false)
+    }
+
+    /// As [`new`](Self::new), for a connection that is lent ([`Cluster::submit_on`](super::Cluster::submit_on)): also
+    /// WATCH, MULTI, EXEC and others that a shared connection cannot carry.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an empty command, and for one after which replies would not go with commands.
+    pub fn for_lent<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, Error> {
+        Self::checked(args, true)
+    }
+
+    fn checked<A: AsRef<[u8]>>(args: &[A], lent: bool) -> Result<Self, Error> {
         if args.first().is_none_or(|name| name.as_ref().is_empty()) {
             return Err(Error::InvalidArgument("the command is empty: its name is missing".to_owned()));
         }
         let spec = command::find(args);
         let full_name = spec.map_or("", |spec| spec.name);
-        if let Ok(row) = NOT_SHARED.binary_search_by(|(name, _)| (*name).cmp(full_name)) {
-            let (name, reason) = NOT_SHARED.get(row).copied().unwrap_or_default();
+        let refused = NOT_SHARED.binary_search_by(|(name, _)| (*name).cmp(full_name)).ok();
+        let refused = refused.and_then(|row| NOT_SHARED.get(row));
+        let of_name = || EFFECTS.iter().find(|(name, _)| *name == full_name).map(|(_, effect)| *effect);
+        let effect = refused.map_or(Effect::None, |_| of_name().unwrap_or(Effect::Breaks));
+        if let Some((name, reason)) = refused.filter(|_| !lent || effect == Effect::Breaks) {
             return Err(Error::InvalidArgument(format!("{name} cannot be sent as a command: {reason}")));
         }
         let route = match spec {
@@ -103,7 +159,16 @@ impl Command {
         encode_command(args, &mut frame);
         let read_only = spec.is_some_and(command::CommandSpec::is_read_only);
         let is_script = full_name.starts_with("EVAL") || full_name.starts_with("FCALL");
-        Ok(Self { frame: frame.freeze(), route, read_only, is_writing_script: is_script && !read_only })
+        let has = |flag| spec.is_some_and(|spec| spec.flags.contains(flag));
+        Ok(Self {
+            frame: frame.freeze(),
+            route,
+            read_only,
+            is_read: has(Flags::READONLY),
+            blocks: has(Flags::BLOCKING),
+            effect,
+            is_writing_script: is_script && !read_only,
+        })
     }
 }
 
@@ -135,25 +200,43 @@ fn quoted(key: &[u8]) -> String {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) command: Command,
-    /// Where a redirect sends it, instead of where its slot belongs.
-    pub(super) target: Option<Redirect>,
+    /// Where a redirect or the caller sends it, instead of where its slot belongs.
+    pub(super) target: Option<Target>,
+    /// Whether the primary has to serve it, since a replica could not.
+    pub(super) primary_only: bool,
     /// Redirects followed so far.
     pub(super) redirects: u32,
     /// Times it was sent again for another reason.
     pub(super) retries: u32,
     /// The last server error that it waits to get over.
     pub(super) last_error: Option<ServerError>,
+    /// Whether it was sent again because a node did not answer, rather than because a connection had ended.
+    pub(super) stalled: bool,
+    /// Whether a copy of it that got no answer may have been executed.
+    pub(super) may_have_run: bool,
     pub(super) place: Place,
     /// When it was last put on a connection.
     pub(super) sent_at: Instant,
 }
 
-/// Where a redirected request goes.
+/// Where a request goes that does not follow its slot.
 #[derive(Clone, Debug)]
-pub(super) struct Redirect {
-    pub(super) address: NodeAddr,
-    /// Whether ASKING goes first.
-    pub(super) asking: bool,
+pub(super) enum Target {
+    /// Where MOVED points.
+    Moved(NodeAddr),
+    /// Where ASK points: ASKING goes first.
+    Ask(NodeAddr),
+    /// To the node that the caller names and to no other.
+    Node(NodeAddr),
+    /// Over the connection that the caller has been lent.
+    Lent(super::LeaseId),
+}
+
+impl Target {
+    /// Whether the caller chose it: then there is no other way.
+    pub(super) fn is_fixed(&self) -> bool {
+        matches!(self, Self::Node(_) | Self::Lent(_))
+    }
 }
 
 /// Where a request is.
@@ -181,6 +264,21 @@ mod tests {
         for (name, _) in NOT_SHARED {
             let words: Vec<_> = name.split(' ').collect();
             assert!(matches!(Command::new(&words), Err(Error::InvalidArgument(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_lent_connection_takes_what_can_be_undone_or_thrown_away() {
+        let effect = |line: &str| {
+            let words: Vec<_> = line.split(' ').collect();
+            Command::for_lent(&words).map(|command| command.effect)
+        };
+        assert_eq!(effect("GET key"), Ok(Effect::None));
+        assert_eq!(effect("WATCH key"), Ok(Effect::Watches));
+        assert_eq!(effect("multi"), Ok(Effect::Opens));
+        assert_eq!(effect("SELECT 1"), Ok(Effect::Spoils));
+        for broken in ["MONITOR", "SUBSCRIBE channel", "CLIENT REPLY OFF", "HELLO 2", "RESET", "QUIT"] {
+            assert!(matches!(effect(broken), Err(Error::InvalidArgument(_))), "{broken}");
         }
     }
 

@@ -4,19 +4,16 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use core::time::Duration;
 
-use super::request::{Command, Place, Redirect, Request, Route};
+use super::connection::{Connection, Waiting};
+use super::request::{Command, Place, Request, Route, Target};
 use super::verdict::{Verdict, judge};
-use super::{Cluster, ConnId, NodeKey, Output, Phase, RequestId};
+use super::{Cluster, ConnId, Event, Node, NodeKey, Output, Phase, RequestId};
 use crate::address::NodeAddr;
-use crate::cluster::connection::{Connection, Waiting};
+use crate::config::RetryWrites;
 use crate::error::{Error, Interrupted, ServerError};
 use crate::resp::Reply;
 use crate::topology::NODES_MAX;
 
-/// The first wait before a request is sent again.
-const RETRY_BASE: Duration = Duration::from_millis(10);
-/// The longest wait before a request is sent again.
-const RETRY_CAP: Duration = Duration::from_secs(1);
 /// So many redirects are followed at once. Beyond, the nodes disagree, as they do for a moment at the end of
 /// every slot's move; running between them faster does not settle it.
 const PROMPT_REDIRECTS: u32 = 2;
@@ -27,23 +24,46 @@ const REDIRECT_CAP: Duration = Duration::from_millis(100);
 
 impl Cluster {
     /// Takes a request in and sends it on its way.
-    pub(super) fn accept(&mut self, command: Command) -> RequestId {
+    pub(super) fn accept(&mut self, command: Command, target: Option<Target>) -> RequestId {
         self.statistics.requests += 1;
         let deadline = self.now + self.config.request_timeout;
         let id = self.requests.insert(Request {
             command,
-            target: None,
+            target,
+            primary_only: false,
             redirects: 0,
             retries: 0,
             last_error: None,
+            stalled: false,
+            may_have_run: false,
             place: Place::Nowhere,
             sent_at: self.now,
         });
         self.dispatch(id);
         if self.requests.contains_key(id) {
             self.deadlines.insert(deadline, id);
+            self.refuse_beyond_limits(id);
         }
         id
+    }
+
+    /// Ends a new request that would wait for a node that is down, when too much waits already.
+    fn refuse_beyond_limits(&mut self, id: RequestId) {
+        let limits = self.config.waiting;
+        let waits_for_nobody = match self.requests.get(id).map(|request| request.place) {
+            Some(Place::AtNode(node)) => self.nodes.get(node).is_some_and(Node::is_down),
+            Some(Place::Unrouted) => matches!(self.phase, Phase::Clustered),
+            _ => false,
+        };
+        let Held { requests, bytes } = self.held;
+        if waits_for_nobody && (requests > u64::from(limits.requests) || bytes > limits.bytes) {
+            let text = format!(
+                "{} requests with {bytes} bytes wait for nodes that are down (limits waiting-requests, \
+                 waiting-bytes); this one was not sent",
+                requests - 1
+            );
+            self.finish(id, Err(Error::LimitExceeded(text)));
+        }
     }
 
     /// Sends a request where it belongs, or lets it wait for that.
@@ -53,13 +73,26 @@ impl Cluster {
         };
         let node = match (&self.phase, &request.target, &request.command.route) {
             (Phase::Closed, ..) => return self.finish(id, Err(Error::Closed)),
+            (_, Some(Target::Lent(lease)), _) => {
+                let lease = *lease;
+                return self.send_on_lease(id, lease);
+            }
             (Phase::Starting(_), ..) => None,
+            (_, Some(Target::Node(address)), _) => {
+                let address = address.clone();
+                self.node_for_caller(&address)
+            }
             (Phase::Standalone(node), ..) => Some(*node),
-            (Phase::Clustered, Some(redirect), _) => {
-                let address = redirect.address.clone();
+            (Phase::Clustered, Some(Target::Moved(address) | Target::Ask(address)), _) => {
+                let address = address.clone();
                 Some(self.node_at(&address))
             }
-            (Phase::Clustered, None, Route::Slot(slot)) => self.slots.owner(*slot),
+            (Phase::Clustered, None, Route::Slot(slot)) => {
+                let (slot, from_replica) = (*slot, request.command.is_read && !request.primary_only);
+                self.slots
+                    .owner(slot)
+                    .map(|owner| if from_replica { self.reader(slot, owner) } else { owner })
+            }
             (Phase::Clustered, None, Route::Any) => self.any_primary(),
             (Phase::Clustered, None, Route::CrossSlot(why)) => {
                 let error = Error::CrossSlot(why.clone());
@@ -76,8 +109,17 @@ impl Cluster {
         }
     }
 
+    /// A node that the caller names is dialled at once, whatever happened before.
+    fn node_for_caller(&mut self, address: &NodeAddr) -> Option<NodeKey> {
+        let key = self.redirect_target(address)?;
+        if let Some(node) = self.nodes.get_mut(key) {
+            node.redial_at = node.redial_at.min(self.now);
+        }
+        Some(key)
+    }
+
     /// A primary for a command without keys: by chance, but none that cannot be reached while others can.
-    fn any_primary(&mut self) -> Option<NodeKey> {
+    pub(super) fn any_primary(&mut self) -> Option<NodeKey> {
         let owners = self.slots.owners();
         let first = self.random.below(owners.len());
         let (before, after) = owners.split_at_checked(first)?;
@@ -87,37 +129,82 @@ impl Cluster {
     }
 
     /// Puts a request on its node's connection, or into the node's queue until there is one.
-    fn send_to(&mut self, id: RequestId, node_key: NodeKey) {
-        let (Some(node), Some(request)) = (self.nodes.get_mut(node_key), self.requests.get_mut(id)) else {
+    fn send_to(&mut self, id: RequestId, key: NodeKey) {
+        let (Some(node), Some(request)) = (self.nodes.get_mut(key), self.requests.get_mut(id)) else {
             return;
         };
-        let ready = node.connection.and_then(|conn| Some((conn, self.connections.get_mut(conn)?)));
-        match ready.filter(|(_, connection)| connection.is_ready()) {
+        let current = node.connection.and_then(|conn| Some((conn, self.connections.get_mut(conn)?)));
+        let usable = current.filter(|(_, connection)| connection.is_usable());
+        match usable {
+            Some((conn, connection)) if connection.needs_check(self.config.health_check_after, self.now) => {
+                self.check_health(conn);
+                self.queue_at(id, key);
+            }
             Some((conn, connection)) => {
-                if request.target.as_ref().is_some_and(|redirect| redirect.asking) {
-                    connection.send_words(&["ASKING"], Waiting::Asking);
+                if matches!(request.target, Some(Target::Ask(_))) {
+                    connection.send_words(&["ASKING"], Waiting::Asking, self.now);
                     self.statistics.commands += 1;
                 }
-                connection.send(&request.command.frame, Waiting::Request(id));
+                connection.send(&request.command.frame, Waiting::Request(id), self.now);
                 self.statistics.commands += 1;
-                request.place = Place::OnConnection(conn);
+                node.statistics.commands += 1;
                 request.sent_at = self.now;
+                self.place(id, Place::OnConnection(conn));
                 self.mark_unflushed(conn);
             }
             None => {
-                node.queue.push_back(id);
-                request.place = Place::AtNode(node_key);
-                self.ensure_connection(node_key);
+                self.queue_at(id, key);
+                self.ensure_connection(key);
             }
+        }
+    }
+
+    fn queue_at(&mut self, id: RequestId, key: NodeKey) {
+        let could_go_elsewhere = self.is_at_replica(id, key);
+        if let Some(node) = self.nodes.get_mut(key) {
+            node.queue.push_back(id);
+            if could_go_elsewhere {
+                node.reads_since.get_or_insert(self.now);
+            }
+            self.place(id, Place::AtNode(key));
         }
     }
 
     /// Sends on what waited for this node's connection, in order.
     pub(super) fn send_queue(&mut self, node: NodeKey) {
-        let queue = self.nodes.get_mut(node).map(|node| core::mem::take(&mut node.queue)).unwrap_or_default();
-        for id in queue {
+        let queue = self.nodes.get_mut(node).map(|node| {
+            node.reads_since = None;
+            core::mem::take(&mut node.queue)
+        });
+        for id in queue.into_iter().flatten() {
             if self.requests.contains_key(id) {
                 self.send_to(id, node);
+            }
+        }
+    }
+
+    /// Takes what need not wait for this node out of its queue: reads that the primary can serve, and what the caller
+    /// wants of this node alone. With a `reason` nothing may wait.
+    pub(super) fn release_queue(&mut self, key: NodeKey, reason: Option<&Error>) {
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        node.reads_since = None;
+        let (address, is_down, last_error) = (node.address.clone(), node.is_down(), node.last_error.clone());
+        for id in core::mem::take(&mut node.queue) {
+            let at_replica = self.is_at_replica(id, key);
+            let Some(request) = self.requests.get_mut(id) else {
+                continue;
+            };
+            if let Some(reason) = reason {
+                self.finish(id, Err(reason.clone()));
+            } else if at_replica {
+                request.primary_only = true;
+                self.dispatch(id);
+            } else if is_down && matches!(request.target, Some(Target::Node(_))) {
+                self.finish(id, Err(Error::Connect(format!("{address}: {last_error}"))));
+            } else if let Some(node) = self.nodes.get_mut(key) {
+                node.queue.push_back(id);
             }
         }
     }
@@ -126,15 +213,18 @@ impl Cluster {
     pub(super) fn dispatch_waiting(&mut self) {
         let mut waiting = core::mem::take(&mut self.unrouted);
         for node in self.nodes.values_mut() {
-            let ready =
-                node.connection.and_then(|conn| self.connections.get(conn)).is_some_and(Connection::is_ready);
-            if !ready {
+            let usable = node
+                .connection
+                .and_then(|conn| self.connections.get(conn))
+                .is_some_and(Connection::is_usable);
+            if !usable {
+                node.reads_since = None;
                 waiting.append(&mut node.queue);
             }
         }
         for id in waiting {
             if let Some(request) = self.requests.get_mut(id) {
-                request.target = None;
+                request.target.take_if(|target| !target.is_fixed());
                 self.dispatch(id);
             }
         }
@@ -142,40 +232,70 @@ impl Cluster {
 
     /// Takes a request's reply in.
     pub(super) fn on_reply(&mut self, conn: ConnId, id: RequestId, reply: Reply) {
-        if !self.requests.contains_key(id) {
+        let Some(request) = self.requests.get(id) else {
             return;
+        };
+        // Sent again meanwhile: the answer is to come from elsewhere.
+        if request.place != Place::OnConnection(conn) {
+            return;
+        }
+        let key = self.connections.get(conn).map(|connection| connection.node).unwrap_or_default();
+        if let Some(node) = self.nodes.get_mut(key) {
+            node.statistics.latency.record(self.now.saturating_since(request.sent_at));
         }
         let Some(error) = reply.as_error() else {
             return self.finish(id, Ok(reply));
         };
-        let node = self.connections.get(conn).and_then(|connection| self.nodes.get(connection.node));
-        let asked = node.map(|node| node.address.host()).unwrap_or_default();
+        let mut asked = String::new();
+        if let Some(node) = self.nodes.get_mut(key) {
+            node.statistics.count_error(&error.code);
+            node.statistics.redirects += u64::from(matches!(error.code.as_str(), "MOVED" | "ASK"));
+            asked = node.address.host().to_string();
+        }
+        let verdict = self.reachable(judge(error, &asked, &request.command));
+        if let Verdict::FollowMoved(slot, address) = &verdict
+            && matches!(self.phase, Phase::Clustered)
+            && let Some(node) = self.redirect_target(address)
+        {
+            self.statistics.moved += 1;
+            self.slots.patch(*slot, node, self.now);
+            self.want_refresh();
+        }
         let Some(request) = self.requests.get(id) else {
             return;
         };
-        match judge(error, asked, &request.command) {
-            Verdict::FollowMoved(..) | Verdict::FollowAsk(_) if !matches!(self.phase, Phase::Clustered) => {
+        let follows = matches!(self.phase, Phase::Clustered);
+        match verdict {
+            Verdict::Surface => self.finish(id, Err(Error::Server(error.clone()))),
+            Verdict::Authentication => self.finish(id, Err(Error::Authentication(error.to_string()))),
+            _ if request.target.as_ref().is_some_and(Target::is_fixed) => {
                 self.finish(id, Err(Error::Server(error.clone())));
             }
-            Verdict::FollowMoved(slot, address) => {
-                if let Some(node) = self.redirect_target(&address) {
-                    self.statistics.moved += 1;
-                    self.slots.patch(slot, node, self.now);
-                    self.want_refresh();
-                }
-                self.follow(id, Redirect { address, asking: false }, error);
+            Verdict::FollowMoved(..) | Verdict::FollowAsk(..) if !follows => {
+                self.finish(id, Err(Error::Server(error.clone())));
             }
-            Verdict::FollowAsk(address) => {
+            _ if self.is_at_replica(id, key) => self.fall_back(id, key, error),
+            Verdict::FollowMoved(_, address) => self.follow(id, Target::Moved(address), error),
+            Verdict::FollowAsk(slot, address) => {
                 self.statistics.ask += 1;
-                self.follow(id, Redirect { address, asking: true }, error);
+                self.slots.note_move(slot, self.now);
+                self.follow(id, Target::Ask(address), error);
             }
-            Verdict::WaitAndRetry => self.delay(id, error),
+            Verdict::WaitAndRetry => self.delay(id, key, error),
             Verdict::RefreshAndRetry => {
                 self.want_refresh();
-                self.delay(id, error);
+                self.delay(id, key, error);
             }
-            Verdict::Authentication => self.finish(id, Err(Error::Authentication(error.to_string()))),
-            Verdict::Surface => self.finish(id, Err(Error::Server(error.clone()))),
+        }
+    }
+
+    /// The verdict, with the address at which the node is reached.
+    fn reachable(&self, verdict: Verdict) -> Verdict {
+        let map = &self.config.address_map;
+        match verdict {
+            Verdict::FollowMoved(slot, address) => Verdict::FollowMoved(slot, map.actual(address)),
+            Verdict::FollowAsk(slot, address) => Verdict::FollowAsk(slot, map.actual(address)),
+            other => other,
         }
     }
 
@@ -186,8 +306,14 @@ impl Cluster {
     }
 
     /// Sends a request where a redirect points.
-    fn follow(&mut self, id: RequestId, redirect: Redirect, error: &ServerError) {
-        let reachable = self.redirect_target(&redirect.address).is_some();
+    fn follow(&mut self, id: RequestId, target: Target, error: &ServerError) {
+        let reachable = match &target {
+            Target::Moved(address) | Target::Ask(address) => {
+                let address = address.clone();
+                self.redirect_target(&address).is_some()
+            }
+            Target::Node(_) | Target::Lent(_) => true,
+        };
         let max_redirects = self.config.max_redirects;
         let Some(request) = self.requests.get_mut(id) else {
             return;
@@ -198,7 +324,7 @@ impl Cluster {
             let text = format!("the last of {redirects} was {error}");
             return self.finish(id, Err(Error::RedirectLimit(text)));
         }
-        request.target = Some(redirect);
+        request.target = Some(target);
         if redirects <= PROMPT_REDIRECTS {
             return self.dispatch(id);
         }
@@ -208,18 +334,37 @@ impl Cluster {
     }
 
     /// Lets a request wait before it is routed anew.
-    fn delay(&mut self, id: RequestId, error: &ServerError) {
+    fn delay(&mut self, id: RequestId, key: NodeKey, error: &ServerError) {
+        let retry = self.config.retry;
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        let wait = self.random.backoff(RETRY_BASE, RETRY_CAP, request.retries);
+        let retries = request.retries;
+        if retries >= retry.attempts_max {
+            return self.finish(id, Err(Error::Server(error.clone())));
+        }
+        request.last_error = Some(error.clone());
+        self.send_again(id, Some(key), &error.to_string());
+        let wait = self.random.backoff(retry.base, retry.cap, retries);
+        self.place(id, Place::Delayed);
+        self.delayed.insert(self.now + wait, id);
+    }
+
+    /// Counts that a request is sent again, from the beginning.
+    pub(super) fn send_again(&mut self, id: RequestId, node: Option<NodeKey>, reason: &str) {
+        let Some(request) = self.requests.get_mut(id) else {
+            return;
+        };
         request.retries += 1;
         request.redirects = 0;
         request.target = None;
-        request.last_error = Some(error.clone());
-        request.place = Place::Delayed;
         self.statistics.retries += 1;
-        self.delayed.insert(self.now + wait, id);
+        let attempt = request.retries;
+        if let Some(node) = node.and_then(|key| self.nodes.get_mut(key)) {
+            node.statistics.retries += 1;
+            let event = Event::Retried { node: node.address.clone(), reason: reason.to_string(), attempt };
+            self.tell(event);
+        }
     }
 
     /// A delayed request's wait is over.
@@ -230,20 +375,48 @@ impl Cluster {
         }
     }
 
-    /// A request's connection ended before its reply. `sent`: its bytes have left the machine.
-    pub(super) fn on_lost(&mut self, id: RequestId, sent: bool, node: &NodeAddr, reason: &str) {
+    /// Whether a request may be sent again after it may have been executed.
+    pub(super) fn may_resend(&mut self, id: RequestId) -> bool {
+        let retry = self.config.retry;
         let Some(request) = self.requests.get_mut(id) else {
+            return false;
+        };
+        let is_fixed = request.target.as_ref().is_some_and(Target::is_fixed);
+        let allowed = request.command.read_only || retry.writes == RetryWrites::AtLeastOnce;
+        let may = allowed && !is_fixed && request.retries < retry.attempts_max;
+        request.may_have_run |= may && !request.command.read_only;
+        may
+    }
+
+    /// A request's connection ended before its reply. `sent`: its bytes have left the machine.
+    pub(super) fn on_lost(&mut self, conn: ConnId, id: RequestId, sent: bool, node: &NodeAddr, reason: &str) {
+        let Some(request) = self.requests.get(id) else {
             return;
         };
-        if sent && !request.command.read_only {
-            let lost = interrupted(Some(node), reason.to_string(), true);
+        if request.place != Place::OnConnection(conn) {
+            return;
+        }
+        let is_fixed = request.target.as_ref().is_some_and(Target::is_fixed);
+        if is_fixed || (sent && !self.may_resend(id)) {
+            let lost = interrupted(Some(node), reason.to_string(), sent);
             return self.finish(id, Err(Error::ConnectionLost(lost)));
         }
-        if sent {
-            request.retries += 1;
-            self.statistics.retries += 1;
+        let key = self.by_address.get(node).copied();
+        if let Some(key) = key
+            && self.is_at_replica(id, key)
+            && let Some(request) = self.requests.get_mut(id)
+        {
+            request.primary_only = true;
         }
-        request.target = None;
+        if sent {
+            self.send_again(id, key, reason);
+            if let Some(request) = self.requests.get_mut(id) {
+                request.stalled = false;
+            }
+        } else if let Some(request) = self.requests.get_mut(id) {
+            request.target = None;
+        }
+        self.place(id, Place::Nowhere);
         self.dispatch(id);
     }
 
@@ -253,6 +426,7 @@ impl Cluster {
             return;
         };
         let (place, sent_at, last_error) = (request.place, request.sent_at, request.last_error.clone());
+        let (stalled, may_have_run) = (request.stalled, request.may_have_run);
         // Without a server's error, it was sent again because its connection had ended.
         let lost = request.retries;
         let within = format!("{:?}", self.config.request_timeout);
@@ -262,12 +436,18 @@ impl Cluster {
                 let address = node.map(|node| &node.address);
                 Error::Timeout(interrupted(address, format!("no reply within {within}"), true))
             }
+            (_, Some(error)) if may_have_run => {
+                Error::ConnectionLost(interrupted(None, format!("sent again, and then: {error}"), true))
+            }
             (_, Some(error)) => Error::Server(error),
             (Place::AtNode(node), None) if lost > 0 => {
                 let node = self.nodes.get(node);
                 let reason = node.map(|node| node.last_error.clone()).unwrap_or_default();
-                let message = format!("its connection ended {lost} times within {within}, at last: {reason}");
-                Error::ConnectionLost(interrupted(node.map(|node| &node.address), message, true))
+                let address = node.map(|node| &node.address);
+                let message =
+                    format!("sent {lost} times within {within} without an answer, at last: {reason}");
+                let interrupted = interrupted(address, message, true);
+                if stalled { Error::Timeout(interrupted) } else { Error::ConnectionLost(interrupted) }
             }
             (Place::AtNode(node), None) => match self.nodes.get(node) {
                 Some(node) if !node.last_error.is_empty() => {
@@ -296,17 +476,23 @@ impl Cluster {
 
     /// Ends a request.
     pub(super) fn finish(&mut self, id: RequestId, result: Result<Reply, Error>) {
-        if self.abandon(id) {
-            self.outputs.push_back(Output::Done { id, result });
-        }
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        // A copy that got no answer may have run, whatever has become of the last.
+        let result = if request.may_have_run { result.map_err(doubt) } else { result };
+        self.abandon(id);
+        self.outputs.push_back(Output::Done { id, result });
     }
 
     /// Takes a request out, wherever it is. What a connection still receives for it is dropped.
-    pub(super) fn abandon(&mut self, id: RequestId) -> bool {
-        let Some(request) = self.requests.remove(id) else {
-            return false;
+    pub(super) fn abandon(&mut self, id: RequestId) {
+        let Some(place) = self.requests.get(id).map(|request| request.place) else {
+            return;
         };
-        match request.place {
+        self.place(id, Place::Nowhere);
+        self.requests.remove(id);
+        match place {
             Place::AtNode(node) => {
                 if let Some(node) = self.nodes.get_mut(node) {
                     remove(&mut node.queue, id);
@@ -318,14 +504,47 @@ impl Cluster {
         let requests = &self.requests;
         self.deadlines.sweep(requests.len(), |id| requests.contains_key(id));
         self.delayed.sweep(requests.len(), |id| requests.contains_key(id));
-        true
     }
 
-    fn place(&mut self, id: RequestId, place: Place) {
-        if let Some(request) = self.requests.get_mut(id) {
-            request.place = place;
+    /// Notes where a request is, and counts what waits.
+    pub(super) fn place(&mut self, id: RequestId, place: Place) {
+        let Some(request) = self.requests.get_mut(id) else {
+            return;
+        };
+        let waits = |place| matches!(place, Place::AtNode(_) | Place::Unrouted | Place::Delayed);
+        let bytes = request.command.frame.len() as u64;
+        if waits(request.place) {
+            self.held = Held { requests: self.held.requests - 1, bytes: self.held.bytes - bytes };
         }
+        if waits(place) {
+            self.held = Held { requests: self.held.requests + 1, bytes: self.held.bytes + bytes };
+        }
+        request.place = place;
     }
+}
+
+/// What waits for a node, a connection or a retry.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Held {
+    requests: u64,
+    bytes: u64,
+}
+
+/// An error that says "not executed", of a request of which an earlier copy may have been.
+fn doubt(error: Error) -> Error {
+    let message = match error {
+        Error::ConnectionLost(lost) => {
+            return Error::ConnectionLost(Interrupted { possibly_executed: true, ..lost });
+        }
+        Error::Timeout(late) => return Error::Timeout(Interrupted { possibly_executed: true, ..late }),
+        error @ (Error::Connect(_)
+        | Error::ClusterDown(_)
+        | Error::RedirectLimit(_)
+        | Error::Authentication(_)) => error.to_string(),
+        other => return other,
+    };
+    let message = format!("it was sent again after a lost connection: {message}");
+    Error::ConnectionLost(interrupted(None, message, true))
 }
 
 /// Takes `id` out of a queue. It is mostly the first: requests time out in the order they came.

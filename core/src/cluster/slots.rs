@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::NodeKey;
 use crate::slot::{SLOT_COUNT, Slot};
@@ -15,10 +16,29 @@ pub(super) struct SlotMap {
     /// Index into `owners`, for every slot.
     table: Box<[Option<u16>]>,
     owners: Vec<NodeKey>,
-    /// What MOVED said, and when. A topology that was asked for earlier is older than that, and must
-    /// not undo it.
-    patches: BTreeMap<Slot, (NodeKey, Instant)>,
+    /// What MOVED said. A topology that is older must not undo it.
+    patches: BTreeMap<Slot, Patch>,
+    /// Slots that are being moved: when ASK last said so.
+    moving: BTreeMap<Slot, Instant>,
+    /// The configuration epoch of the latest topology, where the servers told it.
+    epoch: Option<u64>,
 }
+
+/// One MOVED.
+#[derive(Clone, Copy, Debug)]
+struct Patch {
+    node: NodeKey,
+    at: Instant,
+    /// The epoch of the topology that it corrected.
+    epoch: Option<u64>,
+}
+
+/// For so long a MOVED is believed rather than a topology of the same epoch: the news of a slot's move spreads among
+/// the nodes for a while, and a target that has the highest epoch already takes the slot without a new one.
+const PATCH_LIFE: Duration = Duration::from_secs(5);
+
+/// For so long after an ASK a slot is taken to be on the move.
+const MOVE_MEMORY: Duration = Duration::from_secs(30);
 
 impl SlotMap {
     pub(super) fn new() -> Self {
@@ -26,6 +46,8 @@ impl SlotMap {
             table: vec![None; usize::from(SLOT_COUNT)].into(),
             owners: Vec::new(),
             patches: BTreeMap::new(),
+            moving: BTreeMap::new(),
+            epoch: None,
         }
     }
 
@@ -40,9 +62,20 @@ impl SlotMap {
         &self.owners
     }
 
+    /// Takes an ASK in.
+    pub(super) fn note_move(&mut self, slot: Slot, now: Instant) {
+        self.moving.retain(|_, at| now.saturating_since(*at) < MOVE_MEMORY);
+        self.moving.insert(slot, now);
+    }
+
+    /// Whether the slot is being moved, as far as the client has seen.
+    pub(super) fn is_moving(&self, slot: Slot, now: Instant) -> bool {
+        self.moving.get(&slot).is_some_and(|at| now.saturating_since(*at) < MOVE_MEMORY)
+    }
+
     /// Takes a MOVED in.
     pub(super) fn patch(&mut self, slot: Slot, node: NodeKey, now: Instant) {
-        self.patches.insert(slot, (node, now));
+        self.patches.insert(slot, Patch { node, at: now, epoch: self.epoch });
         if self.owner(slot) == Some(node) {
             return;
         }
@@ -50,8 +83,19 @@ impl SlotMap {
         self.forget_idle_owners();
     }
 
-    /// Takes a topology in that was asked for at `asked_at`. What a MOVED has said since is kept.
-    pub(super) fn replace(&mut self, shards: impl Iterator<Item = (NodeKey, Vec<Slot>)>, asked_at: Instant) {
+    /// Forgets what MOVED said of nodes that cannot be reached.
+    pub(super) fn forget_patches(&mut self, is_down: impl Fn(NodeKey) -> bool) {
+        self.patches.retain(|_, patch| !is_down(patch.node));
+    }
+
+    /// Takes a topology in that was asked for at `asked_at`. What a MOVED has said since is kept, and what one has
+    /// said a little earlier unless the topology has a higher epoch.
+    pub(super) fn replace(
+        &mut self,
+        shards: impl Iterator<Item = (NodeKey, Vec<Slot>)>,
+        asked_at: Instant,
+        epoch: Option<u64>,
+    ) {
         self.table.fill(None);
         self.owners.clear();
         for (node, slots) in shards {
@@ -59,8 +103,13 @@ impl SlotMap {
                 self.assign(slot, node);
             }
         }
-        self.patches.retain(|_, (_, at)| *at >= asked_at);
-        let patches: Vec<_> = self.patches.iter().map(|(slot, (node, _))| (*slot, *node)).collect();
+        self.epoch = epoch;
+        let is_newer = |patch: &Patch| {
+            let not_outvoted = epoch.is_some() && epoch <= patch.epoch;
+            patch.at >= asked_at || (not_outvoted && asked_at.saturating_since(patch.at) < PATCH_LIFE)
+        };
+        self.patches.retain(|_, patch| is_newer(patch));
+        let patches: Vec<_> = self.patches.iter().map(|(slot, patch)| (*slot, patch.node)).collect();
         for (slot, node) in patches {
             self.assign(slot, node);
         }
@@ -117,11 +166,11 @@ mod tests {
         let (a, b) = (nodes.insert(()), nodes.insert(()));
         let at = Instant::from_nanoseconds;
         let mut map = SlotMap::new();
-        map.replace([(a, vec![slot(1), slot(2)])].into_iter(), at(10));
+        map.replace([(a, vec![slot(1), slot(2)])].into_iter(), at(10), None);
         map.patch(slot(1), b, at(20));
-        map.replace([(a, vec![slot(1), slot(2)])].into_iter(), at(15));
+        map.replace([(a, vec![slot(1), slot(2)])].into_iter(), at(15), None);
         assert_eq!((map.owner(slot(1)), map.owner(slot(2)), map.owner(slot(3))), (Some(b), Some(a), None));
-        map.replace([(a, vec![slot(1), slot(2)])].into_iter(), at(25));
+        map.replace([(a, vec![slot(1), slot(2)])].into_iter(), at(25), None);
         assert_eq!(map.owner(slot(1)), Some(a));
         assert_eq!(map.owners(), [a]);
     }
@@ -132,9 +181,27 @@ mod tests {
         let (a, b, c) = (nodes.insert(()), nodes.insert(()), nodes.insert(()));
         let mut map = SlotMap::new();
         let now = Instant::default();
-        map.replace([(a, vec![slot(0)]), (b, vec![slot(1)]), (c, vec![slot(2)])].into_iter(), now);
+        map.replace([(a, vec![slot(0)]), (b, vec![slot(1)]), (c, vec![slot(2)])].into_iter(), now, None);
         map.patch(slot(0), b, now);
         assert_eq!(map.owners(), [b, c]);
         assert_eq!((map.owner(slot(0)), map.owner(slot(1)), map.owner(slot(2))), (Some(b), Some(b), Some(c)));
+    }
+
+    #[test]
+    fn a_topology_of_the_same_epoch_does_not_undo_a_fresh_moved() {
+        let mut nodes: Arena<NodeKey, ()> = Arena::with_key();
+        let (a, b) = (nodes.insert(()), nodes.insert(()));
+        let seconds = |seconds: u64| Instant::from_nanoseconds(seconds * 1_000_000_000);
+        let mut map = SlotMap::new();
+        let all_at_a = || [(a, vec![slot(1), slot(2)])].into_iter();
+        map.replace(all_at_a(), seconds(10), Some(7));
+        map.patch(slot(1), b, seconds(11));
+        map.replace(all_at_a(), seconds(12), Some(7));
+        assert_eq!(map.owner(slot(1)), Some(b));
+        map.replace(all_at_a(), seconds(13), Some(8));
+        assert_eq!(map.owner(slot(1)), Some(a));
+        map.patch(slot(1), b, seconds(14));
+        map.replace(all_at_a(), seconds(20), Some(8));
+        assert_eq!(map.owner(slot(1)), Some(a));
     }
 }

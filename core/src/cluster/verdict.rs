@@ -16,7 +16,7 @@ pub(super) enum Verdict {
     /// The slot is served elsewhere: remember it, and send the request there.
     FollowMoved(Slot, NodeAddr),
     /// This one key is elsewhere while its slot moves: send the request there once, after ASKING.
-    FollowAsk(NodeAddr),
+    FollowAsk(Slot, NodeAddr),
     /// It passes: wait a little and send the request again where it belongs then.
     WaitAndRetry,
     /// The node is not what the slot map takes it for: learn the topology anew, then as above.
@@ -67,10 +67,7 @@ pub(super) fn judge(error: &ServerError, asked: &str, command: &Command) -> Verd
         return verdict;
     }
     let believed = match &verdict {
-        Verdict::FollowMoved(slot, _) => command.route == Route::Slot(*slot),
-        Verdict::FollowAsk(_) => {
-            redirect(error, asked).is_some_and(|(slot, _)| command.route == Route::Slot(slot))
-        }
+        Verdict::FollowMoved(slot, _) | Verdict::FollowAsk(slot, _) => command.route == Route::Slot(*slot),
         // On a replica a script's own write is refused, and the error names the script.
         Verdict::RefreshAndRetry if error.code == "READONLY" => {
             error.message.starts_with("You can't write against a read only replica.")
@@ -84,7 +81,8 @@ fn look_up(error: &ServerError, asked: &str) -> Verdict {
     match error.code.as_str() {
         "MOVED" => redirect(error, asked)
             .map_or(Verdict::Surface, |(slot, address)| Verdict::FollowMoved(slot, address)),
-        "ASK" => redirect(error, asked).map_or(Verdict::Surface, |(_, address)| Verdict::FollowAsk(address)),
+        "ASK" => redirect(error, asked)
+            .map_or(Verdict::Surface, |(slot, address)| Verdict::FollowAsk(slot, address)),
         code => PASSING
             .iter()
             .find(|(passing, _)| *passing == code)
@@ -147,7 +145,7 @@ mod tests {
             judged("MOVED", "3999 ?:6381"),
             Verdict::FollowMoved(slot, NodeAddr::new("10.0.0.1", 6381))
         );
-        assert_eq!(judged("ASK", "3999 ::1:6381"), Verdict::FollowAsk(NodeAddr::new("::1", 6381)));
+        assert_eq!(judged("ASK", "3999 ::1:6381"), Verdict::FollowAsk(slot, NodeAddr::new("::1", 6381)));
     }
 
     #[test]

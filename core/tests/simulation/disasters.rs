@@ -1,6 +1,8 @@
 //! The disasters that deserve a name: clocks that jump, links that hold or lose everything, nodes that come and go,
 //! failovers that lose writes.
 
+use std::time::Duration;
+
 use keyslot_core::error::Error;
 
 use crate::lab::*;
@@ -30,7 +32,8 @@ fn operate(lab: &mut Lab, kind: Kind, number: u64, tag: u64) -> Result<(), Error
 
 #[test]
 fn a_clock_that_jumps_an_hour_while_nothing_is_under_way_costs_nothing() {
-    let mut lab = lab();
+    let mut lab =
+        lab_with(Dialect::modern(), |config, _| config.pool.lifetime_max = Duration::from_secs(7200));
     let (conns, dials) = (lab.open_conns(None), lab.dials);
     lab.jump(HOUR);
     wait(&mut lab, SECOND);

@@ -33,6 +33,7 @@ fn lab_of(mut servers: Servers, change: impl FnOnce(&mut Config, &mut Servers)) 
         servers.nodes.iter().map(|node| NodeAddr::new(&node.host, node.address.port())).collect(),
     );
     config.request_timeout = Duration::from_secs(1);
+    config.attempt_timeout = Some(Duration::from_secs(1));
     config.connect_timeout = Duration::from_secs(1);
     change(&mut config, &mut servers);
     let mut lab = World::new(config, servers, Weather::calm(), Choices::Seeded(1), false);

@@ -200,7 +200,7 @@ fn probe(world: &mut World<Act>, submitted: u64) {
         let mut served = true;
         for id in ids {
             let outcome = world.outcome(id);
-            let lost = matches!(outcome, Some(Err(Error::Timeout(_))));
+            let lost = matches!(outcome, Some(Err(Error::Timeout(_) | Error::ConnectionLost(_))));
             let fits = matches!(outcome, Some(Ok(_))) || (round < silent && lost);
             assert!(
                 fits,

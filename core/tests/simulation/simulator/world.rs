@@ -26,7 +26,7 @@ pub(crate) const SECOND: u64 = 1_000_000_000;
 /// Whether the machine may be told of something at or after a deadline of the same connection without a tick
 /// before, as a driver tells it that has slept. The machine runs its deadlines first, and then takes the input for one
 /// of the connection that the deadline has made of it.
-const INPUTS_MEET_DEADLINES: bool = false;
+const INPUTS_MEET_DEADLINES: bool = true;
 
 /// What the world does by itself, or hands to whoever planned it.
 #[derive(Debug)]
@@ -300,6 +300,9 @@ impl<A: std::fmt::Debug> World<A> {
                     self.log(|| format!("{id:?} done: {result:?}"));
                     let now = self.machine_now().as_nanoseconds();
                     self.ledger.done(id, result, now, &self.servers);
+                }
+                Output::Lent { lease, result } => {
+                    self.log(|| format!("{lease:?} lent: {result:?}"));
                 }
                 Output::WaitUntil(until) => {
                     self.wait_until = until.map(Instant::as_nanoseconds);

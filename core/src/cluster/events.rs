@@ -1,0 +1,142 @@
+//! What happened, for whoever asks: a bounded list that drops its oldest.
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::address::NodeAddr;
+use crate::slot::SlotRange;
+use crate::time::Instant;
+
+/// How many events are kept until they are asked for.
+pub(super) const EVENTS_MAX: usize = 1_024;
+
+/// Something that happened to the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A node's first connection is in use.
+    Connected {
+        /// The node.
+        node: NodeAddr,
+    },
+    /// A node could not be connected to.
+    ConnectFailed {
+        /// The node.
+        node: NodeAddr,
+        /// Why.
+        reason: String,
+        /// How many times in a row, this one included.
+        attempts: u32,
+    },
+    /// A connection that was in use has ended, or was given up.
+    Disconnected {
+        /// The node.
+        node: NodeAddr,
+        /// Why.
+        reason: String,
+    },
+    /// A node is connected to again after it had failed.
+    Reconnected {
+        /// The node.
+        node: NodeAddr,
+        /// Since its connection ended.
+        after: Duration,
+        /// How many times it was dialled, the last one included.
+        attempts: u32,
+    },
+    /// A replica has taken over.
+    FailedOver {
+        /// The primary that was.
+        from: NodeAddr,
+        /// The primary that is.
+        to: NodeAddr,
+    },
+    /// Slots are served elsewhere, or nodes have come or gone.
+    TopologyChanged(TopologyChange),
+    /// A request is sent again.
+    Retried {
+        /// The node that it was sent to.
+        node: NodeAddr,
+        /// The server's error or the connection's end.
+        reason: String,
+        /// How many times it has been sent again, this one included.
+        attempt: u32,
+    },
+    /// Nodes were asked for the topology.
+    Refreshed {
+        /// How many of them answered.
+        answers: u32,
+        /// Whether anything had changed.
+        changed: bool,
+    },
+}
+
+/// What is different from the topology before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopologyChange {
+    /// Slots with another primary, or none, in ascending order.
+    pub moved: Vec<MovedSlots>,
+    /// Nodes that were not there.
+    pub joined: Vec<NodeAddr>,
+    /// Nodes that are not there any more.
+    pub left: Vec<NodeAddr>,
+}
+
+impl TopologyChange {
+    /// Whether nothing is different.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.moved.is_empty() && self.joined.is_empty() && self.left.is_empty()
+    }
+}
+
+/// Consecutive slots that went from one primary to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovedSlots {
+    /// The slots.
+    pub slots: SlotRange,
+    /// Who served them; `None` when nobody did.
+    pub from: Option<NodeAddr>,
+    /// Who serves them; `None` when nobody does.
+    pub to: Option<NodeAddr>,
+}
+
+/// The events since they were last taken.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    kept: VecDeque<(Instant, Event)>,
+    dropped: u64,
+}
+
+impl Events {
+    pub(super) fn push(&mut self, at: Instant, event: Event) {
+        if self.kept.len() >= EVENTS_MAX {
+            self.kept.pop_front();
+            self.dropped += 1;
+        }
+        self.kept.push_back((at, event));
+    }
+
+    /// All that are kept, oldest first, and how many older ones were dropped.
+    pub(super) fn take(&mut self) -> (Vec<(Instant, Event)>, u64) {
+        (core::mem::take(&mut self.kept).into(), core::mem::take(&mut self.dropped))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_is_dropped_and_counted() {
+        let mut events = Events::default();
+        for answers in 0..EVENTS_MAX as u32 + 3 {
+            events.push(Instant::default(), Event::Refreshed { answers, changed: false });
+        }
+        let (kept, dropped) = events.take();
+        assert_eq!((kept.len(), dropped), (EVENTS_MAX, 3));
+        assert_eq!(kept[0].1, Event::Refreshed { answers: 3, changed: false });
+        assert_eq!(events.take(), (Vec::new(), 0));
+    }
+}

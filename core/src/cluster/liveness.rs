@@ -1,0 +1,166 @@
+//! Whether a connection that is open is alive: the PING after a silence, and nodes that stop answering.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::connection::Waiting;
+use super::connections::Driver;
+use super::request::Place;
+use super::{Cluster, ConnId, Event, RequestId};
+use crate::error::Error;
+use crate::time::Instant;
+
+/// So long a connection has for the answer to the health check's PING.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// So long a read waits for a replica that is being connected to; then the primary serves it.
+const REPLICA_PATIENCE: Duration = Duration::from_millis(100);
+
+impl Cluster {
+    /// Asks a connection whether it is alive. Until it answers nothing else is put on it.
+    pub(super) fn check_health(&mut self, conn: ConnId) {
+        let within = CHECK_TIMEOUT.min(self.config.connect_timeout);
+        if let Some(connection) = self.connections.get_mut(conn) {
+            connection.send_words(&["PING"], Waiting::Ping, self.now);
+            connection.check_until = Some(self.now + within);
+            self.statistics.commands += 1;
+            self.mark_unflushed(conn);
+        }
+    }
+
+    /// The answer to the PING: whatever it says, the node is there.
+    pub(super) fn on_pong(&mut self, conn: ConnId) {
+        self.forgive(conn);
+        let Some(connection) = self.connections.get_mut(conn) else {
+            return;
+        };
+        connection.check_until = None;
+        let node = connection.node;
+        if connection.is_shared() {
+            self.send_queue(node);
+        } else {
+            self.on_exclusive_ready(conn);
+        }
+    }
+
+    /// Something sent at `asked_at` or before got no answer in time. When nothing at all has come since, the
+    /// node is taken for stalled.
+    pub(super) fn suspect(&mut self, conn: ConnId, asked_at: Instant) {
+        let silent = self.connections.get(conn).is_some_and(|connection| connection.heard_at <= asked_at);
+        if silent {
+            self.stall(conn);
+        }
+        self.close_if_drained(conn);
+    }
+
+    /// Looks for connections on which answers are due and nothing comes.
+    pub(super) fn check_stalls(&mut self) {
+        let after = self.config.stall_after();
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
+        let stalled: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| is_due(connection.stalls_at(after)))
+            .map(|(conn, _)| conn)
+            .collect();
+        for conn in stalled {
+            self.stall(conn);
+            self.close_if_drained(conn);
+        }
+    }
+
+    /// Puts nothing more on a connection. What is on it may still be answered, and what only reads is sent again.
+    fn stall(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else {
+            return;
+        };
+        if !connection.is_usable() || !connection.is_shared() {
+            return;
+        }
+        connection.draining = true;
+        let reason = format!("no answer for {:?}", self.now.saturating_since(connection.heard_at));
+        let requests: Vec<_> = connection.waiting.iter().filter_map(Waiting::request).collect();
+        // A command that blocks is silent for good reasons.
+        let blocks = requests.first().and_then(|id| self.requests.get(*id));
+        let blocks = blocks.is_some_and(|request| request.command.blocks);
+        let key = connection.node;
+        if let Some(node) = self.nodes.get_mut(key)
+            && node.connection == Some(conn)
+        {
+            node.connection = None;
+            if !blocks {
+                if node.failures == 0 {
+                    node.failed_at = self.now;
+                }
+                node.failures = node.failures.saturating_add(1);
+                node.last_error.clone_from(&reason);
+                let event = Event::Disconnected { node: node.address.clone(), reason: reason.clone() };
+                self.tell(event);
+            }
+        }
+        if !blocks {
+            self.want_refresh();
+        }
+        for id in requests {
+            self.resend_stalled(conn, id, &reason);
+        }
+    }
+
+    /// Sends a request again that got no answer from a stalled node, if that does no harm.
+    fn resend_stalled(&mut self, conn: ConnId, id: RequestId, reason: &str) {
+        let may = self.may_resend(id);
+        let Some(request) = self.requests.get_mut(id) else {
+            return;
+        };
+        if request.place != Place::OnConnection(conn) || request.command.blocks || !may {
+            return;
+        }
+        let node = self.connections.get(conn).map(|connection| connection.node);
+        let owner = match request.command.route {
+            super::request::Route::Slot(slot) => self.slots.owner(slot),
+            _ => None,
+        };
+        request.stalled = true;
+        request.primary_only |= owner.is_some() && owner != node;
+        self.send_again(id, node, reason);
+        self.dispatch(id);
+    }
+
+    /// Closes a connection that takes no new commands, once nobody waits for its replies.
+    pub(super) fn close_if_drained(&mut self, conn: ConnId) {
+        let drained = self
+            .connections
+            .get(conn)
+            .is_some_and(|connection| connection.draining && !self.is_awaited(conn, &connection.waiting));
+        if drained {
+            self.lose(conn, Error::Connect("the node stopped answering".to_string()), Driver::MustClose);
+        }
+    }
+
+    /// Whether a request waits for a reply on this connection.
+    pub(super) fn is_awaited<'a>(
+        &self,
+        conn: ConnId,
+        waiting: impl IntoIterator<Item = &'a Waiting>,
+    ) -> bool {
+        let is_here =
+            |id| self.requests.get(id).is_some_and(|request| request.place == Place::OnConnection(conn));
+        waiting.into_iter().filter_map(Waiting::request).any(is_here)
+    }
+
+    /// When the next reads stop to wait for their replica's connection.
+    pub(super) fn next_patience(&self) -> Option<Instant> {
+        self.nodes.values().filter_map(|node| node.reads_since).min().map(|since| since + REPLICA_PATIENCE)
+    }
+
+    /// Lets the primary serve what has waited too long for a replica's connection.
+    pub(super) fn check_patience(&mut self) {
+        let is_over = |since: Instant| since + REPLICA_PATIENCE <= self.now;
+        let nodes = self.nodes.iter().filter(|(_, node)| node.reads_since.is_some_and(is_over));
+        for key in nodes.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.release_queue(key, None);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What is known of a node that the client may connect to.
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::statistics::NodeStatistics;
+use super::{ConnId, LeaseId, RequestId};
+use crate::address::NodeAddr;
+use crate::time::Instant;
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) address: NodeAddr,
+    /// The connection that all requests share.
+    pub(super) connection: Option<ConnId>,
+    /// Requests for when it is connected, in order.
+    pub(super) queue: VecDeque<RequestId>,
+    /// Since when reads are in the queue that the primary could serve as well.
+    pub(super) reads_since: Option<Instant>,
+    /// Connections that failed in a row.
+    pub(super) failures: u32,
+    /// When the first of these did.
+    pub(super) failed_at: Instant,
+    /// No dial before this.
+    pub(super) redial_at: Instant,
+    /// Why the last connection failed or ended.
+    pub(super) last_error: String,
+    /// A replica that reads are sent to: it is connected to before the next one.
+    pub(super) serves_reads: bool,
+    /// No reads are sent to this replica before this: it could not serve the last.
+    pub(super) avoid_until: Instant,
+    /// Not part of the topology any more: it goes when nothing waits for it.
+    pub(super) retired: bool,
+    pub(super) availability_zone: Option<String>,
+    /// Connections for exclusive use that nobody has; the one used last is the last.
+    pub(super) idle: Vec<ConnId>,
+    /// Those who wait for one, in order.
+    pub(super) borrowers: VecDeque<LeaseId>,
+    pub(super) statistics: NodeStatistics,
+}
+
+impl Node {
+    pub(super) fn new(address: NodeAddr) -> Self {
+        Self {
+            address,
+            connection: None,
+            queue: VecDeque::new(),
+            reads_since: None,
+            failures: 0,
+            failed_at: Instant::default(),
+            redial_at: Instant::default(),
+            last_error: String::new(),
+            serves_reads: false,
+            avoid_until: Instant::default(),
+            retired: false,
+            availability_zone: None,
+            idle: Vec::new(),
+            borrowers: VecDeque::new(),
+            statistics: NodeStatistics::default(),
+        }
+    }
+
+    /// Whether the last that was heard of it is bad.
+    pub(super) fn is_down(&self) -> bool {
+        self.failures > 0
+    }
+}

@@ -1,0 +1,437 @@
+//! Lending whole connections, for what cannot share one: WATCH to EXEC, commands that block.
+//!
+//! ```text
+//!   lend ─→ Waiting ─→ Opening ─→ Held ─→ give_back ─→ clean? ─ yes ─→ idle, for the next
+//!              ↑          │        │                     └── no ────→ closed
+//!              └─ failed ─┘        └─ ended ─→ Ended
+//! ```
+//!
+//! A borrower waits its turn in its node's queue. An idle connection that has not been used for a while answers a
+//! PING first. One that comes back with a WATCH or an open MULTI is cleaned by UNWATCH or DISCARD; one whose replies
+//! are not all there, or whose state was changed in another way, is closed.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::connection::{Exclusive, Usage, Waiting};
+use super::request::{Command, Place, Target};
+use super::{Cluster, ConnId, LeaseId, NodeKey, Output, Phase, RequestId};
+use crate::address::NodeAddr;
+use crate::error::{Error, Interrupted};
+use crate::resp::Reply;
+use crate::slot::Slot;
+use crate::time::Instant;
+
+/// How often idle connections are looked through.
+const TEND_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Somebody who has, or waits for, a connection.
+#[derive(Debug)]
+pub(super) struct Lease {
+    state: LeaseState,
+    /// The slot whose primary it is for; any primary without one.
+    slot: Option<Slot>,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+enum LeaseState {
+    /// For a node's connection, or for a node.
+    Waiting(Option<NodeKey>),
+    /// For this connection to come up, or to answer its PING.
+    Opening(ConnId),
+    Held(ConnId),
+    /// The connection has ended under its borrower.
+    Ended {
+        node: NodeAddr,
+        reason: String,
+    },
+}
+
+impl Cluster {
+    /// Asks for a connection of one's own to the primary of a slot, or to any. [`Output::Lent`] says when it is there,
+    /// or why there is none. It is the borrower's until [`give_back`](Self::give_back).
+    pub fn lend(&mut self, now: Instant, slot: Option<Slot>) -> LeaseId {
+        if now > self.now {
+            self.advance(now);
+        }
+        let deadline = self.now + self.config.pool.checkout_timeout;
+        let id = self.leases.insert(Lease { state: LeaseState::Waiting(None), slot, deadline });
+        self.place_lease(id);
+        self.drive_refresh();
+        id
+    }
+
+    /// Takes a request for a connection that is lent. It goes to that node and to no other: redirects are answered
+    /// to the caller, and nothing is sent again.
+    pub fn submit_on(&mut self, now: Instant, lease: LeaseId, command: Command) -> RequestId {
+        self.submit_to_target(now, command, Target::Lent(lease))
+    }
+
+    /// Gives a connection back, or stops waiting for one. Requests that are under way on it end.
+    pub fn give_back(&mut self, lease: LeaseId) {
+        let Some(Lease { state, .. }) = self.leases.remove(lease) else {
+            return;
+        };
+        match state {
+            LeaseState::Waiting(node) => {
+                if let Some(node) = node.and_then(|key| self.nodes.get_mut(key)) {
+                    node.borrowers.retain(|borrower| *borrower != lease);
+                }
+            }
+            // Whoever comes next has it.
+            LeaseState::Opening(conn) => {
+                if let Some(exclusive) = self.connections.get_mut(conn).and_then(|conn| conn.exclusive()) {
+                    exclusive.lease = None;
+                }
+            }
+            LeaseState::Held(conn) => self.take_back(conn),
+            LeaseState::Ended { .. } => {}
+        }
+    }
+
+    fn take_back(&mut self, conn: ConnId) {
+        let lifetime = self.config.pool.lifetime_max;
+        let Some(connection) = self.connections.get_mut(conn) else {
+            return;
+        };
+        let old = self.now.saturating_since(connection.made_at) >= lifetime;
+        let unanswered: Vec<_> = connection.waiting.iter().filter_map(Waiting::request).collect();
+        let in_doubt = !connection.waiting.is_empty();
+        let Some(exclusive) = connection.exclusive() else {
+            return;
+        };
+        exclusive.lease = None;
+        if in_doubt || exclusive.spoilt || old {
+            let key = connection.node;
+            let node = self.nodes.get(key).map(|node| node.address.to_string()).unwrap_or_default();
+            let message = "the connection was given back before the reply".to_string();
+            let error = Error::ConnectionLost(Interrupted { node, message, possibly_executed: true });
+            for id in unanswered {
+                self.finish(id, Err(error.clone()));
+            }
+            self.close_quietly(conn);
+            return self.serve_borrowers(key);
+        }
+        let undo = match exclusive {
+            Exclusive { in_multi: true, .. } => Some("DISCARD"),
+            Exclusive { watching: true, .. } => Some("UNWATCH"),
+            _ => None,
+        };
+        match undo {
+            Some(word) => {
+                exclusive.note(super::request::Effect::Ends);
+                connection.send_words(&[word], Waiting::Cleaning, self.now);
+                self.statistics.commands += 1;
+                self.mark_unflushed(conn);
+            }
+            None => self.on_exclusive_ready(conn),
+        }
+    }
+
+    /// What the last borrower left is undone, unless the server says otherwise.
+    pub(super) fn on_cleaned(&mut self, conn: ConnId, reply: &Reply) {
+        if reply.as_error().is_some() {
+            let key = self.connections.get(conn).map(|connection| connection.node);
+            self.close_quietly(conn);
+            return key.into_iter().for_each(|key| self.serve_borrowers(key));
+        }
+        self.on_exclusive_ready(conn);
+    }
+
+    /// A connection of its own is ready for its borrower, or for the next.
+    pub(super) fn on_exclusive_ready(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else {
+            return;
+        };
+        let key = connection.node;
+        if let Some(lease) = connection.lease() {
+            return self.grant(lease, conn);
+        }
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        if node.retired {
+            self.close_quietly(conn);
+            return self.drop_if_retired(key);
+        }
+        node.idle.push(conn);
+        self.serve_borrowers(key);
+    }
+
+    fn grant(&mut self, id: LeaseId, conn: ConnId) {
+        if let Some(lease) = self.leases.get_mut(id) {
+            lease.state = LeaseState::Held(conn);
+            self.outputs.push_back(Output::Lent { lease: id, result: Ok(()) });
+        }
+    }
+
+    /// Puts a borrower into the queue of the node that it belongs to.
+    fn place_lease(&mut self, id: LeaseId) {
+        let Some(lease) = self.leases.get(id) else {
+            return;
+        };
+        let node = match (&self.phase, lease.slot) {
+            (Phase::Closed, _) => return self.end_lease(id, Error::Closed),
+            (Phase::Starting(_), _) => None,
+            (Phase::Standalone(node), _) => Some(*node),
+            (Phase::Clustered, Some(slot)) => self.slots.owner(slot),
+            (Phase::Clustered, None) => self.any_primary(),
+        };
+        if let Some(lease) = self.leases.get_mut(id) {
+            lease.state = LeaseState::Waiting(node);
+        }
+        match node.and_then(|key| Some((key, self.nodes.get_mut(key)?))) {
+            Some((key, node)) => {
+                node.borrowers.push_back(id);
+                self.serve_borrowers(key);
+            }
+            None => self.want_refresh(),
+        }
+    }
+
+    /// The topology has changed: those who wait go where they belong now.
+    pub(super) fn place_waiting_leases(&mut self) {
+        for node in self.nodes.values_mut() {
+            node.borrowers.clear();
+        }
+        let is_waiting = |lease: &Lease| matches!(lease.state, LeaseState::Waiting(_));
+        let waiting = self.leases.iter().filter(|(_, lease)| is_waiting(lease));
+        for id in waiting.map(|(id, _)| id).collect::<Vec<_>>() {
+            self.place_lease(id);
+        }
+    }
+
+    /// Hands idle connections to those who wait, and opens more where there may be more.
+    pub(super) fn serve_borrowers(&mut self, key: NodeKey) {
+        while let Some(node) = self.nodes.get_mut(key) {
+            let Some(id) = node.borrowers.front().copied() else {
+                return;
+            };
+            if let Some(conn) = node.idle.pop() {
+                node.borrowers.pop_front();
+                self.lend_idle(id, conn);
+                continue;
+            }
+            let may_dial = node.redial_at <= self.now;
+            let exclusive = self.exclusive_of(key).count();
+            if !may_dial || exclusive >= self.config.pool.connections_max as usize {
+                return;
+            }
+            let usage = Usage::Exclusive(Exclusive { lease: Some(id), ..Exclusive::default() });
+            let Some(conn) = self.open(key, usage) else {
+                return;
+            };
+            if let Some(node) = self.nodes.get_mut(key) {
+                node.borrowers.pop_front();
+            }
+            if let Some(lease) = self.leases.get_mut(id) {
+                lease.state = LeaseState::Opening(conn);
+            }
+        }
+    }
+
+    /// Dials again for borrowers whose node's wait is over.
+    pub(super) fn serve_due_borrowers(&mut self) {
+        let is_due = |node: &super::Node| !node.borrowers.is_empty() && node.redial_at <= self.now;
+        let due: Vec<_> = self.nodes.iter().filter(|(_, node)| is_due(node)).map(|(key, _)| key).collect();
+        for key in due {
+            self.serve_borrowers(key);
+        }
+    }
+
+    fn lend_idle(&mut self, id: LeaseId, conn: ConnId) {
+        let after = self.config.health_check_after;
+        let Some(connection) = self.connections.get_mut(conn) else {
+            return;
+        };
+        let needs_check = connection.needs_check(after, self.now);
+        if let Some(exclusive) = connection.exclusive() {
+            exclusive.lease = Some(id);
+        }
+        if !needs_check {
+            return self.grant(id, conn);
+        }
+        if let Some(lease) = self.leases.get_mut(id) {
+            lease.state = LeaseState::Opening(conn);
+        }
+        self.check_health(conn);
+    }
+
+    fn exclusive_of(&self, key: NodeKey) -> impl Iterator<Item = ConnId> {
+        let own = self.connections.iter();
+        own.filter(move |(_, connection)| connection.node == key && !connection.is_shared())
+            .map(|(conn, _)| conn)
+    }
+
+    /// A connection for exclusive use has ended.
+    pub(super) fn on_exclusive_lost(
+        &mut self,
+        conn: ConnId,
+        key: NodeKey,
+        lease: Option<LeaseId>,
+        was_ready: bool,
+        reason: &str,
+    ) {
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        node.idle.retain(|idle| *idle != conn);
+        let Some(id) = lease else {
+            return;
+        };
+        let Some(lease) = self.leases.get_mut(id) else {
+            return;
+        };
+        match lease.state {
+            LeaseState::Held(_) if was_ready => {
+                lease.state = LeaseState::Ended { node: node.address.clone(), reason: reason.to_string() };
+            }
+            // It is still the first in the queue. `redial` or the next connection serves it.
+            _ => {
+                lease.state = LeaseState::Waiting(Some(key));
+                node.borrowers.push_front(id);
+                if was_ready {
+                    self.serve_borrowers(key);
+                }
+            }
+        }
+    }
+
+    /// A node's log-in fails: nobody gets a connection to it.
+    pub(super) fn refuse_borrowers(&mut self, key: NodeKey, error: &Error) {
+        let borrowers = self.nodes.get_mut(key).map(|node| core::mem::take(&mut node.borrowers));
+        for id in borrowers.into_iter().flatten() {
+            self.end_lease(id, error.clone());
+        }
+    }
+
+    fn end_lease(&mut self, id: LeaseId, error: Error) {
+        self.leases.remove(id);
+        self.outputs.push_back(Output::Lent { lease: id, result: Err(error) });
+    }
+
+    /// When the next borrower has waited long enough.
+    pub(super) fn next_lease_deadline(&self) -> Option<Instant> {
+        self.leases.values().filter(|lease| lease.is_waiting()).map(|lease| lease.deadline).min()
+    }
+
+    /// Tells those who have waited long enough why they get nothing.
+    pub(super) fn check_lease_deadlines(&mut self) {
+        let is_late = |lease: &Lease| lease.is_waiting() && lease.deadline <= self.now;
+        let late: Vec<_> = self.leases.iter().filter(|(_, lease)| is_late(lease)).map(|(id, _)| id).collect();
+        for id in late {
+            let error = self.lease_error(id);
+            self.give_back(id);
+            self.outputs.push_back(Output::Lent { lease: id, result: Err(error) });
+        }
+    }
+
+    fn lease_error(&self, id: LeaseId) -> Error {
+        let within = self.config.pool.checkout_timeout;
+        let conn_node = |conn: ConnId| self.connections.get(conn).map(|connection| connection.node);
+        let key = match self.leases.get(id).map(|lease| &lease.state) {
+            Some(LeaseState::Waiting(node)) => *node,
+            Some(LeaseState::Opening(conn)) => conn_node(*conn),
+            _ => None,
+        };
+        let Some((key, node)) = key.and_then(|key| Some((key, self.nodes.get(key)?))) else {
+            return Error::ClusterDown(format!("no node for the connection turned up within {within:?}"));
+        };
+        let address = &node.address;
+        let most = self.config.pool.connections_max;
+        if node.is_down() && !node.last_error.is_empty() {
+            Error::Connect(format!("{address}: {}", node.last_error))
+        } else if self.exclusive_of(key).count() >= most as usize {
+            Error::LimitExceeded(format!(
+                "all {most} connections of {address} are lent, and none came back within {within:?} \
+                 (pool max-connections, checkout-timeout-ms)"
+            ))
+        } else {
+            Error::Connect(format!("{address}: no connection within {within:?}"))
+        }
+    }
+
+    /// Puts a request on the connection that its caller has been lent.
+    pub(super) fn send_on_lease(&mut self, id: RequestId, lease: LeaseId) {
+        let lost = |node: String, message: String| {
+            Err(Error::ConnectionLost(Interrupted { node, message, possibly_executed: false }))
+        };
+        let conn = match self.leases.get(lease).map(|lease| &lease.state) {
+            Some(LeaseState::Held(conn)) => *conn,
+            Some(LeaseState::Ended { node, reason }) => {
+                let (node, reason) = (node.to_string(), reason.clone());
+                return self.finish(id, lost(node, reason));
+            }
+            Some(LeaseState::Waiting(_) | LeaseState::Opening(_)) | None => {
+                return self.finish(id, lost(String::new(), "no connection is lent".to_string()));
+            }
+        };
+        let (Some(connection), Some(request)) = (self.connections.get_mut(conn), self.requests.get_mut(id))
+        else {
+            return;
+        };
+        connection.send(&request.command.frame, Waiting::Request(id), self.now);
+        if let Some(exclusive) = connection.exclusive() {
+            exclusive.note(request.command.effect);
+        }
+        request.sent_at = self.now;
+        self.statistics.commands += 1;
+        self.place(id, Place::OnConnection(conn));
+        self.mark_unflushed(conn);
+    }
+
+    /// Closes what has been idle too long or lives too long, and keeps as many idle as are wanted. Done in passing, when the
+    /// client is used: nothing wakes it up for this.
+    pub(super) fn tend_pools(&mut self) {
+        if self.tended_at + TEND_INTERVAL > self.now
+            || !matches!(self.phase, Phase::Clustered | Phase::Standalone(_))
+        {
+            return;
+        }
+        self.tended_at = self.now;
+        let pool = self.config.pool;
+        for key in self.nodes.keys().collect::<Vec<_>>() {
+            let keeps = self.is_primary(key);
+            let Some(node) = self.nodes.get(key) else {
+                continue;
+            };
+            let least = if keeps { pool.idle_min as usize } else { 0 };
+            let mut spare = node.idle.len().saturating_sub(least);
+            let is_down = node.is_down();
+            // The one used longest ago is the first.
+            for conn in node.idle.iter().copied().chain(node.connection).collect::<Vec<_>>() {
+                let Some(connection) = self.connections.get(conn) else {
+                    continue;
+                };
+                let is_old = self.now.saturating_since(connection.made_at) >= pool.lifetime_max;
+                let is_idle = self.now.saturating_since(connection.heard_at) >= pool.idle_timeout;
+                let is_free = connection.is_ready() && connection.waiting.is_empty();
+                let is_spare = !connection.is_shared() && spare > 0;
+                if is_free && (is_old || (is_idle && is_spare)) {
+                    spare = spare.saturating_sub(usize::from(!connection.is_shared()));
+                    self.close_quietly(conn);
+                }
+            }
+            let unlent =
+                |conn: &ConnId| self.connections.get(*conn).is_some_and(|conn| conn.lease().is_none());
+            let ready = self.exclusive_of(key).filter(unlent).count();
+            let all = self.exclusive_of(key).count();
+            let room = (pool.connections_max as usize).saturating_sub(all);
+            if is_down {
+                continue;
+            }
+            for _ in 0..least.saturating_sub(ready).min(room) {
+                self.open(key, Usage::Exclusive(Exclusive::default()));
+            }
+        }
+    }
+}
+
+impl Lease {
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.state, LeaseState::Waiting(_) | LeaseState::Opening(_))
+    }
+}

@@ -1,0 +1,417 @@
+//! Learning the topology anew.
+//!
+//! ```text
+//!   in doubt, or asked long ago ─→ ask up to three random nodes ─→ views ─→ the best one counts
+//! ```
+//!
+//! One round of questions at a time is under way: CLUSTER SLOTS, which every server knows and which decides where slots
+//! are; CLUSTER SHARDS, which adds health and availability zones where the server has it (Redis 7.0); CLUSTER INFO, whose
+//! `cluster_current_epoch` says how recent the node's view is. All three are one write to each node.
+//!
+//! The first view counts at once when it is no older than the present topology, so that one slow node delays
+//! nothing. When the round is over, the view with the highest epoch counts, and among several of that epoch the one that most
+//! nodes share. A view of a lower epoch is believed only when there is nothing else for a few rounds.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::connection::Waiting;
+use super::{Cluster, ConnId, Event, NodeKey, Output, Phase};
+use crate::config::ReplicaReads;
+use crate::resp::{Reply, ReplyRef};
+use crate::time::Instant;
+use crate::topology::{Health, Role, Topology};
+
+/// How many nodes are asked in one round.
+const ASKED_MAX: usize = 3;
+/// From one round to the next at least half of this; it doubles while rounds bring nothing new.
+const INTERVAL_BASE: Duration = Duration::from_millis(100);
+/// From one round to the next at most, while the topology is in doubt.
+const INTERVAL_CAP: Duration = Duration::from_millis(500);
+/// A round without any answer is over after this.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(1);
+/// After the first answer the others have this long.
+const ROUND_PATIENCE: Duration = Duration::from_millis(100);
+/// So many rounds in a row that bring only older views are not believed.
+const STALE_ROUNDS_MAX: u32 = 3;
+
+/// Whether the topology is in doubt, and who has been asked.
+#[derive(Debug, Default)]
+pub(super) struct Refresh {
+    wanted: bool,
+    /// No round before this.
+    not_before: Instant,
+    /// A round from this on, also without a doubt.
+    due_at: Instant,
+    /// Rounds in a row that brought nothing new.
+    fruitless: u32,
+    stale_rounds: u32,
+    pub(super) queries: Vec<Query>,
+    serial: u64,
+    /// The round under way.
+    began_at: Instant,
+    first_answer_at: Option<Instant>,
+    views: Vec<View>,
+    changed: bool,
+    /// `cluster_current_epoch` of the present topology.
+    epoch: Option<u64>,
+}
+
+impl Refresh {
+    /// A connection is gone: its answer does not come.
+    pub(super) fn forget_connection(&mut self, conn: ConnId) {
+        self.queries.retain(|query| query.conn != conn);
+    }
+}
+
+/// One node's answer that is to come.
+#[derive(Debug)]
+pub(super) struct Query {
+    number: u64,
+    conn: ConnId,
+    asked_at: Instant,
+    /// The parts that have come.
+    topology: Option<Topology>,
+}
+
+/// One node's answer.
+#[derive(Debug)]
+struct View {
+    topology: Topology,
+    epoch: Option<u64>,
+    asked_at: Instant,
+}
+
+impl Cluster {
+    /// Remembers that the topology is in doubt. `drive_refresh` asks when it may.
+    pub(super) fn want_refresh(&mut self) {
+        self.refresh.wanted = true;
+    }
+
+    /// Whether any connection would do, because there is none to ask.
+    pub(super) fn refresh_wants_connections(&self) -> bool {
+        matches!(self.phase, Phase::Clustered)
+            && self.refresh.wanted
+            && self.refresh.queries.is_empty()
+            && !self.connections.values().any(|connection| connection.is_usable() && connection.is_shared())
+    }
+
+    /// Begins a round when the topology is in doubt or old, and ends one that has lasted long enough.
+    pub(super) fn drive_refresh(&mut self) {
+        if !matches!(self.phase, Phase::Clustered) {
+            return;
+        }
+        if self.refresh.is_under_way() {
+            if self.round_ends_at().is_some_and(|at| at <= self.now) {
+                self.end_round();
+            }
+            return;
+        }
+        let wanted = self.refresh.wanted || self.refresh.due_at <= self.now;
+        if !wanted || self.refresh.not_before > self.now {
+            return;
+        }
+        let usable = |connection: &super::Connection| connection.is_usable() && connection.is_shared();
+        let usable = self.connections.iter().filter(|(_, connection)| usable(connection));
+        let mut usable: Vec<_> = usable.map(|(conn, _)| conn).collect();
+        if usable.is_empty() {
+            if self.refresh.wanted {
+                // The seeds may know when every node of the last topology is gone.
+                for seed in self.config.seeds.clone() {
+                    self.node_at(&seed);
+                }
+                self.redial();
+            }
+            return;
+        }
+        self.refresh.wanted = false;
+        let wait = self.random.backoff(INTERVAL_BASE, INTERVAL_CAP, self.refresh.fruitless);
+        self.refresh.not_before = self.now + wait;
+        self.schedule_refresh();
+        self.statistics.refreshes += 1;
+        for _ in 0..ASKED_MAX.min(usable.len()) {
+            let chosen = usable.swap_remove(self.random.below(usable.len()));
+            self.ask(chosen);
+        }
+    }
+
+    /// Sets when the topology is asked for although nobody doubts it. The tenth by chance keeps clients that
+    /// were started together from asking together.
+    pub(super) fn schedule_refresh(&mut self) {
+        let interval = self.config.refresh_interval;
+        let early = self.random.up_to(interval / 10);
+        self.refresh.due_at = self.now + (interval - early);
+    }
+
+    /// The client was given its topology: it is asked for as soon as a node is connected.
+    pub(super) fn refresh_when_connected(&mut self) {
+        self.refresh.due_at = self.now;
+    }
+
+    /// Sends the questions.
+    pub(super) fn ask(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else {
+            return;
+        };
+        if !self.refresh.is_under_way() {
+            self.refresh.began_at = self.now;
+            self.refresh.changed = false;
+        }
+        self.refresh.serial += 1;
+        let number = self.refresh.serial;
+        connection.send_words(&["CLUSTER", "SLOTS"], Waiting::Slots(number), self.now);
+        connection.send_words(&["CLUSTER", "SHARDS"], Waiting::Shards(number), self.now);
+        connection.send_words(&["CLUSTER", "INFO"], Waiting::Info(number), self.now);
+        self.refresh.queries.push(Query { number, conn, asked_at: self.now, topology: None });
+        self.statistics.commands += 3;
+        self.mark_unflushed(conn);
+    }
+
+    /// Takes the answer to CLUSTER SLOTS in.
+    pub(super) fn on_slots(&mut self, conn: ConnId, number: u64, reply: &Reply) {
+        let asked = self.host_of(conn);
+        let map = &self.config.address_map;
+        let Some(query) = self.refresh.queries.iter_mut().find(|query| query.number == number) else {
+            return;
+        };
+        let unusable = match reply.as_error() {
+            Some(error) => super::discovery::Answer::Refused(error.clone()),
+            None => match Topology::from_cluster_slots(reply, &asked) {
+                Ok(mut topology) => {
+                    topology.map_addresses(map);
+                    query.topology = Some(topology);
+                    return;
+                }
+                Err(why) => super::discovery::Answer::Unusable(why),
+            },
+        };
+        self.abandon_query(number);
+        self.on_unusable_answer(conn, unusable);
+    }
+
+    /// Takes the answer to CLUSTER SHARDS in. That it is an error on older servers does no harm.
+    pub(super) fn on_shards(&mut self, conn: ConnId, number: u64, reply: &Reply) {
+        let asked = self.host_of(conn);
+        let map = &self.config.address_map;
+        let query = self.refresh.queries.iter_mut().find(|query| query.number == number);
+        if let Some(topology) = query.and_then(|query| query.topology.as_mut())
+            && let Ok(mut shards) = Topology::from_cluster_shards(reply, &asked, false)
+        {
+            shards.map_addresses(map);
+            topology.enrich(shards);
+        }
+    }
+
+    /// Takes the answer to CLUSTER INFO in, and with it the whole view.
+    pub(super) fn on_info(&mut self, number: u64, reply: &Reply) {
+        let Some(index) = self.refresh.queries.iter().position(|query| query.number == number) else {
+            return;
+        };
+        let query = self.refresh.queries.swap_remove(index);
+        let Some(topology) = query.topology else {
+            return;
+        };
+        let text = reply.cursor().and_then(ReplyRef::as_str).unwrap_or_default();
+        let epoch = text.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:"));
+        let epoch = epoch.and_then(|epoch| epoch.trim().parse().ok());
+        self.on_view(View { topology, epoch, asked_at: query.asked_at });
+    }
+
+    fn host_of(&self, conn: ConnId) -> alloc::string::String {
+        let node = self.connections.get(conn).and_then(|connection| self.nodes.get(connection.node));
+        node.map(|node| node.address.host()).unwrap_or_default().into()
+    }
+
+    fn on_view(&mut self, view: View) {
+        let is_first = self.refresh.views.is_empty();
+        let is_newer = match (view.epoch, self.refresh.epoch) {
+            (Some(new), Some(present)) => new > present || (new == present && is_first),
+            _ => is_first,
+        };
+        if is_newer || matches!(self.phase, Phase::Starting(_)) {
+            self.adopt(&view.topology, view.epoch, view.asked_at);
+        }
+        self.refresh.views.push(view);
+        self.refresh.first_answer_at.get_or_insert(self.now);
+        if self.refresh.queries.is_empty() {
+            self.end_round();
+        }
+    }
+
+    fn round_ends_at(&self) -> Option<Instant> {
+        if !self.refresh.is_under_way() {
+            return None;
+        }
+        let timeout = self.refresh.began_at + ROUND_TIMEOUT;
+        Some(self.refresh.first_answer_at.map_or(timeout, |first| (first + ROUND_PATIENCE).min(timeout)))
+    }
+
+    /// Decides which of the round's views counts.
+    fn end_round(&mut self) {
+        self.refresh.queries.clear();
+        self.refresh.first_answer_at = None;
+        let views = core::mem::take(&mut self.refresh.views);
+        let newest = views.iter().map(|view| view.epoch).max().flatten();
+        let supporters =
+            |view: &View| views.iter().filter(|other| other.topology.agrees_with(&view.topology)).count();
+        let best = views.iter().filter(|view| view.epoch == newest).max_by_key(|view| supporters(view));
+        if let Some(best) = best {
+            let is_stale = best.epoch.is_some() && best.epoch < self.refresh.epoch;
+            self.refresh.stale_rounds = if is_stale { self.refresh.stale_rounds + 1 } else { 0 };
+            if is_stale && self.refresh.stale_rounds < STALE_ROUNDS_MAX {
+                self.refresh.wanted = true;
+            } else if is_stale || !best.topology.agrees_with(&self.topology) {
+                self.refresh.stale_rounds = 0;
+                self.adopt(&best.topology, best.epoch, best.asked_at);
+            }
+        } else {
+            self.refresh.wanted = true;
+        }
+        let answers = views.len() as u32;
+        let changed = core::mem::take(&mut self.refresh.changed);
+        self.refresh.fruitless = if changed { 0 } else { self.refresh.fruitless.saturating_add(1) };
+        self.tell(Event::Refreshed { answers, changed });
+        if self.is_anything_unserved() {
+            self.refresh.wanted = true;
+        } else if !self.refresh.wanted {
+            self.refresh.fruitless = 0;
+        }
+    }
+
+    /// Whether requests wait for a node that is down or unknown: somebody may have taken over.
+    fn is_anything_unserved(&self) -> bool {
+        let waits =
+            |node: &super::Node| node.is_down() && !(node.queue.is_empty() && node.borrowers.is_empty());
+        !self.unrouted.is_empty() || self.nodes.values().any(waits)
+    }
+
+    /// From now on this topology counts, apart from what MOVED has said since it was asked for.
+    pub(super) fn adopt(&mut self, topology: &Topology, epoch: Option<u64>, asked_at: Instant) {
+        let is_first = self.topology.shards.is_empty();
+        let mut owners = Vec::with_capacity(topology.shards.len());
+        self.replicas.clear();
+        for shard in &topology.shards {
+            let Some(primary) = shard.primary() else {
+                continue;
+            };
+            let key = self.node_at(&primary.address);
+            let slots = shard.slots.iter().flat_map(|range| range.slots()).collect();
+            owners.push((key, slots));
+            let fit = |health| matches!(health, Health::Online | Health::Unknown);
+            let replicas = shard.nodes.iter().filter(|node| node.role == Role::Replica && fit(node.health));
+            let replicas = replicas.map(|node| node.address.clone()).collect::<Vec<_>>();
+            let replicas = replicas.iter().map(|address| self.node_at(address)).collect::<Vec<_>>();
+            self.replicas.insert(key, replicas);
+        }
+        for member in topology.shards.iter().flat_map(|shard| &shard.nodes) {
+            let node = self.by_address.get(&member.address).and_then(|key| self.nodes.get_mut(*key));
+            if let (Some(node), Some(zone)) = (node, &member.availability_zone) {
+                node.availability_zone = Some(zone.clone());
+            }
+        }
+        let nodes = &self.nodes;
+        self.slots.forget_patches(|key| nodes.get(key).is_none_or(super::Node::is_down));
+        self.slots.replace(owners.iter().cloned(), asked_at, epoch);
+        self.refresh.epoch = epoch;
+        if !is_first {
+            self.tell_changes(topology, &owners);
+        }
+        self.topology = topology.clone();
+        if let Phase::Starting(_) = self.phase {
+            self.phase = Phase::Clustered;
+            self.schedule_refresh();
+            self.outputs.push_back(Output::Ready(Ok(())));
+        }
+        self.dispatch_waiting();
+        self.place_waiting_leases();
+        self.retire_strangers();
+        let from_replicas = self.config.replica_reads != ReplicaReads::Primary;
+        let replicas: Vec<_> = self.replicas.values().flatten().copied().collect();
+        for (key, node) in &mut self.nodes {
+            node.serves_reads = from_replicas && replicas.contains(&key);
+        }
+        self.redial();
+    }
+
+    /// Says what is different now, and connects to primaries that are new.
+    fn tell_changes(&mut self, topology: &Topology, owners: &[(NodeKey, Vec<crate::slot::Slot>)]) {
+        for (from, to) in topology.failovers_since(&self.topology) {
+            self.tell(Event::FailedOver { from, to });
+        }
+        let change = topology.changes_since(&self.topology);
+        if change.is_empty() {
+            return;
+        }
+        self.refresh.changed = true;
+        let joined: Vec<_> = change.moved.iter().filter_map(|moved| moved.to.clone()).collect();
+        self.tell(Event::TopologyChanged(change));
+        for (key, _) in owners {
+            if self.nodes.get(*key).is_some_and(|node| joined.contains(&node.address)) {
+                self.ensure_connection(*key);
+            }
+        }
+    }
+
+    /// Nodes that are no part of the topology go, once nothing waits for them.
+    pub(super) fn retire_strangers(&mut self) {
+        let members = self.topology.shards.iter().flat_map(|shard| &shard.nodes);
+        let members: Vec<_> =
+            members.filter_map(|member| self.by_address.get(&member.address).copied()).collect();
+        let owners = self.slots.owners();
+        for (key, node) in &mut self.nodes {
+            node.retired = !members.contains(&key) && !owners.contains(&key);
+        }
+        for key in self.nodes.keys().collect::<Vec<_>>() {
+            self.drop_if_retired(key);
+        }
+    }
+
+    /// Closes a retired node's connections when nobody waits for their replies, and forgets it when it has none left.
+    pub(super) fn drop_if_retired(&mut self, key: NodeKey) {
+        let Some(node) = self.nodes.get(key).filter(|node| node.retired) else {
+            return;
+        };
+        if !node.queue.is_empty() || !node.borrowers.is_empty() {
+            return;
+        }
+        let own = self.connections.iter().filter(|(_, connection)| connection.node == key);
+        let (mut unused, mut used) = (Vec::new(), 0);
+        for (conn, connection) in own {
+            match connection.lease().is_some() || self.is_awaited(conn, &connection.waiting) {
+                true => used += 1,
+                false => unused.push(conn),
+            }
+        }
+        for conn in unused {
+            self.close_quietly(conn);
+        }
+        if used == 0
+            && let Some(node) = self.nodes.remove(key)
+        {
+            self.by_address.remove(&node.address);
+        }
+    }
+
+    /// A query's connection has ended, or its answer was of no use.
+    pub(super) fn abandon_query(&mut self, number: u64) {
+        self.refresh.queries.retain(|query| query.number != number);
+    }
+
+    /// When `drive_refresh` has something to do.
+    pub(super) fn next_refresh(&self) -> Option<Instant> {
+        if !matches!(self.phase, Phase::Clustered) {
+            return None;
+        }
+        match self.round_ends_at() {
+            Some(at) => Some(at),
+            None if self.refresh.wanted && !self.refresh_wants_connections() => Some(self.refresh.not_before),
+            None => None,
+        }
+    }
+}
+
+impl Refresh {
+    fn is_under_way(&self) -> bool {
+        !self.queries.is_empty() || !self.views.is_empty()
+    }
+}

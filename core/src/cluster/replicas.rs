@@ -1,0 +1,112 @@
+//! Which node of a shard serves a read.
+//!
+//! A replica is asked only when it can be expected to answer: the topology says it is well, its last connection did not
+//! fail, and it has not just refused. Whatever goes wrong with a read at a replica, the primary gets it next, at once.
+//!
+//! While a slot moves, a replica of its old primary does not know where the keys went and answers as if they did not
+//! exist. As soon as an ASK tells that a slot moves, its reads go to the primary.
+
+use core::time::Duration;
+
+use super::request::{Place, Route};
+use super::{Cluster, NodeKey, RequestId};
+use crate::config::ReplicaReads;
+use crate::error::ServerError;
+use crate::slot::Slot;
+
+/// So long a replica that could not serve a read gets no other.
+const AVOID: Duration = Duration::from_secs(1);
+
+/// One of so many reads measures a node that is not the fastest: it may have become so.
+const EXPLORE: usize = 32;
+
+impl Cluster {
+    /// Whom a read of this slot is sent to; `owner` is its primary.
+    pub(super) fn reader(&mut self, slot: Slot, owner: NodeKey) -> NodeKey {
+        let strategy = self.config.replica_reads;
+        if strategy == ReplicaReads::Primary || self.slots.is_moving(slot, self.now) {
+            return owner;
+        }
+        let Some(replicas) = self.replicas.get(&owner) else {
+            return owner;
+        };
+        let can_serve = |key: &NodeKey| {
+            self.nodes.get(*key).is_some_and(|node| !node.is_down() && node.avoid_until <= self.now)
+        };
+        let mut able: alloc::vec::Vec<_> = replicas.iter().copied().filter(can_serve).collect();
+        let chosen = match strategy {
+            ReplicaReads::Primary => None,
+            ReplicaReads::PreferReplica => self.random.choose(&able).copied(),
+            ReplicaReads::RoundRobin => {
+                self.turn = self.turn.wrapping_add(1);
+                self.turn.checked_rem(able.len()).and_then(|index| able.get(index)).copied()
+            }
+            ReplicaReads::Random => {
+                able.push(owner);
+                self.random.choose(&able).copied()
+            }
+            ReplicaReads::LowestLatency => {
+                able.push(owner);
+                self.fastest(&able)
+            }
+            ReplicaReads::SameZone => {
+                let is_near = |key: &NodeKey| self.zone_of(*key) == self.config.availability_zone.as_deref();
+                let near: alloc::vec::Vec<_> = able.iter().copied().filter(is_near).collect();
+                match self.random.choose(&near) {
+                    Some(near) => Some(*near),
+                    None if self.zone_of(owner) == self.config.availability_zone.as_deref() => Some(owner),
+                    None => self.random.choose(&able).copied(),
+                }
+            }
+        };
+        chosen.unwrap_or(owner)
+    }
+
+    /// The node that has answered fastest of late. One that was never measured comes first.
+    fn fastest(&mut self, nodes: &[NodeKey]) -> Option<NodeKey> {
+        if self.random.below(EXPLORE) == 0 {
+            return self.random.choose(nodes).copied();
+        }
+        let latency =
+            |key: &&NodeKey| self.nodes.get(**key).and_then(|node| node.statistics.latency.smoothed());
+        nodes.iter().min_by_key(latency).copied()
+    }
+
+    fn zone_of(&self, key: NodeKey) -> Option<&str> {
+        self.nodes.get(key)?.availability_zone.as_deref()
+    }
+
+    pub(super) fn is_primary(&self, key: NodeKey) -> bool {
+        self.slots.owners().contains(&key)
+            || matches!(self.phase, super::Phase::Standalone(node) if node == key)
+    }
+
+    /// Whether this node has the request as one that the primary could serve as well.
+    pub(super) fn is_at_replica(&self, id: RequestId, key: NodeKey) -> bool {
+        if self.config.replica_reads == ReplicaReads::Primary {
+            return false;
+        }
+        self.requests.get(id).is_some_and(|request| {
+            let free = request.command.is_read && !request.primary_only && request.target.is_none();
+            let owner = match request.command.route {
+                Route::Slot(slot) => self.slots.owner(slot),
+                Route::Any | Route::CrossSlot(_) => None,
+            };
+            free && owner.is_some_and(|owner| owner != key)
+        })
+    }
+
+    /// Sends a read to the primary that a replica could not serve.
+    pub(super) fn fall_back(&mut self, id: RequestId, key: NodeKey, error: &ServerError) {
+        if let Some(node) = self.nodes.get_mut(key) {
+            node.avoid_until = self.now + AVOID;
+        }
+        self.want_refresh();
+        self.send_again(id, Some(key), &alloc::string::ToString::to_string(error));
+        if let Some(request) = self.requests.get_mut(id) {
+            request.primary_only = true;
+        }
+        self.place(id, Place::Nowhere);
+        self.dispatch(id);
+    }
+}
