@@ -1,15 +1,21 @@
 //! The core's types as WIT has them.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
+use keyslot_core::address::NodeAddr;
+use keyslot_core::cluster::{Event, NodeStatistics};
 use keyslot_core::error::{self, Error};
 use keyslot_core::resp::{self, Reply};
-use keyslot_core::topology::{self, Health, Member, Role};
+use keyslot_core::slot;
+use keyslot_core::topology::{self, Health, Member, Role, Topology};
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
-    Node, NodeHealth, Role as WitRole, Shard, SlotRange,
+    Counter, EventKind, MovedSlots, Node, NodeFailure, NodeHealth, Reconnection, Refreshed, Role as WitRole,
+    Shard, SlotRange, Takeover, TopologyChange,
 };
 use crate::bindings::exports::keyslot::redis::types::{self, ReplyNode};
 
@@ -84,11 +90,7 @@ fn wit_interrupted(interrupted: error::Interrupted) -> types::Interrupted {
 
 pub(crate) fn shard(shard: &topology::Shard) -> Shard {
     Shard {
-        slots: shard
-            .slots
-            .iter()
-            .map(|range| SlotRange { first: range.first().number(), last: range.last().number() })
-            .collect(),
+        slots: shard.slots.iter().copied().map(slot_range).collect(),
         nodes: shard.nodes.iter().map(node).collect(),
     }
 }
@@ -97,10 +99,7 @@ fn node(member: &Member) -> Node {
     Node {
         id: member.id.clone(),
         address: member.address.to_string(),
-        role: match member.role {
-            Role::Primary => WitRole::Primary,
-            Role::Replica => WitRole::Replica,
-        },
+        role: role(member.role),
         health: match member.health {
             Health::Online => NodeHealth::Online,
             Health::Loading => NodeHealth::Loading,
@@ -109,4 +108,116 @@ fn node(member: &Member) -> Node {
         },
         availability_zone: member.availability_zone.clone(),
     }
+}
+
+pub(crate) fn role(role: Role) -> WitRole {
+    match role {
+        Role::Primary => WitRole::Primary,
+        Role::Replica => WitRole::Replica,
+    }
+}
+
+fn slot_range(range: slot::SlotRange) -> SlotRange {
+    SlotRange { first: range.first().number(), last: range.last().number() }
+}
+
+/// A topology that the caller gives.
+pub(crate) fn topology(shards: Vec<Shard>) -> Result<Topology, String> {
+    let mut topology = Topology::default();
+    for shard in shards {
+        let ranges = shard.slots.iter().map(|SlotRange { first, last }| {
+            let range = slot::Slot::new(*first).zip(slot::Slot::new(*last));
+            let range = range.and_then(|(first, last)| slot::SlotRange::new(first, last));
+            range.ok_or_else(|| format!("{first} to {last} are no slots in order"))
+        });
+        let slots = ranges.collect::<Result<_, _>>()?;
+        let nodes = shard.nodes.into_iter().map(member).collect::<Result<_, _>>()?;
+        topology.shards.push(topology::Shard { slots, nodes });
+    }
+    topology.check()?;
+    Ok(topology)
+}
+
+fn member(node: Node) -> Result<Member, String> {
+    Ok(Member {
+        address: NodeAddr::parse(&node.address)
+            .ok_or_else(|| format!("{:?} is not host:port", node.address))?,
+        id: node.id,
+        role: match node.role {
+            WitRole::Primary => Role::Primary,
+            WitRole::Replica => Role::Replica,
+        },
+        health: match node.health {
+            NodeHealth::Online => Health::Online,
+            NodeHealth::Loading => Health::Loading,
+            NodeHealth::Failed => Health::Failed,
+            NodeHealth::Unknown => Health::Unknown,
+        },
+        availability_zone: node.availability_zone,
+    })
+}
+
+pub(crate) fn event(event: Event) -> EventKind {
+    match event {
+        Event::Connected { node } => EventKind::Connected(node.to_string()),
+        Event::ConnectFailed { node, reason, attempts } => {
+            EventKind::ConnectFailed(node_failure(&node, reason, attempts))
+        }
+        Event::Disconnected { node, reason } => EventKind::Disconnected(node_failure(&node, reason, 0)),
+        Event::Reconnected { node, after, attempts } => {
+            let after_ms = after.as_millis() as u64;
+            EventKind::Reconnected(Reconnection { node: node.to_string(), after_ms, attempts })
+        }
+        Event::FailedOver { from, to } => {
+            EventKind::FailedOver(Takeover { before: from.to_string(), now: to.to_string() })
+        }
+        Event::TopologyChanged(change) => {
+            let addresses = |nodes: Vec<NodeAddr>| nodes.iter().map(ToString::to_string).collect();
+            let moved = change.moved.into_iter().map(|moved| MovedSlots {
+                slots: slot_range(moved.slots),
+                before: moved.from.map(|node| node.to_string()),
+                now: moved.to.map(|node| node.to_string()),
+            });
+            EventKind::TopologyChanged(TopologyChange {
+                moved: moved.collect(),
+                joined: addresses(change.joined),
+                left: addresses(change.left),
+            })
+        }
+        Event::Retried { node, reason, attempt } => EventKind::Retried(node_failure(&node, reason, attempt)),
+        Event::Refreshed { answers, changed } => EventKind::Refreshed(Refreshed { answers, changed }),
+    }
+}
+
+fn node_failure(node: &NodeAddr, reason: String, attempts: u32) -> NodeFailure {
+    NodeFailure { node: node.to_string(), reason, attempts }
+}
+
+/// One node's counters, in the order of the table at `node-statistics`.
+pub(crate) fn node_counters(node: &NodeStatistics, in_flight: usize) -> Vec<Counter> {
+    let micros = |duration: Duration| duration.as_micros() as u64;
+    let latency = &node.latency;
+    let counters = [
+        ("commands", node.commands),
+        ("in-flight", in_flight as u64),
+        ("redirects", node.redirects),
+        ("retries", node.retries),
+        ("connects", node.connects),
+        ("reconnects", node.reconnects),
+        ("disconnects", node.disconnects),
+        ("bytes-out", node.bytes_out),
+        ("bytes-in", node.bytes_in),
+        ("latency-p50-us", micros(latency.quantile(50.0))),
+        ("latency-p90-us", micros(latency.quantile(90.0))),
+        ("latency-p99-us", micros(latency.quantile(99.0))),
+        ("latency-max-us", micros(latency.max())),
+        ("latency-smoothed-us", micros(latency.smoothed().unwrap_or_default())),
+    ];
+    let counters = counters.into_iter().map(|(name, value)| counter(name.to_string(), value));
+    let errors = node.errors.iter().map(|(code, count)| counter(format!("error-{code}"), *count));
+    counters.chain(errors).collect()
+}
+
+pub(crate) fn counter(name: String, value: u64) -> Counter {
+    Counter { name, value }
 }

@@ -9,9 +9,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
-use keyslot_core::cluster::{Cluster, Command, ConnId, Input, Output, RequestId};
+use keyslot_core::cluster::{Cluster, Command, ConnId, Event, Input, LeaseId, Output, RequestId};
 use keyslot_core::error::Error;
 use keyslot_core::resp::Reply;
+use keyslot_core::slot::Slot;
 use keyslot_core::time::Instant;
 use wasi::clocks::monotonic_clock;
 use wasi::io::poll::{Pollable, poll};
@@ -41,6 +42,8 @@ pub(crate) struct Driver {
     /// Tickets whose command has ended, until they are taken.
     completed: VecDeque<(u64, Result<Reply, Error>)>,
     ready: Option<Result<(), Error>>,
+    /// Answers to those who asked for a connection of their own.
+    lent: Vec<(LeaseId, Result<(), Error>)>,
     timer: Option<Timer>,
     socket_writes: u64,
     last_call_end: Instant,
@@ -82,6 +85,7 @@ impl Driver {
             open_tickets: 0,
             completed: VecDeque::new(),
             ready: None,
+            lent: Vec::new(),
             timer: None,
             socket_writes: 0,
             last_call_end: now(),
@@ -90,6 +94,12 @@ impl Driver {
 
     pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// What has happened since this was last asked, up to now.
+    pub(crate) fn take_events(&mut self) -> (Vec<(Instant, Event)>, u64) {
+        self.catch_up();
+        self.cluster.take_events()
     }
 
     pub(crate) fn socket_writes(&self) -> u64 {
@@ -108,16 +118,18 @@ impl Driver {
         }
     }
 
-    /// Runs commands until each has its result. `take` gets it with the command's index.
-    pub(crate) fn run(
+    /// Runs commands until each has its result: `submit` hands one to the machine, `take` gets its result with its
+    /// index.
+    pub(crate) fn run<C>(
         &mut self,
-        commands: impl Iterator<Item = (usize, Command)>,
+        commands: impl Iterator<Item = (usize, C)>,
+        submit: impl Fn(&mut Cluster, Instant, C) -> RequestId,
         mut take: impl FnMut(usize, Result<Reply, Error>),
     ) {
         let started = self.resume();
         let mut open = 0usize;
         for (index, command) in commands {
-            let id = self.cluster.submit(started, command);
+            let id = submit(&mut self.cluster, started, command);
             self.own(id, Owner::Call(index));
             open += 1;
         }
@@ -183,10 +195,42 @@ impl Driver {
         &mut self.completed
     }
 
+    /// Waits for a connection of the caller's own.
+    pub(crate) fn lend(&mut self, slot: Option<Slot>) -> Result<LeaseId, Error> {
+        let started = self.resume();
+        let lease = self.cluster.lend(started, slot);
+        self.look_before_writing(started);
+        loop {
+            let wake = self.drain();
+            self.settle(&mut |_, _| {});
+            if let Some(index) = self.lent.iter().position(|(lent, _)| *lent == lease) {
+                let (_, result) = self.lent.swap_remove(index);
+                self.last_call_end = now();
+                return result.map(|()| lease);
+            }
+            self.sleep(wake);
+        }
+    }
+
+    /// Takes a lent connection back.
+    pub(crate) fn give_back(&mut self, lease: LeaseId) {
+        self.cluster.give_back(lease);
+        self.drain();
+    }
+
     /// Closes everything.
     pub(crate) fn close(&mut self) {
         self.cluster.close();
         self.drain();
+    }
+
+    /// Looks at all sockets, and does what has fallen due.
+    fn catch_up(&mut self) {
+        let now = now();
+        self.look_at_all(self.sockets.keys().copied().collect(), now);
+        self.cluster.handle(now, Input::Tick);
+        self.drain();
+        self.last_call_end = now;
     }
 
     /// Catches up after a time without calls. What the sockets hold came during that time, not after it, so the
@@ -273,6 +317,7 @@ impl Driver {
                     self.lookups.remove(&conn);
                 }
                 Output::Ready(result) => self.ready = Some(result),
+                Output::Lent { lease, result } => self.lent.push((lease, result)),
                 Output::Done { id, result } => self.done.push((id, result)),
                 Output::WaitUntil(wake) => return wake,
             }

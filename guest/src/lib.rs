@@ -2,7 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `client`, `options` | the exported resources |
+//! | `client`, `connection`, `options` | the exported resources |
 //! | `convert` | the core's types ↔ WIT's |
 //! | `driver` | the poll loop over all sockets and the next deadline |
 //! | `socket`, `lookup` | one TCP connection, one name look-up |
@@ -18,6 +18,7 @@ extern crate alloc;
 mod allocation;
 mod bindings;
 mod client;
+mod connection;
 mod convert;
 mod driver;
 mod lookup;
@@ -37,6 +38,7 @@ struct Component;
 impl bindings::exports::keyslot::redis::redis_cluster::Guest for Component {
     type Options = options::Options;
     type Client = client::Client;
+    type Connection = connection::Connection;
 
     fn keyslot(key: alloc::vec::Vec<u8>) -> u16 {
         Slot::of_key(&key).number()

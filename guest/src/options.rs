@@ -8,10 +8,12 @@ use core::time::Duration;
 
 use keyslot_core::config::{self, Config};
 use keyslot_core::error::Error;
-use keyslot_core::resp::Limits;
 use keyslot_core::url::Seeds;
 
-use crate::bindings::exports::keyslot::redis::redis_cluster::{GuestOptions, Limit, Mode, Protocol};
+use crate::bindings::exports::keyslot::redis::redis_cluster::{
+    GuestOptions, Limit, Mode, PoolSetting, Protocol, ReplicaReads, RetryWrites, Shard,
+};
+use crate::convert;
 
 /// Settings as they were given; `validate` makes them a [`Config`].
 pub(crate) struct Options(RefCell<Given>);
@@ -24,7 +26,7 @@ struct Given {
     /// Everything else has a default to start from.
     config: Config,
     decode_responses: bool,
-    /// The first setting that was out of range.
+    /// What is wrong with the first setting that cannot be a part of a [`Config`].
     mistake: Option<String>,
 }
 
@@ -53,6 +55,7 @@ impl Options {
         if config.username.is_some() && config.password.is_none() {
             return Err(Error::InvalidArgument("a user was given without a password".to_string()));
         }
+        config.check().map_err(Error::InvalidArgument)?;
         Ok(Valid { config, decode_responses: given.decode_responses })
     }
 
@@ -60,16 +63,22 @@ impl Options {
         change(&mut self.0.borrow_mut());
     }
 
-    /// As `set`, for a value that has to be at least one.
-    fn set_positive(&self, name: &str, value: u64, change: impl FnOnce(&mut Given)) {
+    fn set_config(&self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.0.borrow_mut().config);
+    }
+
+    /// As `set`, for what may be wrong in itself.
+    fn try_set(&self, change: impl FnOnce(&mut Config) -> Result<(), String>) {
         self.set(|given| {
-            if value == 0 {
-                given.mistake.get_or_insert_with(|| format!("{name} is 0; it is at least 1"));
-            } else {
-                change(given);
+            if let Err(mistake) = change(&mut given.config) {
+                given.mistake.get_or_insert(mistake);
             }
         });
     }
+}
+
+fn milliseconds(count: u32) -> Duration {
+    Duration::from_millis(count.into())
 }
 
 impl GuestOptions for Options {
@@ -94,13 +103,15 @@ impl GuestOptions for Options {
     }
 
     fn set_client_name(&self, name: String) {
-        self.set(|given| match name.chars().find(|c| !c.is_ascii_graphic()) {
+        self.try_set(|config| match name.chars().find(|c| !c.is_ascii_graphic()) {
             // CLIENT SETNAME takes these and no others.
             Some(wrong) => {
-                let mistake = format!("client-name holds {wrong:?}: it takes printable ASCII without spaces");
-                given.mistake.get_or_insert(mistake);
+                Err(format!("client-name holds {wrong:?}: it takes printable ASCII without spaces"))
             }
-            None => given.config.client_name = Some(name).filter(|name| !name.is_empty()),
+            None => {
+                config.client_name = Some(name).filter(|name| !name.is_empty());
+                Ok(())
+            }
         });
     }
 
@@ -109,8 +120,8 @@ impl GuestOptions for Options {
     }
 
     fn set_mode(&self, mode: Mode) {
-        self.set(|given| {
-            given.config.mode = match mode {
+        self.set_config(|config| {
+            config.mode = match mode {
                 Mode::Auto => config::Mode::Auto,
                 Mode::Cluster => config::Mode::Cluster,
                 Mode::Standalone => config::Mode::Standalone,
@@ -119,8 +130,8 @@ impl GuestOptions for Options {
     }
 
     fn set_protocol(&self, protocol: Protocol) {
-        self.set(|given| {
-            given.config.protocol = match protocol {
+        self.set_config(|config| {
+            config.protocol = match protocol {
                 Protocol::Auto => config::Protocol::Auto,
                 Protocol::Resp2 => config::Protocol::Resp2,
                 Protocol::Resp3 => config::Protocol::Resp3,
@@ -128,43 +139,113 @@ impl GuestOptions for Options {
         });
     }
 
-    fn set_connect_timeout_ms(&self, milliseconds: u32) {
-        self.set_positive("connect-timeout-ms", milliseconds.into(), |given| {
-            given.config.connect_timeout = Duration::from_millis(milliseconds.into());
-        });
+    fn set_connect_timeout_ms(&self, count: u32) {
+        self.set_config(|config| config.connect_timeout = milliseconds(count));
     }
 
-    fn set_request_timeout_ms(&self, milliseconds: u32) {
-        self.set_positive("request-timeout-ms", milliseconds.into(), |given| {
-            given.config.request_timeout = Duration::from_millis(milliseconds.into());
-        });
+    fn set_request_timeout_ms(&self, count: u32) {
+        self.set_config(|config| config.request_timeout = milliseconds(count));
+    }
+
+    fn set_attempt_timeout_ms(&self, count: u32) {
+        self.set_config(|config| config.attempt_timeout = Some(milliseconds(count)));
     }
 
     fn set_max_redirects(&self, redirects: u32) {
-        self.set(|given| given.config.max_redirects = redirects);
+        self.set_config(|config| config.max_redirects = redirects);
+    }
+
+    fn set_max_retries(&self, retries: u32) {
+        self.set_config(|config| config.retry.attempts_max = retries);
+    }
+
+    fn set_retry_backoff_ms(&self, base: u32, cap: u32) {
+        self.set_config(|config| {
+            (config.retry.base, config.retry.cap) = (milliseconds(base), milliseconds(cap));
+        });
+    }
+
+    fn set_retry_writes(&self, retry: RetryWrites) {
+        self.set_config(|config| {
+            config.retry.writes = match retry {
+                RetryWrites::Never => config::RetryWrites::Never,
+                RetryWrites::AtLeastOnce => config::RetryWrites::AtLeastOnce,
+            };
+        });
+    }
+
+    fn set_reconnect_backoff_ms(&self, base: u32, cap: u32) {
+        self.set_config(|config| {
+            config.retry.reconnect_base = milliseconds(base);
+            config.retry.reconnect_cap = milliseconds(cap);
+        });
+    }
+
+    fn set_refresh_interval_ms(&self, count: u32) {
+        self.set_config(|config| config.refresh_interval = milliseconds(count));
+    }
+
+    fn set_health_check_ms(&self, count: u32) {
+        self.set_config(|config| config.health_check_after = milliseconds(count));
+    }
+
+    fn set_replica_reads(&self, strategy: ReplicaReads) {
+        self.set_config(|config| {
+            config.replica_reads = match strategy {
+                ReplicaReads::Primary => config::ReplicaReads::Primary,
+                ReplicaReads::PreferReplica => config::ReplicaReads::PreferReplica,
+                ReplicaReads::RoundRobin => config::ReplicaReads::RoundRobin,
+                ReplicaReads::Random => config::ReplicaReads::Random,
+                ReplicaReads::LowestLatency => config::ReplicaReads::LowestLatency,
+                ReplicaReads::SameZone => config::ReplicaReads::SameZone,
+            };
+        });
+    }
+
+    fn set_availability_zone(&self, zone: String) {
+        self.set_config(|config| config.availability_zone = Some(zone).filter(|zone| !zone.is_empty()));
+    }
+
+    fn set_pool(&self, setting: PoolSetting, value: u32) {
+        self.set_config(|config| {
+            let pool = &mut config.pool;
+            match setting {
+                PoolSetting::MaxConnections => pool.connections_max = value,
+                PoolSetting::MinIdle => pool.idle_min = value,
+                PoolSetting::IdleTimeoutMs => pool.idle_timeout = milliseconds(value),
+                PoolSetting::MaxLifetimeMs => pool.lifetime_max = milliseconds(value),
+                PoolSetting::CheckoutTimeoutMs => pool.checkout_timeout = milliseconds(value),
+            }
+        });
+    }
+
+    fn map_address(&self, announced: String, actual: String) {
+        self.try_set(|config| {
+            config.address_map.insert(&announced, &actual).map_err(|why| format!("map-address: {why}"))
+        });
+    }
+
+    fn set_topology(&self, shards: Vec<Shard>) {
+        self.try_set(|config| {
+            let topology = convert::topology(shards).map_err(|why| format!("set-topology: {why}"))?;
+            config.topology = Some(topology);
+            Ok(())
+        });
     }
 
     fn set_limit(&self, limit: Limit, value: u64) {
-        let name = match limit {
-            Limit::BulkLength => "limit bulk-length",
-            Limit::Depth => "limit depth",
-            Limit::Elements => "limit elements",
-            Limit::ReplySize => "limit reply-size",
-        };
-        self.set_positive(name, value, |given| apply_limit(&mut given.config.limits, limit, value));
+        let count = u32::try_from(value).unwrap_or(u32::MAX);
+        self.set_config(|config| match limit {
+            Limit::BulkLength => config.limits.bulk_length = value,
+            Limit::Depth => config.limits.depth = count,
+            Limit::Elements => config.limits.elements = count,
+            Limit::ReplySize => config.limits.reply_size = value,
+            Limit::WaitingRequests => config.waiting.requests = count,
+            Limit::WaitingBytes => config.waiting.bytes = value,
+        });
     }
 
     fn set_decode_responses(&self, decode: bool) {
         self.set(|given| given.decode_responses = decode);
-    }
-}
-
-fn apply_limit(limits: &mut Limits, limit: Limit, value: u64) {
-    let count = u32::try_from(value).unwrap_or(u32::MAX);
-    match limit {
-        Limit::BulkLength => limits.bulk_length = value,
-        Limit::Depth => limits.depth = count,
-        Limit::Elements => limits.elements = count,
-        Limit::ReplySize => limits.reply_size = value,
     }
 }

@@ -188,8 +188,7 @@ impl Faults {
         let started = Instant::now();
         while self.takes_for_primary(address) {
             if started.elapsed() > RECOVERY_MAX {
-                let at = self.shared.meter.elapsed();
-                let text = format!("at {at:.1} s: {address} was replaced, and the client did not learn it");
+                let text = format!("{address} was replaced, and the client did not learn it");
                 self.log.unrecovered.add(text);
                 break;
             }
@@ -230,7 +229,7 @@ impl Faults {
             if started.elapsed() > RECOVERY_MAX {
                 let at = self.shared.meter.elapsed();
                 let seconds = RECOVERY_MAX.as_secs();
-                let text = format!("at {at:.1} s: no calm second within {seconds} s of: {}", kind.name());
+                let text = format!("{} s: no calm second within {seconds} s of {}", at.round(), kind.name());
                 self.log.unrecovered.add(text);
                 return;
             }

@@ -111,13 +111,6 @@ impl Load {
     }
 }
 
-impl Shared {
-    /// A text with the time, which tells where in the plot to look.
-    fn now(&self, text: &str) -> String {
-        format!("at {:.1} s: {text}", self.meter.elapsed())
-    }
-}
-
 impl Complaints {
     pub(crate) fn add(&self, text: String) {
         self.count.fetch_add(1, Ordering::SeqCst);
@@ -194,7 +187,7 @@ impl Task {
 
             if results.len() != commands.len() {
                 let text = format!("{} commands had {} results", commands.len(), results.len());
-                self.shared.wrong.add(self.shared.now(&text));
+                self.shared.wrong.add(text);
             }
             let mut failures = Vec::new();
             let mut operations = 0;
@@ -245,12 +238,12 @@ impl Task {
             Command::Get(number) => {
                 if reply.as_bytes() != Some(&value(number)) {
                     let text = format!("GET {} was answered with {}", value_key(number), shown(reply));
-                    self.shared.wrong.add(self.shared.now(&text));
+                    self.shared.wrong.add(text);
                 }
             }
             Command::Incr(counter) => {
                 if let Err(text) = self.counters[counter].acknowledge(reply) {
-                    self.shared.wrong.add(self.shared.now(&text));
+                    self.shared.wrong.add(text);
                 }
             }
         }
@@ -266,7 +259,7 @@ impl Task {
         let failure = failure(error);
         if failure.is_none() {
             let name = String::from_utf8_lossy(&self.words(command).join(&b' ')).into_owned();
-            self.shared.unexpected.add(self.shared.now(&format!("{name}: {error}")));
+            self.shared.unexpected.add(format!("{name}: {error}"));
         }
         failure
     }
@@ -313,11 +306,7 @@ fn value(number: usize) -> Vec<u8> {
 
 /// A reply in at most a line.
 fn shown(reply: &Reply) -> String {
-    let text = match reply.as_bytes() {
-        Some(bytes) => format!("\"{}\"", bytes.escape_ascii()),
-        None => format!("{:?}", reply.root().node()),
-    };
-    text.chars().take(120).collect()
+    format!("{:?}", reply.root().node()).chars().take(120).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,43 @@
+//! The exported `connection`: one that is lent.
+
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+
+use keyslot_core::cluster::{Command, LeaseId};
+
+use crate::bindings::exports::keyslot::redis::redis_cluster::GuestConnection;
+use crate::bindings::exports::keyslot::redis::types;
+use crate::client::{CommandWords, Shared, WitResult};
+
+/// A connection of the caller's own, until it is dropped.
+pub(crate) struct Connection {
+    shared: Rc<Shared>,
+    lease: LeaseId,
+}
+
+impl Connection {
+    pub(crate) fn new(shared: Rc<Shared>, lease: LeaseId) -> Self {
+        Self { shared, lease }
+    }
+}
+
+impl GuestConnection for Connection {
+    fn execute(&self, words: CommandWords) -> WitResult {
+        let mut results = self.pipeline(Vec::from([words]));
+        results.pop().unwrap_or(Err(types::Error::Closed))
+    }
+
+    fn pipeline(&self, commands: Vec<CommandWords>) -> Vec<WitResult> {
+        self.shared.run_all(
+            commands,
+            |words| Command::for_lent(words),
+            |cluster, now, command| cluster.submit_on(now, self.lease, command),
+        )
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.driver.borrow_mut().give_back(self.lease);
+    }
+}
