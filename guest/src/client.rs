@@ -100,7 +100,7 @@ impl GuestClient for Client {
     fn submit(&self, commands: Vec<CommandWords>) -> u64 {
         // Each one's words are dropped when it has been encoded.
         let commands = commands.into_iter().map(|words| Command::new(&words));
-        self.0.driver.borrow_mut().submit(commands)
+        self.0.driver.borrow_mut().submit(commands, Cluster::submit)
     }
 
     fn wait(&self, timeout_ms: u32) -> Vec<Completion> {
@@ -201,10 +201,10 @@ impl GuestClient for Client {
         EventList { events: events.collect(), dropped }
     }
 
-    fn lend(&self, key: Option<Vec<u8>>) -> Result<redis_cluster::Connection, types::Error> {
+    fn lend(&self, key: Option<Vec<u8>>) -> redis_cluster::Connection {
         let slot = key.map(|key| Slot::of_key(&key));
-        let lease = self.0.driver.borrow_mut().lend(slot).map_err(convert::wit_error)?;
-        Ok(redis_cluster::Connection::new(Connection::new(Rc::clone(&self.0), lease)))
+        let lease = self.0.driver.borrow_mut().lend(slot);
+        redis_cluster::Connection::new(Connection::new(Rc::clone(&self.0), lease))
     }
 
     fn close(&self) {

@@ -3,7 +3,7 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
-use keyslot_core::cluster::{Command, LeaseId};
+use keyslot_core::cluster::{Cluster, Command, LeaseId};
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::GuestConnection;
 use crate::bindings::exports::keyslot::redis::types;
@@ -33,6 +33,12 @@ impl GuestConnection for Connection {
             |words| Command::for_lent(words),
             |cluster, now, command| cluster.submit_on(now, self.lease, command),
         )
+    }
+
+    fn submit(&self, commands: Vec<CommandWords>) -> u64 {
+        let commands = commands.into_iter().map(|words| Command::for_lent(&words));
+        let submit = |cluster: &mut Cluster, now, command| cluster.submit_on(now, self.lease, command);
+        self.shared.driver.borrow_mut().submit(commands, submit)
     }
 }
 

@@ -42,8 +42,6 @@ pub(crate) struct Driver {
     /// Tickets whose command has ended, until they are taken.
     completed: VecDeque<(u64, Result<Reply, Error>)>,
     ready: Option<Result<(), Error>>,
-    /// Answers to those who asked for a connection of their own.
-    lent: Vec<(LeaseId, Result<(), Error>)>,
     timer: Option<Timer>,
     socket_writes: u64,
     last_call_end: Instant,
@@ -85,7 +83,6 @@ impl Driver {
             open_tickets: 0,
             completed: VecDeque::new(),
             ready: None,
-            lent: Vec::new(),
             timer: None,
             socket_writes: 0,
             last_call_end: now(),
@@ -150,7 +147,11 @@ impl Driver {
 
     /// Takes commands in and writes what the sockets take now. Gives the first one's ticket; the others' follow it.
     /// One that cannot be sent has ended with its error.
-    pub(crate) fn submit(&mut self, commands: impl Iterator<Item = Result<Command, Error>>) -> u64 {
+    pub(crate) fn submit(
+        &mut self,
+        commands: impl Iterator<Item = Result<Command, Error>>,
+        submit: impl Fn(&mut Cluster, Instant, Command) -> RequestId,
+    ) -> u64 {
         let started = self.resume();
         let first = self.next_ticket;
         for command in commands {
@@ -158,7 +159,7 @@ impl Driver {
             self.next_ticket += 1;
             match command {
                 Ok(command) => {
-                    let id = self.cluster.submit(started, command);
+                    let id = submit(&mut self.cluster, started, command);
                     self.own(id, Owner::Ticket(ticket));
                     self.open_tickets += 1;
                 }
@@ -195,21 +196,12 @@ impl Driver {
         &mut self.completed
     }
 
-    /// Waits for a connection of the caller's own.
-    pub(crate) fn lend(&mut self, slot: Option<Slot>) -> Result<LeaseId, Error> {
+    /// Lends a connection, which may still have to come.
+    pub(crate) fn lend(&mut self, slot: Option<Slot>) -> LeaseId {
         let started = self.resume();
         let lease = self.cluster.lend(started, slot);
-        self.look_before_writing(started);
-        loop {
-            let wake = self.drain();
-            self.settle(&mut |_, _| {});
-            if let Some(index) = self.lent.iter().position(|(lent, _)| *lent == lease) {
-                let (_, result) = self.lent.swap_remove(index);
-                self.last_call_end = now();
-                return result.map(|()| lease);
-            }
-            self.sleep(wake);
-        }
+        self.drain();
+        lease
     }
 
     /// Takes a lent connection back.
@@ -317,7 +309,6 @@ impl Driver {
                     self.lookups.remove(&conn);
                 }
                 Output::Ready(result) => self.ready = Some(result),
-                Output::Lent { lease, result } => self.lent.push((lease, result)),
                 Output::Done { id, result } => self.done.push((id, result)),
                 Output::WaitUntil(wake) => return wake,
             }

@@ -24,7 +24,6 @@
 //!         Output::Close { conn } => { /* drop the socket */ }
 //!         Output::Ready(result) => { /* the topology is known, or the client is of no use */ }
 //!         Output::Done { id, result } => { /* give the result to whoever asked */ }
-//!         Output::Lent { lease, result } => { /* the connection is there, or why there is none */ }
 //!         Output::WaitUntil(instant) => break, // sleep on the sockets and this instant
 //!     }
 //! }
@@ -186,13 +185,6 @@ pub enum Output {
         id: RequestId,
         /// Its reply, or why there is none.
         result: Result<Reply, Error>,
-    },
-    /// The answer to [`Cluster::lend`]. After an error there is nothing to give back.
-    Lent {
-        /// The lease.
-        lease: LeaseId,
-        /// Whether the connection is there.
-        result: Result<(), Error>,
     },
     /// Nothing more to do until something happens outside, or until this instant.
     WaitUntil(Option<Instant>),
@@ -507,11 +499,7 @@ impl Cluster {
         for (conn, _) in self.connections.drain() {
             self.outputs.push_back(Output::Close { conn });
         }
-        for (lease, state) in self.leases.drain() {
-            if state.is_waiting() {
-                self.outputs.push_back(Output::Lent { lease, result: Err(error.clone()) });
-            }
-        }
+        self.leases.clear();
         self.nodes.clear();
         self.by_address.clear();
         self.unrouted.clear();

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!   lend ─→ Waiting ─→ Opening ─→ Held ─→ give_back ─→ clean? ─ yes ─→ idle, for the next
-//!              ↑          │        │                     └── no ────→ closed
-//!              └─ failed ─┘        └─ ended ─→ Ended
+//!            │ ↑          │        │                     └── no ────→ closed
+//!            │ └─ failed ─┘        │
+//!            └──── time is up ─────┴─ ended ─→ Ended
 //! ```
 //!
+//! Lending takes no time: requests for a connection that is still to come wait for it.
 //! A borrower waits its turn in its node's queue. An idle connection that has not been used for a while answers a
 //! PING first. One that comes back with a WATCH or an open MULTI is cleaned by UNWATCH or DISCARD; one whose replies
 //! are not all there, or whose state was changed in another way, is closed.
@@ -17,8 +19,7 @@ use core::time::Duration;
 
 use super::connection::{Exclusive, Usage, Waiting};
 use super::request::{Command, Place, Target};
-use super::{Cluster, ConnId, LeaseId, NodeKey, Output, Phase, RequestId};
-use crate::address::NodeAddr;
+use super::{Cluster, ConnId, LeaseId, NodeKey, Phase, RequestId};
 use crate::error::{Error, Interrupted};
 use crate::resp::Reply;
 use crate::slot::Slot;
@@ -31,6 +32,8 @@ const TEND_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Lease {
     state: LeaseState,
+    /// Requests for when it is there, in order.
+    queue: Vec<RequestId>,
     /// The slot whose primary it is for; any primary without one.
     slot: Option<Slot>,
     deadline: Instant,
@@ -43,22 +46,22 @@ enum LeaseState {
     /// For this connection to come up, or to answer its PING.
     Opening(ConnId),
     Held(ConnId),
-    /// The connection has ended under its borrower.
-    Ended {
-        node: NodeAddr,
-        reason: String,
-    },
+    /// There is none, or it has ended under its borrower: what every request is told from now on.
+    Ended(Error),
 }
 
 impl Cluster {
-    /// Asks for a connection of one's own to the primary of a slot, or to any. [`Output::Lent`] says when it is there,
-    /// or why there is none. It is the borrower's until [`give_back`](Self::give_back).
+    /// Lends a connection of one's own to the primary of a slot, or to any, until [`give_back`](Self::give_back).
+    ///
+    /// It may have to be opened, or to come back from somebody else: requests wait for it. When none is there within
+    /// the check-out time-out, they end with the reason, and so does every one after them.
     pub fn lend(&mut self, now: Instant, slot: Option<Slot>) -> LeaseId {
         if now > self.now {
             self.advance(now);
         }
         let deadline = self.now + self.config.pool.checkout_timeout;
-        let id = self.leases.insert(Lease { state: LeaseState::Waiting(None), slot, deadline });
+        let lease = Lease { state: LeaseState::Waiting(None), queue: Vec::new(), slot, deadline };
+        let id = self.leases.insert(lease);
         self.place_lease(id);
         self.drive_refresh();
         id
@@ -72,10 +75,18 @@ impl Cluster {
 
     /// Gives a connection back, or stops waiting for one. Requests that are under way on it end.
     pub fn give_back(&mut self, lease: LeaseId) {
-        let Some(Lease { state, .. }) = self.leases.remove(lease) else {
+        let Some(Lease { state, queue, .. }) = self.leases.remove(lease) else {
             return;
         };
-        match state {
+        for id in queue {
+            self.finish(id, Err(given_back(String::new(), false)));
+        }
+        self.leave(lease, &state);
+    }
+
+    /// Leaves the queue, or the connection, that a lease was in.
+    fn leave(&mut self, lease: LeaseId, state: &LeaseState) {
+        match *state {
             LeaseState::Waiting(node) => {
                 if let Some(node) = node.and_then(|key| self.nodes.get_mut(key)) {
                     node.borrowers.retain(|borrower| *borrower != lease);
@@ -88,7 +99,7 @@ impl Cluster {
                 }
             }
             LeaseState::Held(conn) => self.take_back(conn),
-            LeaseState::Ended { .. } => {}
+            LeaseState::Ended(_) => {}
         }
     }
 
@@ -107,10 +118,8 @@ impl Cluster {
         if in_doubt || exclusive.spoilt || old {
             let key = connection.node;
             let node = self.nodes.get(key).map(|node| node.address.to_string()).unwrap_or_default();
-            let message = "the connection was given back before the reply".to_string();
-            let error = Error::ConnectionLost(Interrupted { node, message, possibly_executed: true });
             for id in unanswered {
-                self.finish(id, Err(error.clone()));
+                self.finish(id, Err(given_back(node.clone(), true)));
             }
             self.close_quietly(conn);
             return self.serve_borrowers(key);
@@ -162,9 +171,12 @@ impl Cluster {
     }
 
     fn grant(&mut self, id: LeaseId, conn: ConnId) {
-        if let Some(lease) = self.leases.get_mut(id) {
-            lease.state = LeaseState::Held(conn);
-            self.outputs.push_back(Output::Lent { lease: id, result: Ok(()) });
+        let Some(lease) = self.leases.get_mut(id) else {
+            return;
+        };
+        lease.state = LeaseState::Held(conn);
+        for request in core::mem::take(&mut lease.queue) {
+            self.send_on_lease(request, id);
         }
     }
 
@@ -174,7 +186,7 @@ impl Cluster {
             return;
         };
         let node = match (&self.phase, lease.slot) {
-            (Phase::Closed, _) => return self.end_lease(id, Error::Closed),
+            (Phase::Closed, _) => return self.end_lease(id, &Error::Closed),
             (Phase::Starting(_), _) => None,
             (Phase::Standalone(node), _) => Some(*node),
             (Phase::Clustered, Some(slot)) => self.slots.owner(slot),
@@ -287,7 +299,9 @@ impl Cluster {
         };
         match lease.state {
             LeaseState::Held(_) if was_ready => {
-                lease.state = LeaseState::Ended { node: node.address.clone(), reason: reason.to_string() };
+                let (node, message) = (node.address.to_string(), reason.to_string());
+                let lost = Interrupted { node, message, possibly_executed: false };
+                lease.state = LeaseState::Ended(Error::ConnectionLost(lost));
             }
             // It is still the first in the queue. `redial` or the next connection serves it.
             _ => {
@@ -304,13 +318,21 @@ impl Cluster {
     pub(super) fn refuse_borrowers(&mut self, key: NodeKey, error: &Error) {
         let borrowers = self.nodes.get_mut(key).map(|node| core::mem::take(&mut node.borrowers));
         for id in borrowers.into_iter().flatten() {
-            self.end_lease(id, error.clone());
+            self.end_lease(id, error);
         }
     }
 
-    fn end_lease(&mut self, id: LeaseId, error: Error) {
-        self.leases.remove(id);
-        self.outputs.push_back(Output::Lent { lease: id, result: Err(error) });
+    /// Nothing comes of it: those who wait are told why, and those who come later.
+    fn end_lease(&mut self, id: LeaseId, error: &Error) {
+        let Some(lease) = self.leases.get_mut(id) else {
+            return;
+        };
+        let queue = core::mem::take(&mut lease.queue);
+        let before = core::mem::replace(&mut lease.state, LeaseState::Ended(error.clone()));
+        for request in queue {
+            self.finish(request, Err(error.clone()));
+        }
+        self.leave(id, &before);
     }
 
     /// When the next borrower has waited long enough.
@@ -324,12 +346,12 @@ impl Cluster {
         let late: Vec<_> = self.leases.iter().filter(|(_, lease)| is_late(lease)).map(|(id, _)| id).collect();
         for id in late {
             let error = self.lease_error(id);
-            self.give_back(id);
-            self.outputs.push_back(Output::Lent { lease: id, result: Err(error) });
+            self.end_lease(id, &error);
         }
     }
 
-    fn lease_error(&self, id: LeaseId) -> Error {
+    /// Why a connection has not come.
+    pub(super) fn lease_error(&self, id: LeaseId) -> Error {
         let within = self.config.pool.checkout_timeout;
         let conn_node = |conn: ConnId| self.connections.get(conn).map(|connection| connection.node);
         let key = match self.leases.get(id).map(|lease| &lease.state) {
@@ -356,18 +378,17 @@ impl Cluster {
 
     /// Puts a request on the connection that its caller has been lent.
     pub(super) fn send_on_lease(&mut self, id: RequestId, lease: LeaseId) {
-        let lost = |node: String, message: String| {
-            Err(Error::ConnectionLost(Interrupted { node, message, possibly_executed: false }))
-        };
-        let conn = match self.leases.get(lease).map(|lease| &lease.state) {
-            Some(LeaseState::Held(conn)) => *conn,
-            Some(LeaseState::Ended { node, reason }) => {
-                let (node, reason) = (node.to_string(), reason.clone());
-                return self.finish(id, lost(node, reason));
+        let conn = match self.leases.get_mut(lease) {
+            Some(Lease { state: LeaseState::Held(conn), .. }) => *conn,
+            Some(Lease { state: LeaseState::Ended(error), .. }) => {
+                let error = error.clone();
+                return self.finish(id, Err(error));
             }
-            Some(LeaseState::Waiting(_) | LeaseState::Opening(_)) | None => {
-                return self.finish(id, lost(String::new(), "no connection is lent".to_string()));
+            Some(waiting) => {
+                waiting.queue.push(id);
+                return self.place(id, Place::AtLease(lease));
             }
+            None => return self.finish(id, Err(given_back(String::new(), false))),
         };
         let (Some(connection), Some(request)) = (self.connections.get_mut(conn), self.requests.get_mut(id))
         else {
@@ -381,6 +402,13 @@ impl Cluster {
         self.statistics.commands += 1;
         self.place(id, Place::OnConnection(conn));
         self.mark_unflushed(conn);
+    }
+
+    /// A request that waited for a connection is gone.
+    pub(super) fn forget_at_lease(&mut self, lease: LeaseId, id: RequestId) {
+        if let Some(lease) = self.leases.get_mut(lease) {
+            lease.queue.retain(|queued| *queued != id);
+        }
     }
 
     /// Closes what has been idle too long or lives too long, and keeps as many idle as are wanted. Done in passing, when the
@@ -430,8 +458,13 @@ impl Cluster {
     }
 }
 
+fn given_back(node: String, possibly_executed: bool) -> Error {
+    let message = "the connection was given back before the reply".to_string();
+    Error::ConnectionLost(Interrupted { node, message, possibly_executed })
+}
+
 impl Lease {
-    pub(super) fn is_waiting(&self) -> bool {
+    fn is_waiting(&self) -> bool {
         matches!(self.state, LeaseState::Waiting(_) | LeaseState::Opening(_))
     }
 }

@@ -252,6 +252,8 @@ pub(super) enum Place {
     Unrouted,
     /// Waiting for its retry.
     Delayed,
+    /// Waiting for the connection that its caller is to be lent.
+    AtLease(super::LeaseId),
 }
 
 #[cfg(test)]

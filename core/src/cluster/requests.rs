@@ -440,6 +440,7 @@ impl Cluster {
                 Error::ConnectionLost(interrupted(None, format!("sent again, and then: {error}"), true))
             }
             (_, Some(error)) => Error::Server(error),
+            (Place::AtLease(lease), None) => self.lease_error(lease),
             (Place::AtNode(node), None) if lost > 0 => {
                 let node = self.nodes.get(node);
                 let reason = node.map(|node| node.last_error.clone()).unwrap_or_default();
@@ -499,6 +500,7 @@ impl Cluster {
                 }
             }
             Place::Unrouted => remove(&mut self.unrouted, id),
+            Place::AtLease(lease) => self.forget_at_lease(lease, id),
             Place::Nowhere | Place::OnConnection(_) | Place::Delayed => {}
         }
         let requests = &self.requests;
@@ -511,7 +513,7 @@ impl Cluster {
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        let waits = |place| matches!(place, Place::AtNode(_) | Place::Unrouted | Place::Delayed);
+        let waits = |place| !matches!(place, Place::Nowhere | Place::OnConnection(_));
         let bytes = request.command.frame.len() as u64;
         if waits(request.place) {
             self.held = Held { requests: self.held.requests - 1, bytes: self.held.bytes - bytes };

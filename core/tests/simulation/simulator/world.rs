@@ -301,9 +301,6 @@ impl<A: std::fmt::Debug> World<A> {
                     let now = self.machine_now().as_nanoseconds();
                     self.ledger.done(id, result, now, &self.servers);
                 }
-                Output::Lent { lease, result } => {
-                    self.log(|| format!("{lease:?} lent: {result:?}"));
-                }
                 Output::WaitUntil(until) => {
                     self.wait_until = until.map(Instant::as_nanoseconds);
                     return;
