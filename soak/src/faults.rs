@@ -124,9 +124,13 @@ impl Faults {
         let &primary = primaries.choose(&mut self.random).context("no node is a primary")?;
         let &replica = self.cluster.replicas_of(primary)?.first().context("a primary has no replica")?;
         let address = |node: usize| self.cluster.nodes()[node].address();
-        let node = if kind == FaultKind::KillReplica { replica } else { primary };
-        *self.log.last.lock().unwrap_or_else(PoisonError::into_inner) =
-            format!("{}, {}", kind.name(), address(node));
+        let name = match kind {
+            // It concerns several.
+            FaultKind::Reshard => kind.name().to_owned(),
+            FaultKind::KillReplica => format!("{}, {}", kind.name(), address(replica)),
+            _ => format!("{}, {}", kind.name(), address(primary)),
+        };
+        *self.log.last.lock().unwrap_or_else(PoisonError::into_inner) = name;
         match kind {
             FaultKind::KillPrimary => {
                 self.hold_writes(primary, replica)?;
