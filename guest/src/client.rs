@@ -94,7 +94,7 @@ impl GuestClient for Client {
     }
 
     fn pipeline(&self, commands: Vec<CommandWords>) -> Vec<WitResult> {
-        self.0.run_all(commands, |words| Command::new(words), Cluster::submit)
+        self.0.run_all(commands, Command::new, Cluster::submit)
     }
 
     fn submit(&self, commands: Vec<CommandWords>) -> u64 {

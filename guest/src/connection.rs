@@ -28,11 +28,9 @@ impl GuestConnection for Connection {
     }
 
     fn pipeline(&self, commands: Vec<CommandWords>) -> Vec<WitResult> {
-        self.shared.run_all(
-            commands,
-            |words| Command::for_lent(words),
-            |cluster, now, command| cluster.submit_on(now, self.lease, command),
-        )
+        self.shared.run_all(commands, Command::for_lent, |cluster, now, command| {
+            cluster.submit_on(now, self.lease, command)
+        })
     }
 
     fn submit(&self, commands: Vec<CommandWords>) -> u64 {
