@@ -1,6 +1,7 @@
 //! A cluster as a value: how it is made, and what it is like now.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,6 +41,8 @@ pub struct TestNode {
     id: String,
     password: Option<String>,
     process: Mutex<ServerProcess>,
+    /// Set for good by [`TestCluster::forget`]: no part of the cluster any more.
+    pub(crate) forgotten: AtomicBool,
 }
 
 impl TestCluster {
@@ -111,6 +114,17 @@ impl TestCluster {
             }
         }
         owner.map(|(_, node)| node).ok_or_else(|| Error::Unfit(format!("no running node serves slot {slot}")))
+    }
+
+    /// The slots that a node says it serves.
+    ///
+    /// # Errors
+    ///
+    /// When the node does not answer.
+    pub fn slots_of(&self, node: usize) -> Result<Vec<u16>, Error> {
+        let view = self.view(node)?;
+        let ranges = view.myself().map(|line| line.slots.clone()).unwrap_or_default();
+        Ok(ranges.into_iter().flat_map(|(first, last)| first..=last).collect())
     }
 
     /// The running nodes that take themselves for primaries, those without slots included.
@@ -199,7 +213,8 @@ impl TestCluster {
     }
 
     fn disagreement(&self) -> Result<Option<String>, Error> {
-        let (running, down): (Vec<&TestNode>, Vec<_>) = self.nodes.iter().partition(|node| node.is_running());
+        let members = self.nodes.iter().filter(|node| !node.is_forgotten());
+        let (running, down): (Vec<&TestNode>, Vec<_>) = members.partition(|node| node.is_running());
         let mut reports = Vec::new();
         for node in &running {
             let report = Report::ask(node.port, &mut node.connection()?);
@@ -255,7 +270,8 @@ impl TestNode {
     pub(crate) fn new(process: ServerProcess, options: &ServerOptions) -> Result<Self, Error> {
         let port = process.port();
         let id = process.connection()?.string(&["CLUSTER", "MYID"]).map_err(Error::call(port))?;
-        Ok(Self { port, id, password: options.password.clone(), process: Mutex::new(process) })
+        let (password, process) = (options.password.clone(), Mutex::new(process));
+        Ok(Self { port, id, password, process, forgotten: AtomicBool::new(false) })
     }
 
     /// The port it listens on, at 127.0.0.1.
@@ -292,6 +308,12 @@ impl TestNode {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.process().is_running()
+    }
+
+    /// Whether it is no part of the cluster any more.
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::SeqCst)
     }
 
     /// A new connection to it, authenticated when the cluster has a password.

@@ -164,12 +164,16 @@ impl Connection {
     ///
     /// When the reply is anything else, or does not come.
     pub fn ok<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Result<(), CallError> {
-        let reply = successful(self.call(args)?)?;
-        if reply.nodes.first().and_then(bytes_of).is_some_and(|text| text == "OK") {
-            Ok(())
-        } else {
-            Err(CallError::Unexpected(reply))
-        }
+        expect_ok(self.call(args)?)
+    }
+
+    /// Sends all commands in one write and expects `OK` from each.
+    ///
+    /// # Errors
+    ///
+    /// When a reply is anything else, or does not come; the first of them is told.
+    pub fn all_ok<A: AsRef<[u8]>>(&mut self, commands: &[Vec<A>]) -> Result<(), CallError> {
+        self.pipeline(commands)?.into_iter().try_for_each(expect_ok)
     }
 
     /// Sends one command and does not wait for its reply.
@@ -255,6 +259,16 @@ fn successful(reply: Reply) -> Result<Reply, CallError> {
     match reply.nodes.first() {
         Some(ReplyNode::Error(error)) => Err(CallError::Server(error.clone())),
         _ => Ok(reply),
+    }
+}
+
+/// Nothing, when the reply is `OK`.
+fn expect_ok(reply: Reply) -> Result<(), CallError> {
+    let reply = successful(reply)?;
+    if reply.nodes.first().and_then(bytes_of).is_some_and(|text| text == "OK") {
+        Ok(())
+    } else {
+        Err(CallError::Unexpected(reply))
     }
 }
 

@@ -9,8 +9,8 @@
 //! The servers are `redis-server` from the `PATH`, or what `KEYSLOT_REDIS_SERVER` names; its value may be a
 //! wrapper with arguments, as in `chroot /srv/sid /usr/bin/valkey-server`, which must then see the
 //! temporary folder under the same name. They listen on 127.0.0.1 only, on free ports, and several
-//! clusters, of several processes too, can run at the same time. They keep nothing on disk: a restarted
-//! primary comes back empty.
+//! clusters, of several processes too, can run at the same time. They keep nothing on disk unless they are
+//! told to (`.arg("--appendonly", "yes")`): a restarted primary comes back empty.
 //!
 //! # Example
 //!

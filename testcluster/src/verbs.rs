@@ -1,5 +1,6 @@
 //! What happens to clusters: slots move, nodes die, come back, stall, take over and join.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::cluster::{TestCluster, TestNode};
@@ -8,6 +9,10 @@ use crate::process::ServerProcess;
 
 /// How long an epoch may take to get around. Nodes tell each other at once.
 const EPOCH_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How many slots move at the same time when many do. Each change of a slot makes a node write its
+/// configuration to the disk, once for all that it reads at a time.
+const SLOTS_AT_A_TIME: usize = 20;
 
 impl TestCluster {
     /// Moves one slot with all its keys, key by key, and leaves the slot with `to`. Every running primary
@@ -21,9 +26,24 @@ impl TestCluster {
         if from == to {
             return Ok(());
         }
-        self.start_slot_migration(slot, from, to)?;
-        while self.migrate_keys(slot, 1)? > 0 {}
-        self.finish_slot_migration(slot)
+        self.migrate_slots(&[slot], from, to)
+    }
+
+    /// Moves many slots of `from` with all their keys, as `redis-cli --cluster reshard` does but several at a
+    /// time: their migrations are opened together, their keys moved one by one, and they are closed together.
+    ///
+    /// # Errors
+    ///
+    /// When a node refuses.
+    pub fn migrate_slots(&self, slots: &[u16], from: usize, to: usize) -> Result<(), Error> {
+        for slots in slots.chunks(SLOTS_AT_A_TIME) {
+            self.open_migrations(slots, from, to)?;
+            for slot in slots {
+                while self.migrate_keys(*slot, 1)? > 0 {}
+            }
+            self.close_migrations(slots, from, to)?;
+        }
+        Ok(())
     }
 
     /// Opens the migration of a slot: from now on `from` answers ASK for keys of the slot that it does not
@@ -33,11 +53,7 @@ impl TestCluster {
     ///
     /// When a node refuses.
     pub fn start_slot_migration(&self, slot: u16, from: usize, to: usize) -> Result<(), Error> {
-        let (source, target) = (&self.nodes[from], &self.nodes[to]);
-        set_slot(target, slot, "IMPORTING", source)?;
-        set_slot(source, slot, "MIGRATING", target)?;
-        self.migrations().insert(slot, (from, to));
-        Ok(())
+        self.open_migrations(&[slot], from, to)
     }
 
     /// Moves up to `count` keys of a slot whose migration is open, one by one. Returns how many it found:
@@ -79,16 +95,7 @@ impl TestCluster {
     /// When the migration is not open, keys are left, or a node refuses.
     pub fn finish_slot_migration(&self, slot: u16) -> Result<(), Error> {
         let (from, to) = self.migration(slot)?;
-        let target = &self.nodes[to];
-        let theirs = self.epoch(from, "cluster_my_epoch")?;
-        let heard = |cluster: &Self| Ok(cluster.epoch(to, "cluster_current_epoch")? >= theirs);
-        self.wait_for("the target's knowledge of the source's epoch", EPOCH_DEADLINE, heard)?;
-        let others = self.primaries()?.into_iter().filter(|&node| node != from && node != to);
-        for node in [to, from].into_iter().chain(others) {
-            set_slot(&self.nodes[node], slot, "NODE", target)?;
-        }
-        self.migrations().remove(&slot);
-        Ok(())
+        self.close_migrations(&[slot], from, to)
     }
 
     /// Ends a node at once, as a crash would. [`wait_until_agreed`](Self::wait_until_agreed) then waits
@@ -101,13 +108,33 @@ impl TestCluster {
         self.nodes[node].process().kill()
     }
 
-    /// Starts a node again on the same port and in the same folder; it has kept its id, and none of its keys.
+    /// Ends every node at once, as a power failure would.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn kill_all(&self) -> Result<(), Error> {
+        self.nodes.iter().try_for_each(|node| node.process().kill())
+    }
+
+    /// Starts a node again on the same port and in the same folder; it has kept its id, and its keys only where
+    /// the cluster was given `--appendonly yes`.
     ///
     /// # Errors
     ///
     /// When it does not answer.
     pub fn restart(&self, node: usize) -> Result<(), Error> {
         self.nodes[node].process().restart()
+    }
+
+    /// Starts again every node that is part of the cluster, as [`restart`](Self::restart) does.
+    ///
+    /// # Errors
+    ///
+    /// When one does not answer.
+    pub fn restart_all(&self) -> Result<(), Error> {
+        let members = self.nodes.iter().filter(|node| !node.is_forgotten());
+        members.map(TestNode::process).try_for_each(|mut process| process.restart())
     }
 
     /// Stops a node where it is: its sockets stay open, and nothing answers.
@@ -169,6 +196,39 @@ impl TestCluster {
         self.wait_until_agreed()
     }
 
+    /// Lets every running node forget a killed one for good, and waits until all agree without it. The node keeps its
+    /// index, and must not be started again.
+    ///
+    /// # Errors
+    ///
+    /// When the node was not killed, is the primary of a running one, or it does not come about within the deadline.
+    pub fn forget(&self, node: usize) -> Result<(), Error> {
+        let forgotten = &self.nodes[node];
+        if forgotten.process_id().is_some() {
+            return Err(Error::Unfit(format!("the node on port {} was not killed", forgotten.port())));
+        }
+        for other in self.running() {
+            self.nodes[other].run(&["CLUSTER", "FORGET", forgotten.id()])?;
+        }
+        forgotten.forgotten.store(true, Ordering::SeqCst);
+        self.wait_until_agreed()
+    }
+
+    /// How often a node has executed a command since it started, as INFO commandstats has it: `get`,
+    /// `cluster|slots` (a server before Redis 7.0 counts all of CLUSTER under `cluster`).
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn command_calls(&self, node: usize, command: &str) -> Result<u64, Error> {
+        let port = self.nodes[node].port();
+        let info = self.connection(node)?.string(&["INFO", "commandstats"]).map_err(Error::call(port))?;
+        let name = format!("cmdstat_{command}:calls=");
+        let calls = info.lines().find_map(|line| line.strip_prefix(&name)?.split(',').next()?.parse().ok());
+        // What was never called is not listed.
+        Ok(calls.unwrap_or(0))
+    }
+
     /// How many keys a node holds.
     ///
     /// # Errors
@@ -176,6 +236,27 @@ impl TestCluster {
     /// When it does not answer.
     pub fn key_count(&self, node: usize) -> Result<i64, Error> {
         self.connection(node)?.integer(&["DBSIZE"]).map_err(Error::call(self.nodes[node].port()))
+    }
+
+    fn open_migrations(&self, slots: &[u16], from: usize, to: usize) -> Result<(), Error> {
+        let (source, target) = (&self.nodes[from], &self.nodes[to]);
+        set_slots(target, slots, "IMPORTING", source)?;
+        set_slots(source, slots, "MIGRATING", target)?;
+        self.migrations().extend(slots.iter().map(|slot| (*slot, (from, to))));
+        Ok(())
+    }
+
+    fn close_migrations(&self, slots: &[u16], from: usize, to: usize) -> Result<(), Error> {
+        let target = &self.nodes[to];
+        let theirs = self.epoch(from, "cluster_my_epoch")?;
+        let heard = |cluster: &Self| Ok(cluster.epoch(to, "cluster_current_epoch")? >= theirs);
+        self.wait_for("the target's knowledge of the source's epoch", EPOCH_DEADLINE, heard)?;
+        let others = self.primaries()?.into_iter().filter(|&node| node != from && node != to);
+        for node in [to, from].into_iter().chain(others) {
+            set_slots(&self.nodes[node], slots, "NODE", target)?;
+        }
+        self.migrations().retain(|slot, _| !slots.contains(slot));
+        Ok(())
     }
 
     fn migration(&self, slot: u16) -> Result<(usize, usize), Error> {
@@ -193,7 +274,10 @@ impl TestCluster {
     }
 }
 
-/// CLUSTER SETSLOT, with the other node's id.
-fn set_slot(node: &TestNode, slot: u16, state: &str, other: &TestNode) -> Result<(), Error> {
-    node.run(&["CLUSTER", "SETSLOT", &slot.to_string(), state, other.id()])
+/// CLUSTER SETSLOT for each slot, with the other node's id.
+fn set_slots(node: &TestNode, slots: &[u16], state: &str, other: &TestNode) -> Result<(), Error> {
+    let set =
+        |slot: &u16| ["CLUSTER", "SETSLOT", &slot.to_string(), state, other.id()].map(str::to_owned).to_vec();
+    let commands: Vec<_> = slots.iter().map(set).collect();
+    node.connection()?.all_ok(&commands).map_err(Error::call(node.port()))
 }
