@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use keyslot::{Options, Protocol};
 
+pub mod load;
+
 /// Both protocols: every scenario runs under each.
 pub const PROTOCOLS: [Protocol; 2] = [Protocol::Resp2, Protocol::Resp3];
 

@@ -1,0 +1,240 @@
+//! A node that swallows what it is sent, and answers nothing, delays no command for another node.
+//!
+//! 1,000 commands to the other nodes are timed with all nodes well, and again with the hole, in both cases while
+//! other tasks ask for keys of the node that is or becomes the hole. They are spread over seconds, so that they meet
+//! all that the client goes through with such a node: requests that time out, connections given up, new ones dialled.
+//! Under both protocols, with two kinds of hole: a stopped process, to which the system still opens connections, and
+//! dropped packets, where not even that.
+
+use std::ops::AddAssign;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use keyslot::{Client, Error, Protocol};
+use keyslot_testcluster::TestCluster;
+use keyslot_tests::load::{Shard, quantile, shards};
+use keyslot_tests::{PROTOCOLS, options};
+use tokio::sync::Mutex;
+
+const COMMANDS: usize = 1_000;
+/// Between two of the commands that are timed.
+const PAUSE: Duration = Duration::from_millis(2);
+/// Tasks that ask the hole.
+const ASKING: usize = 4;
+/// Between two commands of such a task.
+const ASKING_PAUSE: Duration = Duration::from_millis(5);
+/// Both are shorter than the 1,000 commands take, and occur in them several times.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(400);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
+/// A command that takes this long was held up.
+const STALL: Duration = Duration::from_millis(50);
+/// The commands that are timed together take no more than this, or the measurement is given up.
+const TOTAL_MAX: Duration = Duration::from_secs(15);
+/// As many more commands than without the hole may be held up by what else the machine does. The
+/// hole's time-outs are more than that.
+const STALLS_BY_CHANCE: usize = 2;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_node_delays_no_other() -> Result<()> {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for protocol in PROTOCOLS {
+        let stop = |cluster: &TestCluster, node| Ok(cluster.pause(node)?);
+        run("SIGSTOP", protocol, stop).await.with_context(|| format!("{protocol:?}"))?;
+    }
+    Ok(())
+}
+
+/// Runs itself again in a network namespace of its own, where the rules for packets may be changed: it ends with
+/// the processes in it, and nothing has to be cleaned up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_packets_are_dropped_delays_no_other() -> Result<()> {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    if std::env::var_os(namespace::INSIDE).is_none() {
+        return namespace::run_again("a_node_whose_packets_are_dropped_delays_no_other");
+    }
+    for protocol in PROTOCOLS {
+        let drop_packets = |cluster: &TestCluster, node| namespace::drop_packets(cluster.ports()[node]);
+        run("dropped packets", protocol, drop_packets).await.with_context(|| format!("{protocol:?}"))?;
+    }
+    Ok(())
+}
+
+/// These measure delays: two at a time would measure each other.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+async fn run(
+    name: &str,
+    protocol: Protocol,
+    make_hole: impl FnOnce(&TestCluster, usize) -> Result<()>,
+) -> Result<()> {
+    // The nodes themselves take it for alive all the time: what is measured is what the client makes of it.
+    let cluster = TestCluster::builder().primaries(3).node_timeout_ms(120_000).start()?;
+    let given = options(&cluster.urls(), protocol);
+    let client =
+        Client::connect(given.request_timeout(REQUEST_TIMEOUT).connect_timeout(CONNECT_TIMEOUT)).await?;
+    let shards = shards(&cluster)?;
+    let (hole, others) = shards.split_first().context("there are three shards")?;
+    for tag in shards.iter().flat_map(|shard| &shard.tags) {
+        client.execute(["SET", &key(tag), tag]).await?;
+    }
+
+    let (without, asked) = time(&client, hole, others).await?;
+    ensure!(asked.timed_out == 0 && asked.answered > 0, "the node is well: {asked:?}");
+    make_hole(&cluster, hole.primary)?;
+    // Those that are under way when the packets stop may still be answered.
+    tokio::time::sleep(STALL).await;
+    let (with, asked) = time(&client, hole, others).await?;
+    println!("{name} under {protocol:?}: without {without}; with {with}; of the hole {asked:?}");
+    ensure!(asked.answered == 0 && asked.timed_out > 0, "the hole is none: {asked:?}");
+
+    ensure!(
+        with.median <= without.median * 2 + Duration::from_millis(2),
+        "the median: {without}, then {with}"
+    );
+    ensure!(with.total <= without.total * 2 + Duration::from_millis(200), "in total: {without}, then {with}");
+    ensure!(with.stalls <= without.stalls + STALLS_BY_CHANCE, "held up: {without}, then {with}");
+    Ok(())
+}
+
+fn key(tag: &str) -> String {
+    format!("{{{tag}}}:key")
+}
+
+/// Times commands for the other nodes, one after another, while tasks ask the first.
+async fn time(client: &Client, asked: &Shard, others: &[Shard]) -> Result<(Times, Asked)> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let tasks: Vec<_> = (0..ASKING)
+        .map(|number| {
+            let key = key(&asked.tags[number % asked.tags.len()]);
+            tokio::spawn(ask(client.clone(), key, Arc::clone(&stop)))
+        })
+        .collect();
+    let tags: Vec<_> = others.iter().flat_map(|shard| &shard.tags).collect();
+    let mut latencies = Vec::with_capacity(COMMANDS);
+    let mut total = Duration::ZERO;
+    for number in 0..COMMANDS {
+        let tag = tags[number % tags.len()];
+        let started = Instant::now();
+        let reply = client.execute(["GET", &key(tag)]).await?;
+        latencies.push(started.elapsed());
+        total += started.elapsed();
+        ensure!(total < TOTAL_MAX, "only {} commands were answered within {total:?}", latencies.len());
+        ensure!(reply.as_str() == Some(tag), "GET {} was answered with {reply:?}", key(tag));
+        tokio::time::sleep(PAUSE).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut outcomes = Asked::default();
+    for task in tasks {
+        outcomes += task.await??;
+    }
+    Ok((Times::of(latencies), outcomes))
+}
+
+/// What became of the commands for the node that is or becomes the hole.
+#[derive(Debug, Default)]
+struct Asked {
+    answered: usize,
+    timed_out: usize,
+    not_connected: usize,
+}
+
+impl AddAssign for Asked {
+    fn add_assign(&mut self, other: Self) {
+        self.answered += other.answered;
+        self.timed_out += other.timed_out;
+        self.not_connected += other.not_connected;
+    }
+}
+
+async fn ask(client: Client, key: String, stop: Arc<AtomicBool>) -> Result<Asked> {
+    let mut outcomes = Asked::default();
+    while !stop.load(Ordering::Relaxed) {
+        match client.execute(["GET", &key]).await {
+            Ok(_) => outcomes.answered += 1,
+            Err(Error::Timeout(_)) => outcomes.timed_out += 1,
+            Err(Error::Connect(_) | Error::ConnectionLost(_)) => outcomes.not_connected += 1,
+            Err(error) => return Err(error).context("a silent node is no reason for this"),
+        }
+        tokio::time::sleep(ASKING_PAUSE).await;
+    }
+    Ok(outcomes)
+}
+
+/// What the commands that were timed took.
+#[derive(Debug)]
+struct Times {
+    median: Duration,
+    p99: Duration,
+    max: Duration,
+    total: Duration,
+    stalls: usize,
+}
+
+impl Times {
+    fn of(mut latencies: Vec<Duration>) -> Self {
+        let mut at = |place| quantile(&mut latencies, place).unwrap_or_default();
+        let (median, p99, max) = (at(0.5), at(0.99), at(1.0));
+        let stalls = latencies.iter().filter(|latency| **latency >= STALL).count();
+        Self { median, p99, max, total: latencies.iter().sum(), stalls }
+    }
+}
+
+impl std::fmt::Display for Times {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { median, p99, max, total, stalls } = self;
+        write!(
+            f,
+            "median {median:.1?}, p99 {p99:.1?}, max {max:.1?}, total {total:.1?}, {stalls} of {STALL:?}"
+        )
+    }
+}
+
+/// A network of the test's own, by the system's `unshare` and `ip`.
+mod namespace {
+    use super::{Command, Context, Result, ensure};
+
+    /// Set for the test that runs inside.
+    pub(super) const INSIDE: &str = "KEYSLOT_TEST_IN_NAMESPACE";
+
+    /// The loopback device comes up, and local addresses are looked up after rules that are yet to come.
+    const PREPARE: &str =
+        "ip link set lo up && ip rule add pref 32000 lookup local && ip rule del pref 0 && exec \"$@\"";
+
+    fn inside(command: &[&str]) -> Command {
+        let mut inside = Command::new("unshare");
+        inside.args(["--net", "sh", "-c", PREPARE, "sh"]).args(command).env(INSIDE, "yes");
+        inside
+    }
+
+    /// Runs one test of this binary inside. Where the system does not let us, says so and runs nothing.
+    pub(super) fn run_again(test: &str) -> Result<()> {
+        let tried =
+            inside(&["ip", "rule", "add", "pref", "100", "ipproto", "tcp", "sport", "1", "blackhole"])
+                .output()
+                .map_err(|error| error.to_string())
+                .and_then(|output| match output.status.success() {
+                    true => Ok(()),
+                    false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+                });
+        if let Err(reason) = tried {
+            println!("left out: no network namespace with rules of its own here: {reason}");
+            return Ok(());
+        }
+        let program = std::env::current_exe()?;
+        let program = program.to_str().context("the path of this program")?;
+        let status = inside(&[program, "--exact", test, "--nocapture"]).status()?;
+        ensure!(status.success(), "{test} in a network namespace: {status}");
+        Ok(())
+    }
+
+    /// From now on nothing that is sent from this port arrives anywhere.
+    pub(super) fn drop_packets(port: u16) -> Result<()> {
+        let rule = format!("rule add pref 100 ipproto tcp sport {port} blackhole");
+        let status = Command::new("ip").args(rule.split(' ')).status()?;
+        ensure!(status.success(), "ip {rule}: {status}");
+        Ok(())
+    }
+}
