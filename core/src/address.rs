@@ -1,12 +1,13 @@
 //! Where a node is reached.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
 use core::str::FromStr;
+
+use litemap::LiteMap;
 
 /// A node's host (a name or an IP address, an IPv6 address without brackets) and port.
 ///
@@ -66,7 +67,7 @@ impl NodeAddr {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressMap {
     /// By what is announced: a host, or a host with its port.
-    entries: BTreeMap<Endpoint, Endpoint>,
+    entries: LiteMap<Endpoint, Endpoint>,
 }
 
 /// A host, and a port unless all are meant.

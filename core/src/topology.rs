@@ -3,11 +3,12 @@
 //! Sources: Redis documentation, "CLUSTER SLOTS" and "CLUSTER SHARDS"; the servers' `src/cluster.c`.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
+
+use litemap::LiteMap;
 
 use crate::address::{AddressMap, NodeAddr};
 use crate::cluster::{MovedSlots, TopologyChange};
@@ -247,14 +248,22 @@ impl Topology {
         if !self.agrees_with(older) {
             change.moved = moved(&older.primaries(), &self.primaries());
         }
-        let addresses = |topology: &Self| {
-            let members = topology.shards.iter().flat_map(|shard| &shard.nodes);
-            members.map(|member| member.address.clone()).collect::<BTreeSet<_>>()
-        };
-        let (before, now) = (addresses(older), addresses(self));
-        change.joined = now.difference(&before).cloned().collect();
-        change.left = before.difference(&now).cloned().collect();
+        change.joined = self.without(older);
+        change.left = older.without(self);
         change
+    }
+
+    /// The addresses that `other` does not have.
+    fn without(&self, other: &Self) -> Vec<NodeAddr> {
+        let mut known: LiteMap<&NodeAddr, ()> = LiteMap::new();
+        for address in other.addresses() {
+            known.insert(address, ());
+        }
+        self.addresses().filter(|address| !known.contains_key(*address)).cloned().collect()
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = &NodeAddr> {
+        self.shards.iter().flat_map(|shard| &shard.nodes).map(|member| &member.address)
     }
 
     /// Replicas of the older topology that are primaries in this one, each with its primary then.
@@ -306,15 +315,27 @@ impl Topology {
         Ok(())
     }
 
+    /// Puts everything in order. What servers tell is nearly so, and is put in place one by one: the standard
+    /// library's sorts would be a fourteenth of the component.
     fn sort(&mut self) {
         for shard in &mut self.shards {
-            shard.slots.sort_unstable();
-            shard.nodes.sort_by_key(|node| node.role);
+            shard.slots = in_order(core::mem::take(&mut shard.slots), |range| range.first().number());
+            shard.nodes = in_order(core::mem::take(&mut shard.nodes), |node| node.role as u16);
         }
         let first_slot =
             |shard: &Shard| shard.slots.first().map_or(SLOT_COUNT, |range| range.first().number());
-        self.shards.sort_by_key(first_slot);
+        self.shards = in_order(core::mem::take(&mut self.shards), first_slot);
     }
+}
+
+/// The items by their key, those of one key in the order they had.
+fn in_order<T>(items: Vec<T>, key: impl Fn(&T) -> u16) -> Vec<T> {
+    let mut ordered: Vec<T> = Vec::with_capacity(items.len());
+    for item in items {
+        let place = ordered.partition_point(|other| key(other) <= key(&item));
+        ordered.insert(place, item);
+    }
+    ordered
 }
 
 /// The slots whose primary differs, in ranges as long as they can be.

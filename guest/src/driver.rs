@@ -3,7 +3,7 @@
 //! One `poll` covers all sockets, all look-ups and the machine's next deadline. Nothing runs between two calls
 //! of the component; `Driver::resume` catches up with what the sockets did meanwhile.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -14,6 +14,7 @@ use keyslot_core::error::Error;
 use keyslot_core::resp::Reply;
 use keyslot_core::slot::Slot;
 use keyslot_core::time::Instant;
+use litemap::LiteMap;
 use wasi::clocks::monotonic_clock;
 use wasi::io::poll::{Pollable, poll};
 
@@ -28,8 +29,8 @@ const TURN: u64 = 512 << 10;
 
 pub(crate) struct Driver {
     cluster: Cluster,
-    sockets: BTreeMap<ConnId, Socket>,
-    lookups: BTreeMap<ConnId, Lookup>,
+    sockets: LiteMap<ConnId, Socket>,
+    lookups: LiteMap<ConnId, Lookup>,
     /// Whose request it is, by the id's small number.
     owners: Vec<Option<(RequestId, Owner)>>,
     /// Owners whose request had ended, but was not yet among those done, when another one got its small number.
@@ -74,8 +75,8 @@ impl Driver {
     pub(crate) fn new(cluster: Cluster) -> Self {
         Self {
             cluster,
-            sockets: BTreeMap::new(),
-            lookups: BTreeMap::new(),
+            sockets: LiteMap::new(),
+            lookups: LiteMap::new(),
             owners: Vec::new(),
             displaced: VecDeque::new(),
             done: Vec::new(),

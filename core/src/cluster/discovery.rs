@@ -2,11 +2,12 @@
 //!
 //! Every seed that answers is asked, and the first whole answer counts; `refresh.rs` asks from then on.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
+
+use litemap::LiteMap;
 
 use super::connections::Driver;
 use super::{Cluster, ConnId, Output, Phase};
@@ -21,12 +22,12 @@ use crate::topology::Topology;
 pub(super) struct Start {
     deadline: Instant,
     /// Why each seed cannot be used, of those that are known to be of no use.
-    reasons: BTreeMap<NodeAddr, Error>,
+    reasons: LiteMap<NodeAddr, Error>,
 }
 
 impl Start {
     pub(super) fn new(deadline: Instant) -> Self {
-        Self { deadline, reasons: BTreeMap::new() }
+        Self { deadline, reasons: LiteMap::new() }
     }
 }
 
@@ -126,7 +127,7 @@ fn has_no_cluster(error: &ServerError) -> bool {
 }
 
 /// What the start failed with: each seed and its reason.
-fn start_error(seeds: &[NodeAddr], reasons: &BTreeMap<NodeAddr, Error>, within: Duration) -> Error {
+fn start_error(seeds: &[NodeAddr], reasons: &LiteMap<NodeAddr, Error>, within: Duration) -> Error {
     // A refused log-in is the answer of the cluster, and what the user can mend; that other seeds are down is not.
     let refused = reasons.values().find(|error| matches!(error, Error::Authentication(_)));
     let only_refused = |error: &Error| matches!(error, Error::Authentication(_) | Error::Connect(_));

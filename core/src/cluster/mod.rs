@@ -60,12 +60,13 @@ mod statistics;
 mod timers;
 mod verdict;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
+use litemap::LiteMap;
 use slotmap::SlotMap as Arena;
 
 use crate::address::NodeAddr;
@@ -204,14 +205,12 @@ pub struct Cluster {
     now: Instant,
     phase: Phase,
     nodes: Arena<NodeKey, Node>,
-    by_address: BTreeMap<NodeAddr, NodeKey>,
+    by_address: LiteMap<NodeAddr, NodeKey>,
     connections: Arena<ConnId, Connection>,
     requests: Arena<RequestId, Request>,
     leases: Arena<LeaseId, Lease>,
     topology: Topology,
     slots: SlotMap,
-    /// The replicas that may serve reads, by their primary.
-    replicas: BTreeMap<NodeKey, Vec<NodeKey>>,
     /// Whose turn it is among the replicas.
     turn: usize,
     refresh: Refresh,
@@ -256,13 +255,12 @@ impl Cluster {
             now,
             phase: Phase::Starting(Start::new(deadline)),
             nodes: Arena::with_key(),
-            by_address: BTreeMap::new(),
+            by_address: LiteMap::new(),
             connections: Arena::with_key(),
             requests: Arena::with_key(),
             leases: Arena::with_key(),
             topology: Topology::default(),
             slots: SlotMap::new(),
-            replicas: BTreeMap::new(),
             turn: 0,
             refresh: Refresh::default(),
             tended_at: now,
@@ -508,7 +506,6 @@ impl Cluster {
         self.delayed = Timers::default();
         self.refresh = Refresh::default();
         self.slots = SlotMap::new();
-        self.replicas.clear();
     }
 
     /// What is known of the node at this address, from now on if nothing was.

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::statistics::NodeStatistics;
-use super::{ConnId, LeaseId, RequestId};
+use super::{ConnId, LeaseId, NodeKey, RequestId};
 use crate::address::NodeAddr;
 use crate::time::Instant;
 
@@ -26,6 +26,8 @@ pub(super) struct Node {
     pub(super) redial_at: Instant,
     /// Why the last connection failed or ended.
     pub(super) last_error: String,
+    /// Those of its replicas that may serve reads, when it is a primary.
+    pub(super) replicas: Vec<NodeKey>,
     /// A replica that reads are sent to: it is connected to before the next one.
     pub(super) serves_reads: bool,
     /// No reads are sent to this replica before this: it could not serve the last.
@@ -51,6 +53,7 @@ impl Node {
             failed_at: Instant::default(),
             redial_at: Instant::default(),
             last_error: String::new(),
+            replicas: Vec::new(),
             serves_reads: false,
             avoid_until: Instant::default(),
             retired: false,

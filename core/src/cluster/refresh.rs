@@ -289,7 +289,7 @@ impl Cluster {
     pub(super) fn adopt(&mut self, topology: &Topology, epoch: Option<u64>, asked_at: Instant) {
         let is_first = self.topology.shards.is_empty();
         let mut owners = Vec::with_capacity(topology.shards.len());
-        self.replicas.clear();
+        self.nodes.values_mut().for_each(|node| node.replicas.clear());
         for shard in &topology.shards {
             let Some(primary) = shard.primary() else {
                 continue;
@@ -301,7 +301,9 @@ impl Cluster {
             let replicas = shard.nodes.iter().filter(|node| node.role == Role::Replica && fit(node.health));
             let replicas = replicas.map(|node| node.address.clone()).collect::<Vec<_>>();
             let replicas = replicas.iter().map(|address| self.node_at(address)).collect::<Vec<_>>();
-            self.replicas.insert(key, replicas);
+            if let Some(node) = self.nodes.get_mut(key) {
+                node.replicas = replicas;
+            }
         }
         for member in topology.shards.iter().flat_map(|shard| &shard.nodes) {
             let node = self.by_address.get(&member.address).and_then(|key| self.nodes.get_mut(*key));
@@ -326,7 +328,7 @@ impl Cluster {
         self.place_waiting_leases();
         self.retire_strangers();
         let from_replicas = self.config.replica_reads != ReplicaReads::Primary;
-        let replicas: Vec<_> = self.replicas.values().flatten().copied().collect();
+        let replicas: Vec<_> = self.nodes.values().flat_map(|node| node.replicas.iter().copied()).collect();
         for (key, node) in &mut self.nodes {
             node.serves_reads = from_replicas && replicas.contains(&key);
         }

@@ -27,9 +27,7 @@ impl Cluster {
         if strategy == ReplicaReads::Primary || self.slots.is_moving(slot, self.now) {
             return owner;
         }
-        let Some(replicas) = self.replicas.get(&owner) else {
-            return owner;
-        };
+        let replicas = self.nodes.get(owner).map(|node| node.replicas.as_slice()).unwrap_or_default();
         let can_serve = |key: &NodeKey| {
             self.nodes.get(*key).is_some_and(|node| !node.is_down() && node.avoid_until <= self.now)
         };

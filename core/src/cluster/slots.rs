@@ -1,10 +1,11 @@
 //! Which node serves which slot, as the client believes now.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
+
+use litemap::LiteMap;
 
 use super::NodeKey;
 use crate::slot::{SLOT_COUNT, Slot};
@@ -17,9 +18,9 @@ pub(super) struct SlotMap {
     table: Box<[Option<u16>]>,
     owners: Vec<NodeKey>,
     /// What MOVED said. A topology that is older must not undo it.
-    patches: BTreeMap<Slot, Patch>,
+    patches: LiteMap<Slot, Patch>,
     /// Slots that are being moved: when ASK last said so.
-    moving: BTreeMap<Slot, Instant>,
+    moving: LiteMap<Slot, Instant>,
     /// The configuration epoch of the latest topology, where the servers told it.
     epoch: Option<u64>,
 }
@@ -45,8 +46,8 @@ impl SlotMap {
         Self {
             table: vec![None; usize::from(SLOT_COUNT)].into(),
             owners: Vec::new(),
-            patches: BTreeMap::new(),
-            moving: BTreeMap::new(),
+            patches: LiteMap::new(),
+            moving: LiteMap::new(),
             epoch: None,
         }
     }
