@@ -118,7 +118,7 @@ pub(super) struct Connection {
     pub(super) heard_at: Instant,
     /// While answers are due: since when nothing has come.
     silent_since: Instant,
-    /// While a PING is out, which has to be answered before the connection is used: until when.
+    /// While a PING or what cleans it is out, which has to be answered before the connection is used: until when.
     pub(super) check_until: Option<Instant>,
     /// Takes no new commands: it stopped answering, and stays only for the replies that may still come.
     pub(super) draining: bool,
@@ -210,7 +210,7 @@ impl Connection {
         self.waiting.is_empty() && now.saturating_since(self.heard_at) >= after
     }
 
-    /// When it is given up: it does not come up, or does not answer the PING.
+    /// When it is given up: it does not come up, or does not answer the check.
     pub(super) fn gives_up_at(&self) -> Option<Instant> {
         if self.is_ready() { self.check_until } else { Some(self.deadline) }
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::connection::{Usage, Waiting};
 use super::handshake::{self, Step};
+use super::request::Place;
 use super::{Cluster, ConnId, Connection, Event, Node, NodeKey, Output, Phase, State};
 use crate::error::Error;
 use crate::resp::{DecodeError, Frame, Reply};
@@ -154,6 +155,7 @@ impl Cluster {
         match waiting {
             Waiting::Request(id) => {
                 self.forgive(conn);
+                self.note_refusal(conn, id, &reply);
                 self.on_reply(conn, id, reply);
             }
             Waiting::Handshake(step) => self.on_handshake(conn, step, &reply),
@@ -216,16 +218,19 @@ impl Cluster {
         if !connection.is_shared() {
             return self.on_exclusive_ready(conn);
         }
-        if let Some(node) = self.nodes.get(key) {
+        // One that takes the place of a connection that was too old is no news.
+        if let Some(node) = self.nodes.get_mut(key).filter(|node| !node.told_up) {
+            node.told_up = true;
             let address = node.address.clone();
-            self.tell(match node.failures {
+            let event = match node.failures {
                 0 => Event::Connected { node: address },
                 attempts => Event::Reconnected {
                     node: address,
                     after: self.now.saturating_since(node.failed_at),
                     attempts,
                 },
-            });
+            };
+            self.tell(event);
         }
         if let Phase::Starting(_) = self.phase {
             self.on_seed_ready(conn);
@@ -243,7 +248,9 @@ impl Cluster {
             Error::Protocol(error.to_string())
         };
         let waiting = self.connections.get_mut(conn).and_then(Connection::replied);
-        if let Some(Waiting::Request(id)) = waiting {
+        if let Some(Waiting::Request(id)) = waiting
+            && self.requests.get(id).is_some_and(|request| request.place == Place::OnConnection(conn))
+        {
             self.finish(id, Err(told.clone()));
         }
         self.lose(conn, told, Driver::MustClose);
@@ -334,6 +341,7 @@ impl Cluster {
             node.failed_at = self.now;
         }
         node.failures = node.failures.saturating_add(1);
+        node.told_up &= !was_in_use;
         let (address, attempts, reason) = (node.address.clone(), node.failures, reason.to_string());
         self.tell(match was_in_use {
             true => Event::Disconnected { node: address, reason },
@@ -383,7 +391,7 @@ impl Cluster {
                 State::Handshaking { .. } => {
                     format!("connected, but no answer to the handshake within {within:?}")
                 }
-                State::Ready => "no answer to the health check's PING".to_string(),
+                State::Ready => "no answer to the health check".to_string(),
             };
             self.lose(conn, Error::Connect(reason), Driver::MustClose);
         }

@@ -5,14 +5,14 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::connection::Waiting;
+use super::connection::{Connection, Waiting};
 use super::connections::Driver;
 use super::request::Place;
 use super::{Cluster, ConnId, Event, RequestId};
 use crate::error::Error;
 use crate::time::Instant;
 
-/// So long a connection has for the answer to the health check's PING.
+/// So long a connection has for the answer to the health check's PING, or to what cleans it.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// So long a read waits for a replica that is being connected to; then the primary serves it.
@@ -21,9 +21,14 @@ const REPLICA_PATIENCE: Duration = Duration::from_millis(100);
 impl Cluster {
     /// Asks a connection whether it is alive. Until it answers nothing else is put on it.
     pub(super) fn check_health(&mut self, conn: ConnId) {
+        self.check_with(conn, "PING", Waiting::Ping);
+    }
+
+    /// Sends a word that has to be answered before anything else is put on the connection.
+    pub(super) fn check_with(&mut self, conn: ConnId, word: &str, waiting: Waiting) {
         let within = CHECK_TIMEOUT.min(self.config.connect_timeout);
         if let Some(connection) = self.connections.get_mut(conn) {
-            connection.send_words(&["PING"], Waiting::Ping, self.now);
+            connection.send_words(&[word], waiting, self.now);
             connection.check_until = Some(self.now + within);
             self.statistics.commands += 1;
             self.mark_unflushed(conn);
@@ -95,6 +100,7 @@ impl Cluster {
                     node.failed_at = self.now;
                 }
                 node.failures = node.failures.saturating_add(1);
+                node.told_up = false;
                 node.last_error.clone_from(&reason);
                 let event = Event::Disconnected { node: node.address.clone(), reason: reason.clone() };
                 self.tell(event);
@@ -118,12 +124,8 @@ impl Cluster {
             return;
         }
         let node = self.connections.get(conn).map(|connection| connection.node);
-        let owner = match request.command.route {
-            super::request::Route::Slot(slot) => self.slots.owner(slot),
-            _ => None,
-        };
         request.stalled = true;
-        request.primary_only |= owner.is_some() && owner != node;
+        request.primary_only |= request.at_replica;
         self.send_again(id, node, reason);
         self.dispatch(id);
     }
@@ -133,21 +135,18 @@ impl Cluster {
         let drained = self
             .connections
             .get(conn)
-            .is_some_and(|connection| connection.draining && !self.is_awaited(conn, &connection.waiting));
+            .is_some_and(|connection| connection.draining && !self.is_awaited(conn, connection));
         if drained {
             self.lose(conn, Error::Connect("the node stopped answering".to_string()), Driver::MustClose);
         }
     }
 
     /// Whether a request waits for a reply on this connection.
-    pub(super) fn is_awaited<'a>(
-        &self,
-        conn: ConnId,
-        waiting: impl IntoIterator<Item = &'a Waiting>,
-    ) -> bool {
+    pub(super) fn is_awaited(&self, conn: ConnId, connection: &Connection) -> bool {
         let is_here =
             |id| self.requests.get(id).is_some_and(|request| request.place == Place::OnConnection(conn));
-        waiting.into_iter().filter_map(Waiting::request).any(is_here)
+        // Those that came first are given up first, so the last is the likeliest to be there.
+        connection.waiting.iter().rev().filter_map(Waiting::request).any(is_here)
     }
 
     /// When the next reads stop to wait for their replica's connection.

@@ -85,7 +85,7 @@ use pool::Lease;
 use random::Random;
 use refresh::Refresh;
 pub use request::Command;
-use request::{Request, Target};
+use request::{Place, Request, Target};
 use requests::Held;
 use slots::SlotMap;
 pub use statistics::{Latency, NodeStatistics, Statistics};
@@ -314,7 +314,11 @@ impl Cluster {
 
     /// Gives a request up: no [`Output::Done`] comes for it. It may be executed all the same.
     pub fn forget(&mut self, id: RequestId) {
+        let place = self.requests.get(id).map(|request| request.place);
         self.abandon(id);
+        if let Some(Place::OnConnection(conn)) = place {
+            self.close_if_drained(conn);
+        }
     }
 
     /// Takes in what happened.
@@ -510,8 +514,12 @@ impl Cluster {
 
     /// What is known of the node at this address, from now on if nothing was.
     fn node_at(&mut self, address: &NodeAddr) -> NodeKey {
-        if let Some(node) = self.by_address.get(address) {
-            return *node;
+        if let Some(key) = self.by_address.get(address) {
+            // It is asked for again: it stays until the next topology decides.
+            if let Some(node) = self.nodes.get_mut(*key) {
+                node.retired = false;
+            }
+            return *key;
         }
         let node = self.nodes.insert(Node::new(address.clone()));
         self.by_address.insert(address.clone(), node);

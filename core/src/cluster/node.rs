@@ -24,6 +24,8 @@ pub(super) struct Node {
     pub(super) failed_at: Instant,
     /// No dial before this.
     pub(super) redial_at: Instant,
+    /// Whether the last event told of it is that it is connected.
+    pub(super) told_up: bool,
     /// Why the last connection failed or ended.
     pub(super) last_error: String,
     /// Those of its replicas that may serve reads, when it is a primary.
@@ -52,6 +54,7 @@ impl Node {
             failures: 0,
             failed_at: Instant::default(),
             redial_at: Instant::default(),
+            told_up: false,
             last_error: String::new(),
             replicas: Vec::new(),
             serves_reads: false,

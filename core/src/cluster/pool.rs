@@ -12,13 +12,14 @@
 //! PING first. One that comes back with a WATCH or an open MULTI is cleaned by UNWATCH or DISCARD; one whose replies
 //! are not all there, or whose state was changed in another way, is closed.
 
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::connection::{Exclusive, Usage, Waiting};
-use super::request::{Command, Place, Target};
+use super::connection::{Connection, Exclusive, Usage, Waiting};
+use super::request::{Command, Effect, Place, Request, Target};
 use super::{Cluster, ConnId, LeaseId, NodeKey, Phase, RequestId};
 use crate::error::{Error, Interrupted};
 use crate::resp::Reply;
@@ -33,7 +34,7 @@ const TEND_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) struct Lease {
     state: LeaseState,
     /// Requests for when it is there, in order.
-    queue: Vec<RequestId>,
+    queue: VecDeque<RequestId>,
     /// The slot whose primary it is for; any primary without one.
     slot: Option<Slot>,
     deadline: Instant,
@@ -60,7 +61,7 @@ impl Cluster {
             self.advance(now);
         }
         let deadline = self.now + self.config.pool.checkout_timeout;
-        let lease = Lease { state: LeaseState::Waiting(None), queue: Vec::new(), slot, deadline };
+        let lease = Lease { state: LeaseState::Waiting(None), queue: VecDeque::new(), slot, deadline };
         let id = self.leases.insert(lease);
         self.place_lease(id);
         self.drive_refresh();
@@ -121,8 +122,7 @@ impl Cluster {
             for id in unanswered {
                 self.finish(id, Err(given_back(node.clone(), true)));
             }
-            self.close_quietly(conn);
-            return self.serve_borrowers(key);
+            return self.discard(conn);
         }
         let undo = match exclusive {
             Exclusive { in_multi: true, .. } => Some("DISCARD"),
@@ -131,23 +131,41 @@ impl Cluster {
         };
         match undo {
             Some(word) => {
-                exclusive.note(super::request::Effect::Ends);
-                connection.send_words(&[word], Waiting::Cleaning, self.now);
-                self.statistics.commands += 1;
-                self.mark_unflushed(conn);
+                exclusive.note(Effect::Ends);
+                self.check_with(conn, word, Waiting::Cleaning);
             }
             None => self.on_exclusive_ready(conn),
+        }
+    }
+
+    /// What a WATCH, MULTI or EXEC that was refused has left behind is not known.
+    pub(super) fn note_refusal(&mut self, conn: ConnId, id: RequestId, reply: &Reply) {
+        let is_harmless = |request: &Request| request.command.effect == Effect::None;
+        if reply.as_error().is_some()
+            && !self.requests.get(id).is_some_and(is_harmless)
+            && let Some(exclusive) = self.connections.get_mut(conn).and_then(Connection::exclusive)
+        {
+            exclusive.spoilt = true;
         }
     }
 
     /// What the last borrower left is undone, unless the server says otherwise.
     pub(super) fn on_cleaned(&mut self, conn: ConnId, reply: &Reply) {
         if reply.as_error().is_some() {
-            let key = self.connections.get(conn).map(|connection| connection.node);
-            self.close_quietly(conn);
-            return key.into_iter().for_each(|key| self.serve_borrowers(key));
+            return self.discard(conn);
+        }
+        if let Some(connection) = self.connections.get_mut(conn) {
+            connection.check_until = None;
         }
         self.on_exclusive_ready(conn);
+    }
+
+    /// Closes a connection that nobody has; another may take its place.
+    fn discard(&mut self, conn: ConnId) {
+        let key = self.connections.get(conn).map(|connection| connection.node).unwrap_or_default();
+        self.close_quietly(conn);
+        self.serve_borrowers(key);
+        self.drop_if_retired(key);
     }
 
     /// A connection of its own is ready for its borrower, or for the next.
@@ -163,8 +181,7 @@ impl Cluster {
             return;
         };
         if node.retired {
-            self.close_quietly(conn);
-            return self.drop_if_retired(key);
+            return self.discard(conn);
         }
         node.idle.push(conn);
         self.serve_borrowers(key);
@@ -211,7 +228,10 @@ impl Cluster {
         }
         let is_waiting = |lease: &Lease| matches!(lease.state, LeaseState::Waiting(_));
         let waiting = self.leases.iter().filter(|(_, lease)| is_waiting(lease));
-        for id in waiting.map(|(id, _)| id).collect::<Vec<_>>() {
+        let mut waiting: Vec<_> = waiting.map(|(id, lease)| (lease.deadline, id)).collect();
+        // Who came first is served first.
+        waiting.sort_by_key(|(deadline, _)| *deadline);
+        for (_, id) in waiting {
             self.place_lease(id);
         }
     }
@@ -303,6 +323,8 @@ impl Cluster {
                 let lost = Interrupted { node, message, possibly_executed: false };
                 lease.state = LeaseState::Ended(Error::ConnectionLost(lost));
             }
+            // Its place is elsewhere by now.
+            _ if node.retired => self.place_lease(id),
             // It is still the first in the queue. `redial` or the next connection serves it.
             _ => {
                 lease.state = LeaseState::Waiting(Some(key));
@@ -385,7 +407,7 @@ impl Cluster {
                 return self.finish(id, Err(error));
             }
             Some(waiting) => {
-                waiting.queue.push(id);
+                waiting.queue.push_back(id);
                 return self.place(id, Place::AtLease(lease));
             }
             None => return self.finish(id, Err(given_back(String::new(), false))),
@@ -400,6 +422,9 @@ impl Cluster {
         }
         request.sent_at = self.now;
         self.statistics.commands += 1;
+        if let Some(node) = self.nodes.get_mut(connection.node) {
+            node.statistics.commands += 1;
+        }
         self.place(id, Place::OnConnection(conn));
         self.mark_unflushed(conn);
     }
@@ -407,7 +432,7 @@ impl Cluster {
     /// A request that waited for a connection is gone.
     pub(super) fn forget_at_lease(&mut self, lease: LeaseId, id: RequestId) {
         if let Some(lease) = self.leases.get_mut(lease) {
-            lease.queue.retain(|queued| *queued != id);
+            super::requests::remove(&mut lease.queue, id);
         }
     }
 
@@ -464,6 +489,11 @@ fn given_back(node: String, possibly_executed: bool) -> Error {
 }
 
 impl Lease {
+    /// Whether nobody serves its slot.
+    pub(super) fn waits_for_node(&self) -> bool {
+        matches!(self.state, LeaseState::Waiting(None))
+    }
+
     fn is_waiting(&self) -> bool {
         matches!(self.state, LeaseState::Waiting(_) | LeaseState::Opening(_))
     }

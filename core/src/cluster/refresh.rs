@@ -48,8 +48,8 @@ pub(super) struct Refresh {
     stale_rounds: u32,
     pub(super) queries: Vec<Query>,
     serial: u64,
-    /// The round under way.
-    began_at: Instant,
+    /// When the round under way began.
+    began_at: Option<Instant>,
     first_answer_at: Option<Instant>,
     views: Vec<View>,
     changed: bool,
@@ -101,8 +101,8 @@ impl Cluster {
         if !matches!(self.phase, Phase::Clustered) {
             return;
         }
-        if self.refresh.is_under_way() {
-            if self.round_ends_at().is_some_and(|at| at <= self.now) {
+        if let Some(ends_at) = self.round_ends_at() {
+            if ends_at <= self.now {
                 self.end_round();
             }
             return;
@@ -153,8 +153,8 @@ impl Cluster {
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
-        if !self.refresh.is_under_way() {
-            self.refresh.began_at = self.now;
+        if self.refresh.began_at.is_none() {
+            self.refresh.began_at = Some(self.now);
             self.refresh.changed = false;
         }
         self.refresh.serial += 1;
@@ -226,30 +226,30 @@ impl Cluster {
         let is_first = self.refresh.views.is_empty();
         let is_newer = match (view.epoch, self.refresh.epoch) {
             (Some(new), Some(present)) => new > present || (new == present && is_first),
-            _ => is_first,
+            (_, None) => is_first,
+            (None, Some(_)) => false,
         };
         if is_newer || matches!(self.phase, Phase::Starting(_)) {
             self.adopt(&view.topology, view.epoch, view.asked_at);
         }
         self.refresh.views.push(view);
         self.refresh.first_answer_at.get_or_insert(self.now);
-        if self.refresh.queries.is_empty() {
-            self.end_round();
-        }
     }
 
+    /// When the round under way ends: at once when nobody is left who could answer.
     fn round_ends_at(&self) -> Option<Instant> {
-        if !self.refresh.is_under_way() {
-            return None;
+        let began_at = self.refresh.began_at?;
+        if self.refresh.queries.is_empty() {
+            return Some(began_at);
         }
-        let timeout = self.refresh.began_at + ROUND_TIMEOUT;
+        let timeout = began_at + ROUND_TIMEOUT;
         Some(self.refresh.first_answer_at.map_or(timeout, |first| (first + ROUND_PATIENCE).min(timeout)))
     }
 
     /// Decides which of the round's views counts.
     fn end_round(&mut self) {
         self.refresh.queries.clear();
-        self.refresh.first_answer_at = None;
+        (self.refresh.began_at, self.refresh.first_answer_at) = (None, None);
         let views = core::mem::take(&mut self.refresh.views);
         let newest = views.iter().map(|view| view.epoch).max().flatten();
         let supporters =
@@ -282,7 +282,9 @@ impl Cluster {
     fn is_anything_unserved(&self) -> bool {
         let waits =
             |node: &super::Node| node.is_down() && !(node.queue.is_empty() && node.borrowers.is_empty());
-        !self.unrouted.is_empty() || self.nodes.values().any(waits)
+        !self.unrouted.is_empty()
+            || self.nodes.values().any(waits)
+            || self.leases.values().any(super::Lease::waits_for_node)
     }
 
     /// From now on this topology counts, apart from what MOVED has said since it was asked for.
@@ -327,7 +329,8 @@ impl Cluster {
         self.dispatch_waiting();
         self.place_waiting_leases();
         self.retire_strangers();
-        let from_replicas = self.config.replica_reads != ReplicaReads::Primary;
+        // With a topology that nobody was asked for, nodes are dialled when they are first needed.
+        let from_replicas = self.config.replica_reads != ReplicaReads::Primary && self.refresh.serial > 0;
         let replicas: Vec<_> = self.nodes.values().flat_map(|node| node.replicas.iter().copied()).collect();
         for (key, node) in &mut self.nodes {
             node.serves_reads = from_replicas && replicas.contains(&key);
@@ -379,7 +382,7 @@ impl Cluster {
         let own = self.connections.iter().filter(|(_, connection)| connection.node == key);
         let (mut unused, mut used) = (Vec::new(), 0);
         for (conn, connection) in own {
-            match connection.lease().is_some() || self.is_awaited(conn, &connection.waiting) {
+            match connection.lease().is_some() || self.is_awaited(conn, connection) {
                 true => used += 1,
                 false => unused.push(conn),
             }
@@ -406,14 +409,13 @@ impl Cluster {
         }
         match self.round_ends_at() {
             Some(at) => Some(at),
-            None if self.refresh.wanted && !self.refresh_wants_connections() => Some(self.refresh.not_before),
+            // Without anybody to ask, the seeds are dialled then.
+            None if self.refresh.wanted
+                && (self.refresh.not_before > self.now || !self.refresh_wants_connections()) =>
+            {
+                Some(self.refresh.not_before)
+            }
             None => None,
         }
-    }
-}
-
-impl Refresh {
-    fn is_under_way(&self) -> bool {
-        !self.queries.is_empty() || !self.views.is_empty()
     }
 }

@@ -1,15 +1,15 @@
 //! Which node of a shard serves a read.
 //!
 //! A replica is asked only when it can be expected to answer: the topology says it is well, its last connection did not
-//! fail, and it has not just refused. Whatever goes wrong with a read at a replica, the primary gets it next, at once.
+//! fail or there is a new one, and it has not just refused. Whatever goes wrong with a read at a replica, the primary gets it next, at once.
 //!
 //! While a slot moves, a replica of its old primary does not know where the keys went and answers as if they did not
 //! exist. As soon as an ASK tells that a slot moves, its reads go to the primary.
 
 use core::time::Duration;
 
-use super::request::{Place, Route};
-use super::{Cluster, NodeKey, RequestId};
+use super::request::Place;
+use super::{Cluster, Connection, Node, NodeKey, RequestId};
 use crate::config::ReplicaReads;
 use crate::error::ServerError;
 use crate::slot::Slot;
@@ -28,8 +28,13 @@ impl Cluster {
             return owner;
         }
         let replicas = self.nodes.get(owner).map(|node| node.replicas.as_slice()).unwrap_or_default();
+        let is_connected = |node: &Node| {
+            let current = node.connection.and_then(|conn| self.connections.get(conn));
+            current.is_some_and(Connection::is_usable)
+        };
         let can_serve = |key: &NodeKey| {
-            self.nodes.get(*key).is_some_and(|node| !node.is_down() && node.avoid_until <= self.now)
+            let node = self.nodes.get(*key).filter(|node| node.avoid_until <= self.now);
+            node.is_some_and(|node| !node.is_down() || is_connected(node))
         };
         let mut able: alloc::vec::Vec<_> = replicas.iter().copied().filter(can_serve).collect();
         let chosen = match strategy {
@@ -79,19 +84,9 @@ impl Cluster {
             || matches!(self.phase, super::Phase::Standalone(node) if node == key)
     }
 
-    /// Whether this node has the request as one that the primary could serve as well.
-    pub(super) fn is_at_replica(&self, id: RequestId, key: NodeKey) -> bool {
-        if self.config.replica_reads == ReplicaReads::Primary {
-            return false;
-        }
-        self.requests.get(id).is_some_and(|request| {
-            let free = request.command.is_read && !request.primary_only && request.target.is_none();
-            let owner = match request.command.route {
-                Route::Slot(slot) => self.slots.owner(slot),
-                Route::Any | Route::CrossSlot(_) => None,
-            };
-            free && owner.is_some_and(|owner| owner != key)
-        })
+    /// Whether a replica has the request, one that the primary could serve as well.
+    pub(super) fn is_at_replica(&self, id: RequestId) -> bool {
+        self.requests.get(id).is_some_and(|request| request.at_replica)
     }
 
     /// Sends a read to the primary that a replica could not serve.

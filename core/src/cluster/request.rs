@@ -63,7 +63,8 @@ pub(super) enum Effect {
 
 /// Of the commands that no shared connection takes, those that a lent one does.
 const EFFECTS: &[(&str, Effect)] = &[
-    ("ASKING", Effect::None),
+    // It would hold for the next command, whose ever that is.
+    ("ASKING", Effect::Spoils),
     ("AUTH", Effect::Spoils),
     ("CLIENT CACHING", Effect::Spoils),
     ("CLIENT TRACKING", Effect::Spoils),
@@ -202,6 +203,8 @@ pub(super) struct Request {
     pub(super) command: Command,
     /// Where a redirect or the caller sends it, instead of where its slot belongs.
     pub(super) target: Option<Target>,
+    /// Whether it was last sent to a replica, although the primary could serve it.
+    pub(super) at_replica: bool,
     /// Whether the primary has to serve it, since a replica could not.
     pub(super) primary_only: bool,
     /// Redirects followed so far.

@@ -1,5 +1,6 @@
 //! A request's way through the machine: to a node, back with a reply, or around again.
 
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::time::Duration;
@@ -30,6 +31,7 @@ impl Cluster {
         let id = self.requests.insert(Request {
             command,
             target,
+            at_replica: false,
             primary_only: false,
             redirects: 0,
             retries: 0,
@@ -89,9 +91,12 @@ impl Cluster {
             }
             (Phase::Clustered, None, Route::Slot(slot)) => {
                 let (slot, from_replica) = (*slot, request.command.is_read && !request.primary_only);
-                self.slots
-                    .owner(slot)
-                    .map(|owner| if from_replica { self.reader(slot, owner) } else { owner })
+                let owner = self.slots.owner(slot);
+                let node = owner.map(|owner| if from_replica { self.reader(slot, owner) } else { owner });
+                if let Some(request) = self.requests.get_mut(id) {
+                    request.at_replica = node != owner;
+                }
+                node
             }
             (Phase::Clustered, None, Route::Any) => self.any_primary(),
             (Phase::Clustered, None, Route::CrossSlot(why)) => {
@@ -160,7 +165,7 @@ impl Cluster {
     }
 
     fn queue_at(&mut self, id: RequestId, key: NodeKey) {
-        let could_go_elsewhere = self.is_at_replica(id, key);
+        let could_go_elsewhere = self.is_at_replica(id);
         if let Some(node) = self.nodes.get_mut(key) {
             node.queue.push_back(id);
             if could_go_elsewhere {
@@ -184,7 +189,7 @@ impl Cluster {
     }
 
     /// Takes what need not wait for this node out of its queue: reads that the primary can serve, and what the caller
-    /// wants of this node alone. With a `reason` nothing may wait.
+    /// wants of this node alone. With a `reason` nothing else may wait either.
     pub(super) fn release_queue(&mut self, key: NodeKey, reason: Option<&Error>) {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
@@ -192,15 +197,15 @@ impl Cluster {
         node.reads_since = None;
         let (address, is_down, last_error) = (node.address.clone(), node.is_down(), node.last_error.clone());
         for id in core::mem::take(&mut node.queue) {
-            let at_replica = self.is_at_replica(id, key);
+            let at_replica = self.is_at_replica(id);
             let Some(request) = self.requests.get_mut(id) else {
                 continue;
             };
-            if let Some(reason) = reason {
-                self.finish(id, Err(reason.clone()));
-            } else if at_replica {
+            if at_replica {
                 request.primary_only = true;
                 self.dispatch(id);
+            } else if let Some(reason) = reason {
+                self.finish(id, Err(reason.clone()));
             } else if is_down && matches!(request.target, Some(Target::Node(_))) {
                 self.finish(id, Err(Error::Connect(format!("{address}: {last_error}"))));
             } else if let Some(node) = self.nodes.get_mut(key) {
@@ -274,7 +279,7 @@ impl Cluster {
             Verdict::FollowMoved(..) | Verdict::FollowAsk(..) if !follows => {
                 self.finish(id, Err(Error::Server(error.clone())));
             }
-            _ if self.is_at_replica(id, key) => self.fall_back(id, key, error),
+            _ if self.is_at_replica(id) => self.fall_back(id, key, error),
             Verdict::FollowMoved(_, address) => self.follow(id, Target::Moved(address), error),
             Verdict::FollowAsk(slot, address) => {
                 self.statistics.ask += 1;
@@ -402,19 +407,13 @@ impl Cluster {
             return self.finish(id, Err(Error::ConnectionLost(lost)));
         }
         let key = self.by_address.get(node).copied();
-        if let Some(key) = key
-            && self.is_at_replica(id, key)
-            && let Some(request) = self.requests.get_mut(id)
-        {
-            request.primary_only = true;
+        if let Some(request) = self.requests.get_mut(id) {
+            request.primary_only |= request.at_replica;
+            request.target = None;
+            request.stalled &= !sent;
         }
         if sent {
             self.send_again(id, key, reason);
-            if let Some(request) = self.requests.get_mut(id) {
-                request.stalled = false;
-            }
-        } else if let Some(request) = self.requests.get_mut(id) {
-            request.target = None;
         }
         self.place(id, Place::Nowhere);
         self.dispatch(id);
@@ -550,7 +549,7 @@ fn doubt(error: Error) -> Error {
 }
 
 /// Takes `id` out of a queue. It is mostly the first: requests time out in the order they came.
-fn remove(queue: &mut alloc::collections::VecDeque<RequestId>, id: RequestId) {
+pub(super) fn remove(queue: &mut VecDeque<RequestId>, id: RequestId) {
     if let Some(index) = queue.iter().position(|queued| *queued == id) {
         queue.remove(index);
     }
