@@ -1,11 +1,12 @@
 //! The exported `client`.
 
 use alloc::rc::Rc;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::time::Duration;
 
+use keyslot_core::address::NodeAddr;
 use keyslot_core::cluster::{Cluster, Command, RequestId};
 use keyslot_core::error::Error;
 use keyslot_core::resp::Reply;
@@ -103,6 +104,19 @@ impl GuestClient for Client {
         self.0.driver.borrow_mut().submit(commands, Cluster::submit)
     }
 
+    fn submit_to(&self, node: String, commands: Vec<CommandWords>) -> u64 {
+        let address = NodeAddr::parse(&node);
+        let commands = commands.into_iter().map(|words| {
+            let address = address.clone().ok_or_else(|| {
+                Error::InvalidArgument(alloc::format!("the node {node:?} is not host:port"))
+            })?;
+            Ok((address, Command::new(&words)?))
+        });
+        let submit =
+            |cluster: &mut Cluster, now, (address, command)| cluster.submit_to(now, address, command);
+        self.0.driver.borrow_mut().submit(commands, submit)
+    }
+
     fn wait(&self, timeout_ms: u32) -> Vec<Completion> {
         let mut driver = self.0.driver.borrow_mut();
         driver.wait(Duration::from_millis(timeout_ms.into()));
@@ -123,7 +137,7 @@ impl GuestClient for Client {
         completions
     }
 
-    fn node_for_key(&self, key: Vec<u8>) -> Result<alloc::string::String, types::Error> {
+    fn node_for_key(&self, key: Vec<u8>) -> Result<String, types::Error> {
         let driver = self.0.driver.borrow();
         let slot = Slot::of_key(&key);
         match driver.cluster().primary_of(slot) {

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
-use keyslot_core::cluster::{Cluster, Command, ConnId, Event, Input, LeaseId, Output, RequestId};
+use keyslot_core::cluster::{Cluster, ConnId, Event, Input, LeaseId, Output, RequestId};
 use keyslot_core::error::Error;
 use keyslot_core::resp::Reply;
 use keyslot_core::slot::Slot;
@@ -148,10 +148,10 @@ impl Driver {
 
     /// Takes commands in and writes what the sockets take now. Gives the first one's ticket; the others' follow it.
     /// One that cannot be sent has ended with its error.
-    pub(crate) fn submit(
+    pub(crate) fn submit<C>(
         &mut self,
-        commands: impl Iterator<Item = Result<Command, Error>>,
-        submit: impl Fn(&mut Cluster, Instant, Command) -> RequestId,
+        commands: impl Iterator<Item = Result<C, Error>>,
+        submit: impl Fn(&mut Cluster, Instant, C) -> RequestId,
     ) -> u64 {
         let started = self.resume();
         let first = self.next_ticket;

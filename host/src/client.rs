@@ -4,7 +4,10 @@
 //! calls through a channel. It submits what has gathered there to the component, and waits there for any command's
 //! end; a new call ends that wait. So the calls of many tasks travel together, and each returns on its own.
 
+mod connection;
+mod events;
 mod flight;
+mod health;
 mod worker;
 
 use std::convert::Infallible;
@@ -12,9 +15,14 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::bindings::exports::keyslot::redis::redis_cluster::{Counter, Shard};
+use crate::bindings::exports::keyslot::redis::redis_cluster::{Counter, NodeStatistics, Shard};
 use crate::instance::Instance;
 use crate::{Error, Options, Reply};
+pub use connection::Connection;
+use connection::Lease;
+pub use events::{Event, Events};
+use events::{Feed, Subscriptions};
+pub use health::NodeReport;
 use worker::Worker;
 
 /// How many calls wait in the channel before callers wait for a place in it.
@@ -31,7 +39,8 @@ pub(crate) type Command = Vec<Vec<u8>>;
 /// - Calls of many tasks travel together: what waits at the same moment is handed to the component at once. Each
 ///   returns when its own commands have ended: a node that does not answer delays only those who ask it.
 /// - All commands for one node share a connection, which answers in order: one that is slow to answer (`BLPOP`, a
-///   large `KEYS`) delays those for the same node that were sent after it. Give it a client of its own.
+///   large `KEYS`) delays those for the same node that were sent after it. [`lend`](Self::lend) gives it a connection of
+///   its own.
 /// - One caller's commands are executed in the order in which it called, for each key.
 /// - A caller that drops its future drops the reply. The command is sent all the same, unless it was not yet
 ///   its turn.
@@ -47,8 +56,35 @@ pub struct Client {
 /// What the clones of a client share.
 struct Handle {
     calls: mpsc::Sender<Call>,
+    subscriptions: Subscriptions,
     /// Dropped with the last clone, which ends the task in the middle of what it does.
     _alive: oneshot::Sender<Infallible>,
+}
+
+impl Handle {
+    async fn execute(&self, target: Target, command: Command) -> Result<Reply, Error> {
+        let commands = vec![command];
+        self.call(|reply| Call::Run { target, commands, caller: Caller::One(reply) }).await
+    }
+
+    async fn pipeline(&self, target: Target, commands: Vec<Command>) -> Vec<Result<Reply, Error>> {
+        if commands.is_empty() {
+            return Vec::new();
+        }
+        let count = commands.len();
+        self.call(|reply| Call::Run { target, commands, caller: Caller::Many(reply) })
+            .await
+            .unwrap_or_else(|error| vec![Err(error); count])
+    }
+
+    /// Puts a call into the channel and waits for its answer.
+    async fn call<T>(&self, call: impl FnOnce(Answer<T>) -> Call) -> Result<T, Error> {
+        let ended = || Error::Host("the runtime that ran the client has ended".to_owned());
+        let (sender, receiver) = oneshot::channel();
+        let sent = self.calls.send(call(sender)).await;
+        sent.map_err(|_| ended())?;
+        receiver.await.unwrap_or_else(|_| Err(ended()))
+    }
 }
 
 impl Client {
@@ -67,14 +103,15 @@ impl Client {
         let instance = Box::pin(Instance::start(&options)).await?;
         let (calls, queue) = mpsc::channel(QUEUE_LENGTH);
         let (alive, gone) = oneshot::channel();
-        let worker = Worker::new(options, instance, queue);
+        let (feed, subscriptions) = Feed::new();
+        let worker = Worker::new(options, instance, queue, feed);
         tokio::spawn(async move {
             tokio::select! {
                 _ = gone => {}
                 () = Box::pin(worker.run()) => {}
             }
         });
-        Ok(Self { handle: Arc::new(Handle { calls, _alive: alive }) })
+        Ok(Self { handle: Arc::new(Handle { calls, subscriptions, _alive: alive }) })
     }
 
     /// Runs one command, given as its name and arguments, and returns its reply.
@@ -87,7 +124,7 @@ impl Client {
         args: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> impl Future<Output = Result<Reply, Error>> + Send {
         let command: Command = args.into_iter().map(|arg| arg.as_ref().to_vec()).collect();
-        self.call(|reply| Call::Run { commands: vec![command], caller: Caller::One(reply) })
+        self.handle.execute(Target::Cluster, command)
     }
 
     /// Runs many commands: one write for each node, all nodes at the same time. The results are in the
@@ -96,13 +133,35 @@ impl Client {
     /// The commands and their replies must fit into the component's memory at the same time
     /// ([`Options::memory_limit`]).
     pub async fn pipeline(&self, commands: Vec<Vec<Vec<u8>>>) -> Vec<Result<Reply, Error>> {
-        if commands.is_empty() {
-            return Vec::new();
-        }
-        let count = commands.len();
-        self.call(|reply| Call::Run { commands, caller: Caller::Many(reply) })
-            .await
-            .unwrap_or_else(|error| vec![Err(error); count])
+        self.handle.pipeline(Target::Cluster, commands).await
+    }
+
+    /// Lends a connection of one's own to the primary that serves this key's slot, or, without a key, to any primary.
+    /// Dropping it gives it back.
+    ///
+    /// Returns at once. The connection may still have to be opened, or to come back from another borrower: its commands
+    /// wait for that, and fail when it takes longer than
+    /// [`PoolSetting::CheckoutTimeoutMs`](crate::PoolSetting::CheckoutTimeoutMs).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::topology`].
+    pub async fn lend(&self, key: Option<&[u8]>) -> Result<Connection, Error> {
+        let key = key.map(<[u8]>::to_vec);
+        let lease = self.handle.call(|reply| Call::Ask(Question::Lend { key, reply })).await?;
+        Ok(Connection::new(lease, Arc::clone(&self.handle)))
+    }
+
+    /// What happens to the client from now on: connections made and lost, failovers, slots that move, retries. It may begin
+    /// with what has happened since the client was last used.
+    ///
+    /// While commands are under way, events come within a tenth of a second. The component runs only during its calls: an
+    /// idle client sees nothing, but as long as somebody holds an `Events`, it is looked at once a second.
+    ///
+    /// Each event is also one of `tracing`, with the target `keyslot::events` and the event's parts as fields.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.handle.subscriptions.subscribe()
     }
 
     /// The address, `host:port`, of the primary that serves this key's slot, as the component now knows the
@@ -113,7 +172,7 @@ impl Client {
     /// [`Error::ClusterDown`] when no node is known to serve the slot.
     pub async fn node_for_key(&self, key: &[u8]) -> Result<String, Error> {
         let key = key.to_vec();
-        self.call(|reply| Call::Ask(Question::NodeForKey { key, reply })).await
+        self.handle.call(|reply| Call::Ask(Question::NodeForKey { key, reply })).await?
     }
 
     /// The hash slot of a key.
@@ -123,7 +182,7 @@ impl Client {
     /// [`Error::Closed`] and [`Error::Host`] only.
     pub async fn keyslot(&self, key: &[u8]) -> Result<u16, Error> {
         let key = key.to_vec();
-        self.call(|reply| Call::Ask(Question::Keyslot { key, reply })).await
+        self.handle.call(|reply| Call::Ask(Question::Keyslot { key, reply })).await
     }
 
     /// The topology as the component now knows it, in order of the first slot.
@@ -132,7 +191,7 @@ impl Client {
     ///
     /// [`Error::Closed`] and [`Error::Host`]; after a trap also those of [`Self::connect`].
     pub async fn topology(&self) -> Result<Vec<Shard>, Error> {
-        self.call(|reply| Call::Ask(Question::Topology { reply })).await
+        self.handle.call(|reply| Call::Ask(Question::Topology { reply })).await
     }
 
     /// The component's counters, which the WIT package lists.
@@ -141,23 +200,32 @@ impl Client {
     ///
     /// As [`Self::topology`].
     pub async fn counters(&self) -> Result<Vec<Counter>, Error> {
-        self.call(|reply| Call::Ask(Question::Counters { reply })).await
+        self.handle.call(|reply| Call::Ask(Question::Counters { reply })).await
+    }
+
+    /// What is counted for each node, in order of the addresses: the component's counters, which the WIT package lists.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::topology`].
+    pub async fn statistics(&self) -> Result<Vec<NodeStatistics>, Error> {
+        self.handle.call(|reply| Call::Ask(Question::Statistics { reply })).await
+    }
+
+    /// How much linear memory the component has, in bytes. It grows to what was needed at most and does not shrink.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::topology`].
+    pub async fn memory(&self) -> Result<u64, Error> {
+        self.handle.call(|reply| Call::Ask(Question::Memory { reply })).await
     }
 
     /// Closes every connection when the calls before this one have ended, for all clones. Each later call
     /// is [`Error::Closed`]. Closing twice does nothing.
     pub async fn close(&self) {
         // A failure to close is one of the instance, which is then gone: closed is what it is.
-        let _ = self.call(|reply| Call::Close { reply }).await;
-    }
-
-    /// Puts a call into the channel and waits for its answer.
-    async fn call<T>(&self, call: impl FnOnce(Answer<T>) -> Call) -> Result<T, Error> {
-        let ended = || Error::Host("the runtime that ran the client has ended".to_owned());
-        let (sender, receiver) = oneshot::channel();
-        let sent = self.handle.calls.send(call(sender)).await;
-        sent.map_err(|_| ended())?;
-        receiver.await.unwrap_or_else(|_| Err(ended()))
+        let _ = self.handle.call(|reply| Call::Close { reply }).await;
     }
 }
 
@@ -172,9 +240,20 @@ type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
 /// What a caller asks for.
 enum Call {
-    Run { commands: Vec<Command>, caller: Caller },
+    Run { target: Target, commands: Vec<Command>, caller: Caller },
     Ask(Question),
     Close { reply: Answer<()> },
+}
+
+/// Where commands go.
+#[derive(Clone, PartialEq, Eq)]
+enum Target {
+    /// Where their keys are.
+    Cluster,
+    /// To this node and no other.
+    Node(String),
+    /// Over the connection that was lent with this number.
+    Lent(u64),
 }
 
 /// Who waits for the results of commands.
@@ -183,12 +262,15 @@ enum Caller {
     Many(Answer<Vec<Result<Reply, Error>>>),
 }
 
-/// What the component answers without a server.
+/// What is answered without a server.
 enum Question {
-    NodeForKey { key: Vec<u8>, reply: Answer<String> },
+    NodeForKey { key: Vec<u8>, reply: Answer<Result<String, Error>> },
     Keyslot { key: Vec<u8>, reply: Answer<u16> },
     Topology { reply: Answer<Vec<Shard>> },
     Counters { reply: Answer<Vec<Counter>> },
+    Statistics { reply: Answer<Vec<NodeStatistics>> },
+    Memory { reply: Answer<u64> },
+    Lend { key: Option<Vec<u8>>, reply: Answer<Lease> },
 }
 
 #[cfg(all(test, keyslot_embedded))]

@@ -125,7 +125,7 @@ impl fmt::Display for Interrupted {
 }
 
 /// The text with line breaks and other control characters as spaces: much of it comes from servers.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 

@@ -4,13 +4,14 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use wasmtime::Store;
 use wasmtime::component::ResourceAny;
 
 use crate::bindings::Redis;
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
-    Completion, Counter, Guest, GuestOptions, Shard,
+    Completion, Counter, EventList, Guest, GuestOptions, NodeStatistics, Shard,
 };
 use crate::client::Command;
 use crate::engine::Runtime;
@@ -32,7 +33,13 @@ pub(crate) struct Instance {
     store: Store<State>,
     bindings: Redis,
     client: ResourceAny,
+    /// What the times of the component's events count from.
+    started_at: SystemTime,
 }
+
+/// A connection that the component has lent.
+#[derive(Clone, Copy)]
+pub(crate) struct Lent(ResourceAny);
 
 /// Makes one call of the component. A macro, because each call borrows the bindings and the store at once
 /// and has a type of its own.
@@ -63,16 +70,27 @@ impl Instance {
             let bindings = component.instantiate_async(&mut store).await?;
             let guest = bindings.keyslot_redis_redis_cluster();
             let settings = set_options(guest, &mut store, options).await?;
+            let started_at = SystemTime::now();
             let client = guest.client().call_connect(&mut store, settings).await?;
             settings.resource_drop_async(&mut store).await?;
-            wasmtime::error::Ok((bindings, client))
+            wasmtime::error::Ok((bindings, client, started_at))
         };
         let started = Box::pin(started).await;
-        let (bindings, client) = started.map_err(|error| {
+        let (bindings, client, started_at) = started.map_err(|error| {
             let Trap(message) = describe_trap(&error, store.data());
             Error::Host(message)
         })?;
-        Ok(Self { runtime, store, bindings, client: client? })
+        Ok(Self { runtime, store, bindings, client: client?, started_at })
+    }
+
+    /// What the times of the component's events count from.
+    pub(crate) fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// How much linear memory the component has, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        self.store.data().limiter.memory() as u64
     }
 
     /// Runs one command; for tests of what it does beside `submit`.
@@ -85,6 +103,26 @@ impl Instance {
     /// Hands commands in. The first one's ticket is returned, the others' follow it one by one.
     pub(crate) async fn submit(&mut self, commands: &[Command]) -> Result<u64, Trap> {
         call!(self, |guest, store| guest.client().call_submit(store, self.client, commands))
+    }
+
+    /// As `submit`, for one node.
+    pub(crate) async fn submit_to(&mut self, node: &str, commands: &[Command]) -> Result<u64, Trap> {
+        call!(self, |guest, store| guest.client().call_submit_to(store, self.client, node, commands))
+    }
+
+    /// As `submit`, on a connection that is lent.
+    pub(crate) async fn submit_on(&mut self, lent: Lent, commands: &[Command]) -> Result<u64, Trap> {
+        call!(self, |guest, store| guest.connection().call_submit(store, lent.0, commands))
+    }
+
+    /// Lends a connection, which may still have to come.
+    pub(crate) async fn lend(&mut self, key: Option<&[u8]>) -> Result<Lent, Trap> {
+        call!(self, |guest, store| guest.client().call_lend(store, self.client, key)).map(Lent)
+    }
+
+    /// Gives a lent connection back.
+    pub(crate) async fn give_back(&mut self, lent: Lent) -> Result<(), Trap> {
+        call!(self, |_guest, store| lent.0.resource_drop_async(store))
     }
 
     /// Waits until commands have ended, the time is up or `interrupt` has ended; what it does until then, it does.
@@ -129,6 +167,14 @@ impl Instance {
         call!(self, |guest, store| guest.client().call_counters(store, self.client))
     }
 
+    pub(crate) async fn statistics(&mut self) -> Result<Vec<NodeStatistics>, Trap> {
+        call!(self, |guest, store| guest.client().call_statistics(store, self.client))
+    }
+
+    pub(crate) async fn take_events(&mut self) -> Result<EventList, Trap> {
+        call!(self, |guest, store| guest.client().call_take_events(store, self.client))
+    }
+
     pub(crate) async fn close(&mut self) -> Result<(), Trap> {
         call!(self, |guest, store| guest.client().call_close(store, self.client))
     }
@@ -169,8 +215,49 @@ async fn set_options(
         let milliseconds = whole_milliseconds(timeout);
         setter.call_set_request_timeout_ms(&mut *store, settings, milliseconds).await?;
     }
+    if let Some(timeout) = options.attempt_timeout {
+        let milliseconds = whole_milliseconds(timeout);
+        setter.call_set_attempt_timeout_ms(&mut *store, settings, milliseconds).await?;
+    }
     if let Some(redirects) = options.max_redirects {
         setter.call_set_max_redirects(&mut *store, settings, redirects).await?;
+    }
+    if let Some(retries) = options.max_retries {
+        setter.call_set_max_retries(&mut *store, settings, retries).await?;
+    }
+    if let Some((base, cap)) = options.retry_backoff {
+        let (base, cap) = (whole_milliseconds(base), whole_milliseconds(cap));
+        setter.call_set_retry_backoff_ms(&mut *store, settings, base, cap).await?;
+    }
+    if let Some(retry) = options.retry_writes {
+        setter.call_set_retry_writes(&mut *store, settings, retry).await?;
+    }
+    if let Some((base, cap)) = options.reconnect_backoff {
+        let (base, cap) = (whole_milliseconds(base), whole_milliseconds(cap));
+        setter.call_set_reconnect_backoff_ms(&mut *store, settings, base, cap).await?;
+    }
+    if let Some(interval) = options.refresh_interval {
+        let milliseconds = whole_milliseconds(interval);
+        setter.call_set_refresh_interval_ms(&mut *store, settings, milliseconds).await?;
+    }
+    if let Some(after) = options.health_check {
+        let milliseconds = whole_milliseconds(after);
+        setter.call_set_health_check_ms(&mut *store, settings, milliseconds).await?;
+    }
+    if let Some(strategy) = options.replica_reads {
+        setter.call_set_replica_reads(&mut *store, settings, strategy).await?;
+    }
+    if let Some(zone) = &options.availability_zone {
+        setter.call_set_availability_zone(&mut *store, settings, zone).await?;
+    }
+    for (setting, value) in &options.pool {
+        setter.call_set_pool(&mut *store, settings, *setting, *value).await?;
+    }
+    for (announced, actual) in &options.address_map {
+        setter.call_map_address(&mut *store, settings, announced, actual).await?;
+    }
+    if let Some(shards) = &options.topology {
+        setter.call_set_topology(&mut *store, settings, shards).await?;
     }
     for (limit, value) in &options.limits {
         setter.call_set_limit(&mut *store, settings, *limit, *value).await?;

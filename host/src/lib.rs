@@ -62,10 +62,12 @@ mod reply;
 mod wasi;
 
 pub use bindings::exports::keyslot::redis::redis_cluster::{
-    Counter, Limit, Mode, Node, NodeHealth, Protocol, Role, Shard, SlotRange,
+    Counter, EventKind, Limit, Mode, MovedSlots, Node, NodeFailure, NodeHealth, NodeStatistics, PoolSetting,
+    Protocol, Reconnection, Refreshed, ReplicaReads, RetryWrites, Role, Shard, SlotRange, Takeover,
+    TopologyChange,
 };
 pub use bindings::exports::keyslot::redis::types::{Interrupted, ReplyNode, ServerError, Verbatim};
-pub use client::Client;
+pub use client::{Client, Connection, Event, Events, NodeReport};
 pub use error::Error;
 pub use network::{NetworkPolicy, PolicyError};
 pub use options::{DEFAULT_MEMORY_LIMIT, Options};

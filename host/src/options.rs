@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::NetworkPolicy;
-use crate::bindings::exports::keyslot::redis::redis_cluster::{Limit, Mode, Protocol};
+use crate::bindings::exports::keyslot::redis::redis_cluster::{
+    Limit, Mode, PoolSetting, Protocol, ReplicaReads, RetryWrites, Shard,
+};
 
 /// How much linear memory a component may have, unless [`Options::memory_limit`] says otherwise: 1 GiB.
 pub const DEFAULT_MEMORY_LIMIT: usize = 1 << 30;
@@ -36,7 +38,19 @@ pub struct Options {
     pub(crate) protocol: Option<Protocol>,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) request_timeout: Option<Duration>,
+    pub(crate) attempt_timeout: Option<Duration>,
     pub(crate) max_redirects: Option<u32>,
+    pub(crate) max_retries: Option<u32>,
+    pub(crate) retry_backoff: Option<(Duration, Duration)>,
+    pub(crate) retry_writes: Option<RetryWrites>,
+    pub(crate) reconnect_backoff: Option<(Duration, Duration)>,
+    pub(crate) refresh_interval: Option<Duration>,
+    pub(crate) health_check: Option<Duration>,
+    pub(crate) replica_reads: Option<ReplicaReads>,
+    pub(crate) availability_zone: Option<String>,
+    pub(crate) pool: Vec<(PoolSetting, u32)>,
+    pub(crate) address_map: Vec<(String, String)>,
+    pub(crate) topology: Option<Vec<Shard>>,
     pub(crate) limits: Vec<(Limit, u64)>,
     pub(crate) decode_responses: Option<bool>,
     pub(crate) network: NetworkPolicy,
@@ -59,7 +73,19 @@ impl Options {
             protocol: None,
             connect_timeout: None,
             request_timeout: None,
+            attempt_timeout: None,
             max_redirects: None,
+            max_retries: None,
+            retry_backoff: None,
+            retry_writes: None,
+            reconnect_backoff: None,
+            refresh_interval: None,
+            health_check: None,
+            replica_reads: None,
+            availability_zone: None,
+            pool: Vec::new(),
+            address_map: Vec::new(),
+            topology: None,
             limits: Vec::new(),
             decode_responses: None,
             network: NetworkPolicy::default(),
@@ -118,13 +144,90 @@ impl Options {
         self
     }
 
+    /// How long a node may be silent while answers are due, until it is taken for stalled. Not above the request
+    /// time-out. Parts of a millisecond are rounded up.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = Some(timeout);
+        self
+    }
+
     /// How many redirects one request follows.
     pub fn max_redirects(mut self, redirects: u32) -> Self {
         self.max_redirects = Some(redirects);
         self
     }
 
-    /// Sets a bound on what a server may send.
+    /// How many times one request is sent again for other reasons than a redirect.
+    pub fn max_retries(mut self, retries: u32) -> Self {
+        self.max_retries = Some(retries);
+        self
+    }
+
+    /// How long a request waits before it is sent again: about `base` the first time, doubled each time, `cap` at most.
+    /// Parts of a millisecond are rounded up.
+    pub fn retry_backoff(mut self, base: Duration, cap: Duration) -> Self {
+        self.retry_backoff = Some((base, cap));
+        self
+    }
+
+    /// Whether writes that may have been executed are sent again.
+    pub fn retry_writes(mut self, retry: RetryWrites) -> Self {
+        self.retry_writes = Some(retry);
+        self
+    }
+
+    /// How long the client waits before it dials a node again that it could not connect to: at most `base` at
+    /// first, doubled each time, `cap` at most. Parts of a millisecond are rounded up.
+    pub fn reconnect_backoff(mut self, base: Duration, cap: Duration) -> Self {
+        self.reconnect_backoff = Some((base, cap));
+        self
+    }
+
+    /// How old the topology may be before the client asks for it again. Parts of a millisecond are rounded up.
+    pub fn refresh_interval(mut self, interval: Duration) -> Self {
+        self.refresh_interval = Some(interval);
+        self
+    }
+
+    /// After how long without a byte a connection has to answer a PING before it is used again. Parts of a
+    /// millisecond are rounded up.
+    pub fn health_check(mut self, after: Duration) -> Self {
+        self.health_check = Some(after);
+        self
+    }
+
+    /// Who serves commands that only read.
+    pub fn replica_reads(mut self, strategy: ReplicaReads) -> Self {
+        self.replica_reads = Some(strategy);
+        self
+    }
+
+    /// Where this client stands, for [`ReplicaReads::SameZone`].
+    pub fn availability_zone(mut self, zone: impl Into<String>) -> Self {
+        self.availability_zone = Some(zone.into());
+        self
+    }
+
+    /// Sets a bound on the connections that [`Client::lend`](crate::Client::lend) gives.
+    pub fn pool(mut self, setting: PoolSetting, value: u32) -> Self {
+        self.pool.push((setting, value));
+        self
+    }
+
+    /// The node that the servers call `announced` is reached at `actual`; each is `host` or `host:port`. May be called
+    /// many times.
+    pub fn map_address(mut self, announced: impl Into<String>, actual: impl Into<String>) -> Self {
+        self.address_map.push((announced.into(), actual.into()));
+        self
+    }
+
+    /// Starts from this topology, as [`Client::topology`](crate::Client::topology) gave it, instead of asking for one.
+    pub fn topology(mut self, shards: Vec<Shard>) -> Self {
+        self.topology = Some(shards);
+        self
+    }
+
+    /// Sets a bound on what a server may send, or on what may wait for nodes.
     pub fn limit(mut self, limit: Limit, value: u64) -> Self {
         self.limits.push((limit, value));
         self
@@ -172,7 +275,19 @@ impl fmt::Debug for Options {
             .field("protocol", &self.protocol)
             .field("connect_timeout", &self.connect_timeout)
             .field("request_timeout", &self.request_timeout)
+            .field("attempt_timeout", &self.attempt_timeout)
             .field("max_redirects", &self.max_redirects)
+            .field("max_retries", &self.max_retries)
+            .field("retry_backoff", &self.retry_backoff)
+            .field("retry_writes", &self.retry_writes)
+            .field("reconnect_backoff", &self.reconnect_backoff)
+            .field("refresh_interval", &self.refresh_interval)
+            .field("health_check", &self.health_check)
+            .field("replica_reads", &self.replica_reads)
+            .field("availability_zone", &self.availability_zone)
+            .field("pool", &self.pool)
+            .field("address_map", &self.address_map)
+            .field("topology", &self.topology)
             .field("limits", &self.limits)
             .field("decode_responses", &self.decode_responses)
             .field("network", &self.network)

@@ -211,6 +211,8 @@ pub(crate) struct Limiter {
     limits: StoreLimits,
     memory_limit: usize,
     memory_refused: bool,
+    /// How much memory there is, in bytes.
+    memory: usize,
 }
 
 impl Limiter {
@@ -222,7 +224,12 @@ impl Limiter {
             .tables(TABLES_MAX)
             .memories(1)
             .build();
-        Self { limits, memory_limit, memory_refused: false }
+        Self { limits, memory_limit, memory_refused: false, memory: 0 }
+    }
+
+    /// How much memory was granted, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
     }
 
     /// The memory limit, if that is what the instance last ran into.
@@ -245,6 +252,9 @@ impl ResourceLimiter for Limiter {
     ) -> wasmtime::Result<bool> {
         let allowed = self.limits.memory_growing(current, desired, maximum)?;
         self.memory_refused |= !allowed;
+        if allowed {
+            self.memory = desired;
+        }
         Ok(allowed)
     }
 

@@ -163,7 +163,7 @@ async fn soak(arguments: &Arguments) -> anyhow::Result<(Run, anyhow::Result<()>)
     while !faults.is_finished() || (last_fault..end).contains(&Instant::now()) && !stop.load(Ordering::SeqCst)
     {
         every_second.tick().await;
-        samples.push(shared.meter.sample(guest_memory(&client)));
+        samples.push(shared.meter.sample(guest_memory(&client).await));
         progress.show(shared.meter.elapsed(), &shared.meter.total(), &log.last());
         if stop.load(Ordering::SeqCst) && !is_noted {
             is_noted = true;
@@ -249,7 +249,7 @@ fn server(cluster: &TestCluster) -> anyhow::Result<String> {
     })
 }
 
-/// The linear memory of the client's component, in bytes. The host does not tell it yet.
-const fn guest_memory(_client: &Client) -> Option<u64> {
-    None
+/// The linear memory of the client's component, in bytes; none when it does not say at once, as while it is started anew.
+async fn guest_memory(client: &Client) -> Option<u64> {
+    tokio::time::timeout(Duration::from_millis(500), client.memory()).await.ok()?.ok()
 }

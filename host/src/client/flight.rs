@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Caller, Command};
+use super::{Caller, Command, Target};
 use crate::bindings::exports::keyslot::redis::redis_cluster::Limit;
 use crate::{Error, Options, Reply, ReplyNode};
 
@@ -28,12 +28,18 @@ const REPLY_SIZE_DEFAULT: u64 = 256 << 20;
 /// What a node of a reply costs besides its text, as the limit `reply-size` counts.
 const NODE_COST: u64 = 64;
 
-/// Commands that go to the component together.
+/// Commands that go to the component one after the other, those with the same target together.
 #[derive(Default)]
 pub(super) struct Batch {
-    commands: Vec<Command>,
-    calls: Vec<(Caller, Load)>,
+    parts: Vec<Part>,
     load: Load,
+}
+
+/// Commands that are handed in by one call of the component.
+pub(super) struct Part {
+    pub(super) target: Target,
+    pub(super) commands: Vec<Command>,
+    calls: Vec<(Caller, Load)>,
 }
 
 /// What a call, a batch or all that is under way amounts to.
@@ -60,10 +66,11 @@ impl Batch {
     /// Takes a call whose caller still waits; gives it back when there is no room for it yet.
     pub(super) fn add(
         &mut self,
+        target: Target,
         commands: Vec<Command>,
         caller: Caller,
         flight: &Flight,
-    ) -> Option<(Vec<Command>, Caller)> {
+    ) -> Option<super::Call> {
         if caller.is_gone() {
             return None;
         }
@@ -71,26 +78,29 @@ impl Batch {
         let mut total = flight.load;
         total.add(self.load);
         if total.commands > 0 && !flight.holds(total, load) {
-            return Some((commands, caller));
+            return Some(super::Call::Run { target, commands, caller });
         }
         self.load.add(load);
-        self.calls.push((caller, load));
-        self.commands.extend(commands);
+        match self.parts.iter_mut().find(|part| part.target == target) {
+            Some(part) => {
+                part.commands.extend(commands);
+                part.calls.push((caller, load));
+            }
+            None => self.parts.push(Part { target, commands, calls: vec![(caller, load)] }),
+        }
         None
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.commands.is_empty()
     }
 
     pub(super) fn is_full(&self) -> bool {
         self.load.commands >= BATCH_COMMANDS_MAX || self.load.bytes >= BATCH_BYTES_MAX
     }
 
-    pub(super) fn commands(&self) -> &[Command] {
-        &self.commands
+    pub(super) fn into_parts(self) -> Vec<Part> {
+        self.parts
     }
+}
 
+impl Part {
     pub(super) fn fail(self, error: &Error) {
         for (caller, _) in self.calls {
             caller.fail(error);
@@ -139,10 +149,10 @@ impl Flight {
         total.commands + more.commands <= FLIGHT_COMMANDS_MAX && total.bytes + more.bytes <= self.bytes_max
     }
 
-    /// Takes the calls of a batch whose first command has this ticket.
-    pub(super) fn enter(&mut self, mut ticket: u64, batch: Batch) {
-        self.load.add(batch.load);
-        for (caller, load) in batch.calls {
+    /// Takes calls; the first one's first command has this ticket.
+    pub(super) fn enter(&mut self, mut ticket: u64, part: Part) {
+        for (caller, load) in part.calls {
+            self.load.add(load);
             let results = match caller {
                 Caller::One(_) => Vec::new(),
                 Caller::Many(_) => vec![None; load.commands],

@@ -3,6 +3,9 @@
 //! `close` do, and that dropping the client closes its connections. And `submit` and `wait` of the component, as the
 //! WIT package promises them.
 
+mod lending;
+mod watching;
+
 use std::future::{pending, ready};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,8 +20,8 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::Completion;
 use crate::bindings::exports::keyslot::redis::types;
 use crate::{Limit, Mode, NetworkPolicy};
 
-/// A server that knows ECHO, GET with the length of the value as its key, and BLPOP, which finds nothing in as many
-/// milliseconds as its last argument says.
+/// A server that knows ECHO, GET with the length of the value as its key, BLPOP, which finds nothing in as many
+/// milliseconds as its last argument says, and DIE, which ends the connection.
 struct Server {
     address: SocketAddr,
     /// How many connections are open.
@@ -56,13 +59,18 @@ impl Server {
 
     /// Waits until every connection has ended.
     async fn until_idle(&self) {
-        let idle = async {
-            while self.open.load(Ordering::SeqCst) > 0 {
+        self.until_open(0).await;
+    }
+
+    /// Waits until as many connections are open.
+    async fn until_open(&self, number: usize) {
+        let reached = async {
+            while self.open.load(Ordering::SeqCst) != number {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let ended = tokio::time::timeout(Duration::from_secs(5), idle).await;
-        ended.expect("the connections end");
+        let ended = tokio::time::timeout(Duration::from_secs(5), reached).await;
+        assert!(ended.is_ok(), "{} are open, not {number}", self.open.load(Ordering::SeqCst));
     }
 }
 
@@ -83,6 +91,7 @@ async fn serve(stream: TcpStream) -> std::io::Result<()> {
                 b"*-1\r\n".to_vec()
             }
             Some(b"HELLO" | b"CLUSTER") => b"-ERR unknown command\r\n".to_vec(),
+            Some(b"DIE") => return Ok(()),
             Some(b"INCR") => b"-WRONGTYPE not a number\r\n".to_vec(),
             _ => b"+OK\r\n".to_vec(),
         };
@@ -431,10 +440,10 @@ async fn one_wait_gives_no_more_than_the_reply_size() {
 #[tokio::test]
 async fn a_ticket_whose_time_runs_out_during_a_submit_keeps_its_owner() {
     let server = Server::start().await;
-    let mut instance = instance(&server.options().request_timeout(Duration::from_millis(50))).await;
+    let mut instance = instance(&server.options().request_timeout(Duration::from_millis(300))).await;
     let first = instance.submit(&[command(&["BLPOP", "list", "5000"])]).await.expect("no trap");
     // The component hears of the time that has passed only with this call, and its number is free for the next.
-    tokio::time::sleep(Duration::from_millis(80)).await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
     let next = instance.submit(&[command(&["ECHO", "a"])]).await.expect("no trap");
     let mut ended = Vec::new();
     while ended.len() < 2 {

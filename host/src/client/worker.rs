@@ -1,17 +1,25 @@
 //! The task that owns the instance.
 
+use std::collections::HashMap;
 use std::future::pending;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-use super::flight::{Batch, Flight};
-use super::{Answer, Call, Question};
+use super::flight::{Batch, Flight, Part};
+use super::{Answer, Call, Caller, Feed, Lease, Question, Target};
 use crate::bindings::exports::keyslot::redis::redis_cluster::Completion;
-use crate::instance::{Instance, Trap};
+use crate::bindings::exports::keyslot::redis::types::Interrupted;
+use crate::instance::{Instance, Lent, Trap};
 use crate::{Error, Options, Reply};
 
-/// How long one wait lasts at most, in milliseconds: the component wakes up in time for all that it has to do.
-const WAIT_MS_MAX: u32 = u32::MAX;
+/// How long after a use, and how often during one, the component is asked what has happened. No wait lasts longer.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const WAIT_MS_MAX: u32 = 100;
+
+/// How often it is asked while it is idle and somebody listens.
+const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// ```text
 ///  channel ── gather ──→ Batch ── submit ──→ component ── wait ──→ Flight ──→ callers
@@ -26,27 +34,57 @@ pub(super) struct Worker {
     next: Option<Call>,
     /// Calls whose commands the instance has; none without an instance.
     flight: Flight,
+    /// Connections that the instance has lent, by the numbers that callers know; none without an instance.
+    lent: HashMap<u64, Borrowed>,
+    /// The number for the next one. None is used twice.
+    next_lease: u64,
+    /// The numbers of those that callers have dropped, and what tells of it.
+    returns: mpsc::UnboundedReceiver<u64>,
+    returning: mpsc::UnboundedSender<u64>,
+    /// None once closed.
+    feed: Option<Feed>,
+    /// When to ask the component what has happened. None when nothing can have.
+    look_at: Option<Instant>,
+}
+
+/// A connection that a caller has.
+struct Borrowed {
+    connection: Lent,
+    /// Whether it has carried a command.
+    is_used: bool,
 }
 
 impl Worker {
-    pub(super) fn new(options: Options, instance: Instance, queue: mpsc::Receiver<Call>) -> Self {
+    pub(super) fn new(options: Options, instance: Instance, queue: mpsc::Receiver<Call>, feed: Feed) -> Self {
         let flight = Flight::new(&options);
-        Self { options, instance: Some(instance), closed: false, queue, next: None, flight }
+        let (returning, returns) = mpsc::unbounded_channel();
+        Self {
+            options,
+            instance: Some(instance),
+            closed: false,
+            queue,
+            next: None,
+            flight,
+            lent: HashMap::new(),
+            next_lease: 0,
+            returns,
+            returning,
+            feed: Some(feed),
+            look_at: Some(Instant::now() + LOOK_INTERVAL),
+        }
     }
 
     /// Runs until the last client is gone.
     pub(super) async fn run(mut self) {
         loop {
-            if self.next.is_none() && self.flight.is_empty() {
-                match self.queue.recv().await {
-                    Some(call) => self.next = Some(call),
-                    None => return,
-                }
+            if self.next.is_none() && self.flight.is_empty() && !self.idle().await {
+                return;
+            }
+            while let Ok(id) = self.returns.try_recv() {
+                self.take_back(id).await;
             }
             let batch = self.gather();
-            if !batch.is_empty() {
-                self.submit(batch).await;
-            }
+            self.submit(batch).await;
             match self.next.take() {
                 Some(Call::Ask(question)) => self.answer(question).await,
                 Some(Call::Close { reply }) if self.flight.is_empty() => self.close(reply).await,
@@ -55,7 +93,37 @@ impl Worker {
             if !self.flight.is_empty() {
                 self.wait().await;
             }
+            if self.look_at.is_some_and(|at| at <= Instant::now()) {
+                self.look().await;
+            }
         }
+    }
+
+    /// Waits for something to do. False when the last client is gone.
+    async fn idle(&mut self) -> bool {
+        let look = async {
+            match self.look_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        let watched = async {
+            match &self.feed {
+                Some(feed) => feed.watched().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            call = self.queue.recv() => {
+                self.next = call;
+                return self.next.is_some();
+            }
+            Some(id) = self.returns.recv() => self.take_back(id).await,
+            () = watched => self.look_at = Some(Instant::now()),
+            () = look => {}
+        }
+        true
     }
 
     /// Takes what waits in the channel, up to a batch's bounds, the flight's, or a call that is not one of commands.
@@ -66,9 +134,7 @@ impl Worker {
                 break;
             };
             self.next = match call {
-                Call::Run { commands, caller } => batch
-                    .add(commands, caller, &self.flight)
-                    .map(|(commands, caller)| Call::Run { commands, caller }),
+                Call::Run { target, commands, caller } => batch.add(target, commands, caller, &self.flight),
                 other @ (Call::Ask(_) | Call::Close { .. }) => Some(other),
             };
             if self.next.is_some() {
@@ -79,15 +145,30 @@ impl Worker {
     }
 
     async fn submit(&mut self, batch: Batch) {
-        let instance = match self.instance().await {
-            Ok(instance) => instance,
-            Err(error) => return batch.fail(&error),
-        };
-        let outcome = instance.submit(batch.commands()).await;
-        match self.settle(outcome) {
-            Ok(first) => self.flight.enter(first, batch),
-            Err(error) => batch.fail(&error),
+        for part in batch.into_parts() {
+            match self.hand_in(&part).await {
+                Ok(first) => self.flight.enter(first, part),
+                Err(error) => part.fail(&error),
+            }
         }
+    }
+
+    /// Gives commands to the component. Gives the first one's ticket.
+    async fn hand_in(&mut self, part: &Part) -> Result<u64, Error> {
+        let outcome = match &part.target {
+            Target::Cluster => self.instance().await?.submit(&part.commands).await,
+            Target::Node(node) => self.instance().await?.submit_to(node, &part.commands).await,
+            Target::Lent(id) => {
+                let Some(borrowed) = self.lent.get_mut(id) else {
+                    return Err(if self.closed { Error::Closed } else { gone() });
+                };
+                borrowed.is_used = true;
+                let connection = borrowed.connection;
+                self.instance().await?.submit_on(connection, &part.commands).await
+            }
+        };
+        self.look_within(LOOK_INTERVAL);
+        self.settle(outcome)
     }
 
     /// Waits until a command has ended or a call has come, and hands over what there is.
@@ -95,80 +176,133 @@ impl Worker {
         let Some(instance) = &mut self.instance else {
             return self.flight.fail(&Error::Closed);
         };
-        let (queue, next) = (&mut self.queue, &mut self.next);
+        let (queue, next, returns) = (&mut self.queue, &mut self.next, &mut self.returns);
+        let mut returned = None;
         let called = async {
-            if next.is_none() {
-                *next = queue.recv().await;
-                if next.is_some() {
-                    // Others who were woken at the same moment have theirs ready soon: one submission for all of them.
-                    return tokio::task::yield_now().await;
+            tokio::select! {
+                biased;
+                call = queue.recv(), if next.is_none() => {
+                    *next = call;
+                    if next.is_some() {
+                        // Others who were woken at the same moment have theirs ready soon: one submission for all of them.
+                        return tokio::task::yield_now().await;
+                    }
+                }
+                id = returns.recv() => {
+                    returned = id;
+                    return;
                 }
             }
-            // The call that waits has to wait for what is under way; or no call will come.
+            // No call will come.
             pending::<()>().await;
         };
         let outcome = instance.wait(WAIT_MS_MAX, called).await;
-        let Ok(completions) = self.settle(outcome) else {
-            return;
-        };
-        for Completion { ticket, result } in completions {
+        for Completion { ticket, result } in self.settle(outcome).unwrap_or_default() {
             if !self.flight.land(ticket, result.map(Reply::new).map_err(Error::from)) {
                 let _ = self.settle::<()>(Err(Trap(format!(
                     "the component completed {ticket}, which was not under way"
                 ))));
-                return;
+                break;
             }
+        }
+        if let Some(id) = returned {
+            self.take_back(id).await;
         }
     }
 
     async fn answer(&mut self, question: Question) {
+        /// Sends the outcome of a call of the instance.
+        macro_rules! ask {
+            ($reply:ident, |$instance:ident| $call:expr) => {{
+                let result = match self.instance().await {
+                    Ok($instance) => {
+                        let outcome = $call;
+                        self.settle(outcome)
+                    }
+                    Err(error) => Err(error),
+                };
+                let _ = $reply.send(result);
+            }};
+        }
         match question {
-            Question::NodeForKey { key, reply } => {
-                let result = match self.instance().await {
-                    Ok(instance) => {
-                        let outcome = instance.node_for_key(&key).await;
-                        self.settle(outcome).flatten()
-                    }
-                    Err(error) => Err(error),
-                };
+            Question::NodeForKey { key, reply } => ask!(reply, |instance| instance.node_for_key(&key).await),
+            Question::Keyslot { key, reply } => ask!(reply, |instance| instance.keyslot(&key).await),
+            Question::Topology { reply } => ask!(reply, |instance| instance.topology().await),
+            Question::Counters { reply } => ask!(reply, |instance| instance.counters().await),
+            Question::Statistics { reply } => ask!(reply, |instance| instance.statistics().await),
+            Question::Memory { reply } => ask!(reply, |instance| Ok(instance.memory())),
+            Question::Lend { key, reply } => {
+                let result = self.lend(key.as_deref()).await;
                 let _ = reply.send(result);
             }
-            Question::Keyslot { key, reply } => {
-                let result = match self.instance().await {
-                    Ok(instance) => {
-                        let outcome = instance.keyslot(&key).await;
-                        self.settle(outcome)
-                    }
-                    Err(error) => Err(error),
-                };
-                let _ = reply.send(result);
+        }
+    }
+
+    async fn lend(&mut self, key: Option<&[u8]>) -> Result<Lease, Error> {
+        let outcome = self.instance().await?.lend(key).await;
+        let connection = self.settle(outcome)?;
+        let id = self.next_lease;
+        self.next_lease += 1;
+        self.lent.insert(id, Borrowed { connection, is_used: false });
+        self.look_within(LOOK_INTERVAL);
+        Ok(Lease::new(id, self.returning.clone()))
+    }
+
+    /// Gives a connection back to the component. One of an earlier instance is gone already.
+    async fn take_back(&mut self, id: u64) {
+        if let Some(borrowed) = self.lent.remove(&id)
+            && let Some(instance) = &mut self.instance
+        {
+            let outcome = instance.give_back(borrowed.connection).await;
+            let _ = self.settle(outcome);
+            self.look_within(LOOK_INTERVAL);
+        }
+    }
+
+    /// Sees to what has happened, and to connections that nobody has used yet: they are opened only while the component
+    /// runs, and one that is lent to a caller who takes his time would be too late.
+    async fn look(&mut self) {
+        self.look_at = None;
+        self.take_events().await;
+        if self.flight.is_empty() {
+            let mut batch = Batch::default();
+            let unused = self.lent.iter().filter(|(_, borrowed)| !borrowed.is_used);
+            for (id, _) in unused {
+                let (reply, _receiver) = oneshot::channel();
+                let ping = vec![vec![b"PING".to_vec()]];
+                batch.add(Target::Lent(*id), ping, Caller::One(reply), &self.flight);
             }
-            Question::Topology { reply } => {
-                let result = match self.instance().await {
-                    Ok(instance) => {
-                        let outcome = instance.topology().await;
-                        self.settle(outcome)
-                    }
-                    Err(error) => Err(error),
-                };
-                let _ = reply.send(result);
-            }
-            Question::Counters { reply } => {
-                let result = match self.instance().await {
-                    Ok(instance) => {
-                        let outcome = instance.counters().await;
-                        self.settle(outcome)
-                    }
-                    Err(error) => Err(error),
-                };
-                let _ = reply.send(result);
+            self.submit(batch).await;
+        }
+        if !self.flight.is_empty() {
+            self.look_within(LOOK_INTERVAL);
+        } else if self.instance.is_some() && self.feed.as_ref().is_some_and(Feed::is_watched) {
+            self.look_within(IDLE_LOOK_INTERVAL);
+        }
+    }
+
+    fn look_within(&mut self, interval: Duration) {
+        let at = Instant::now() + interval;
+        self.look_at = Some(self.look_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    async fn take_events(&mut self) {
+        if let Some(instance) = &mut self.instance {
+            let started_at = instance.started_at();
+            let outcome = instance.take_events().await;
+            if let (Ok(list), Some(feed)) = (self.settle(outcome), &self.feed) {
+                feed.tell(started_at, list);
             }
         }
     }
 
     /// Lets the component say goodbye to its servers, and gives it up.
     async fn close(&mut self, reply: Answer<()>) {
+        self.take_events().await;
         self.closed = true;
+        self.feed = None;
+        self.look_at = None;
+        self.lent.clear();
         if let Some(mut instance) = self.instance.take()
             && let Err(Trap(message)) = instance.close().await
         {
@@ -195,9 +329,19 @@ impl Worker {
         outcome.map_err(|Trap(message)| {
             tracing::error!("the component was given up: {message}");
             self.instance = None;
+            self.lent.clear();
             let error = Error::Host(message);
             self.flight.fail(&error);
             error
         })
     }
+}
+
+/// What callers are told whose connection went with its instance.
+fn gone() -> Error {
+    Error::ConnectionLost(Interrupted {
+        node: String::new(),
+        message: "the component that had lent the connection was given up".to_owned(),
+        possibly_executed: false,
+    })
 }

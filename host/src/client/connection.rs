@@ -1,0 +1,91 @@
+//! A connection that the component has lent.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{Command, Handle, Target};
+use crate::{Error, Reply};
+
+/// A connection of one's own, from [`Client::lend`](crate::Client::lend): for WATCH to EXEC, for commands that block, for
+/// everything that cannot share one.
+///
+/// ```no_run
+/// # async fn example(client: &keyslot::Client) -> Result<(), keyslot::Error> {
+/// let connection = client.lend(Some(b"stock")).await?;
+/// loop {
+///     connection.execute(["WATCH", "stock"]).await?;
+///     let stock = connection.execute(["GET", "stock"]).await?;
+///     let left = stock.as_str().and_then(|text| text.parse::<i64>().ok()).unwrap_or(0) - 1;
+///     connection.execute(["MULTI"]).await?;
+///     connection.execute(["SET", "stock", &left.to_string()]).await?;
+///     if !connection.execute(["EXEC"]).await?.is_null() {
+///         break; // nobody else has changed it meanwhile
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// - Dropping it gives it back: clean, or, where that is in doubt, closed. So a caller that gives up in the middle of a
+///   transaction, or of a command that blocks, leaves nothing behind.
+/// - It stays with its node. A slot that moves away is answered with MOVED ([`Error::Server`]), and nothing is sent
+///   again: drop it then and lend another.
+/// - It keeps its client alive.
+/// - Should the component have to be given up ([`Error::Host`]), its connections are gone: each later call is
+///   [`Error::ConnectionLost`].
+pub struct Connection {
+    lease: Lease,
+    handle: Arc<Handle>,
+}
+
+impl Connection {
+    pub(super) fn new(lease: Lease, handle: Arc<Handle>) -> Self {
+        Self { lease, handle }
+    }
+
+    /// Runs one command on this connection. As [`Client::execute`](crate::Client::execute), but also WATCH, MULTI, EXEC,
+    /// SELECT and others that a shared connection cannot carry.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LimitExceeded`], [`Error::Connect`], [`Error::ClusterDown`] and [`Error::Authentication`] say why there is no
+    /// connection; [`Error::ConnectionLost`] that it has ended. Both stay so.
+    pub fn execute(
+        &self,
+        args: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> impl Future<Output = Result<Reply, Error>> + Send {
+        let command: Command = args.into_iter().map(|arg| arg.as_ref().to_vec()).collect();
+        self.handle.execute(Target::Lent(self.lease.id), command)
+    }
+
+    /// Runs several commands in one write. The results are in their order.
+    pub async fn pipeline(&self, commands: Vec<Vec<Vec<u8>>>) -> Vec<Result<Reply, Error>> {
+        self.handle.pipeline(Target::Lent(self.lease.id), commands).await
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+/// The right to use a connection that the worker keeps. The worker is told when it ends.
+pub(super) struct Lease {
+    id: u64,
+    returns: mpsc::UnboundedSender<u64>,
+}
+
+impl Lease {
+    pub(super) fn new(id: u64, returns: mpsc::UnboundedSender<u64>) -> Self {
+        Self { id, returns }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // A worker that is gone has no connections either.
+        let _ = self.returns.send(self.id);
+    }
+}

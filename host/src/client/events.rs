@@ -1,0 +1,198 @@
+//! What happens to a client, told to whoever wants to hear it, and to `tracing`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Notify;
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use crate::bindings::exports::keyslot::redis::redis_cluster::{
+    self, EventKind, EventList, NodeFailure, Reconnection, Refreshed, Takeover, TopologyChange,
+};
+
+/// How many events are kept for a receiver that does not keep up.
+const EVENTS_MAX: usize = 1_024;
+
+/// Something that happened to a client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// When.
+    pub at: SystemTime,
+    /// How many events before this one were lost, because nobody fetched them in time.
+    pub missed: u64,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// As one line, without the time.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.kind, f)
+    }
+}
+
+/// The events of a client, from [`Client::events`](crate::Client::events).
+///
+/// It does not keep the client alive.
+#[derive(Debug)]
+pub struct Events {
+    receiver: broadcast::Receiver<Event>,
+}
+
+impl Events {
+    /// The next event, as soon as there is one; none when the client was closed or its last clone was dropped.
+    ///
+    /// The last 1,024 are kept. Whoever fetches too late gets the oldest that is still there, and its `missed` tells
+    /// how many were before it. A future that is dropped takes no event with it.
+    pub async fn next(&mut self) -> Option<Event> {
+        let mut missed = 0;
+        loop {
+            match self.receiver.recv().await {
+                Ok(event) => return Some(Event { missed: event.missed + missed, ..event }),
+                Err(RecvError::Lagged(number)) => missed += number,
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+/// The worker's side: it alone keeps the channel open.
+pub(super) struct Feed {
+    sender: broadcast::Sender<Event>,
+    watchers: Arc<Notify>,
+}
+
+/// The clients' side.
+pub(super) struct Subscriptions {
+    sender: broadcast::WeakSender<Event>,
+    watchers: Arc<Notify>,
+}
+
+impl Feed {
+    pub(super) fn new() -> (Self, Subscriptions) {
+        let sender = broadcast::Sender::new(EVENTS_MAX);
+        let watchers = Arc::new(Notify::new());
+        let subscriptions = Subscriptions { sender: sender.downgrade(), watchers: Arc::clone(&watchers) };
+        (Self { sender, watchers }, subscriptions)
+    }
+
+    /// Whether somebody listens.
+    pub(super) fn is_watched(&self) -> bool {
+        self.sender.receiver_count() > 0
+    }
+
+    /// Waits until somebody begins to listen.
+    pub(super) async fn watched(&self) {
+        self.watchers.notified().await;
+    }
+
+    /// Tells what the component had; its times count from `started_at`.
+    pub(super) fn tell(&self, started_at: SystemTime, list: EventList) {
+        let mut missed = list.dropped;
+        for redis_cluster::Event { at_ms, kind } in list.events {
+            log(&kind);
+            let at = started_at + Duration::from_millis(at_ms);
+            // Nobody need listen.
+            let _ = self.sender.send(Event { at, missed: std::mem::take(&mut missed), kind });
+        }
+    }
+}
+
+impl Subscriptions {
+    pub(super) fn subscribe(&self) -> Events {
+        let Some(sender) = self.sender.upgrade() else {
+            // Closed: a channel whose sender is gone.
+            return Events { receiver: broadcast::channel(1).1 };
+        };
+        let receiver = sender.subscribe();
+        self.watchers.notify_one();
+        Events { receiver }
+    }
+}
+
+/// Hands an event to `tracing`, under the target `keyslot::events`.
+fn log(kind: &EventKind) {
+    /// The target has to be a literal.
+    macro_rules! event {
+        ($level:ident, $($fields:tt)+) => { tracing::$level!(target: "keyslot::events", $($fields)+) };
+    }
+    match kind {
+        EventKind::Connected(node) => event!(info, node, "connected"),
+        EventKind::ConnectFailed(NodeFailure { node, reason, attempts }) => {
+            event!(warn, node, reason, attempts, "connect-failed");
+        }
+        EventKind::Disconnected(NodeFailure { node, reason, .. }) => {
+            event!(warn, node, reason, "disconnected");
+        }
+        EventKind::Reconnected(Reconnection { node, after_ms, attempts }) => {
+            event!(info, node, after_ms, attempts, "reconnected");
+        }
+        EventKind::FailedOver(Takeover { before, now }) => event!(warn, before, now, "failed-over"),
+        EventKind::TopologyChanged(change) => {
+            let TopologyChange { moved, joined, left } = change;
+            event!(info, moved = moved.len(), ?joined, ?left, "topology-changed");
+        }
+        EventKind::Retried(NodeFailure { node, reason, attempts }) => {
+            event!(debug, node, reason, attempts, "retried");
+        }
+        EventKind::Refreshed(Refreshed { answers, changed }) => {
+            event!(debug, answers, changed, "refreshed");
+        }
+    }
+}
+
+impl EventKind {
+    /// The kind's name, as the WIT package has it: `connect-failed`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connected(_) => "connected",
+            Self::ConnectFailed(_) => "connect-failed",
+            Self::Disconnected(_) => "disconnected",
+            Self::Reconnected(_) => "reconnected",
+            Self::FailedOver(_) => "failed-over",
+            Self::TopologyChanged(_) => "topology-changed",
+            Self::Retried(_) => "retried",
+            Self::Refreshed(_) => "refreshed",
+        }
+    }
+}
+
+/// As one line: `disconnected 10.0.0.1:6379: the server closed the connection`.
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = |reason: &str| crate::error::one_line(reason);
+        f.write_str(self.name())?;
+        match self {
+            Self::Connected(node) => write!(f, " {node}"),
+            Self::ConnectFailed(failure) | Self::Retried(failure) => {
+                let NodeFailure { node, reason: why, attempts } = failure;
+                write!(f, " {node}: {} (attempt {attempts})", reason(why))
+            }
+            Self::Disconnected(failure) => write!(f, " {}: {}", failure.node, reason(&failure.reason)),
+            Self::Reconnected(Reconnection { node, after_ms, attempts }) => {
+                write!(f, " {node} after {after_ms} ms (attempt {attempts})")
+            }
+            Self::FailedOver(Takeover { before, now }) => write!(f, " {before}: {now} is primary now"),
+            Self::TopologyChanged(TopologyChange { moved, joined, left }) => {
+                let slots: u32 =
+                    moved.iter().map(|moved| u32::from(moved.slots.last - moved.slots.first) + 1).sum();
+                let mut parts = Vec::new();
+                if slots > 0 {
+                    parts.push(format!("{slots} slots moved"));
+                }
+                for (nodes, what) in [(joined, "joined"), (left, "left")] {
+                    if !nodes.is_empty() {
+                        parts.push(format!("{} {what}", nodes.join(" ")));
+                    }
+                }
+                write!(f, ": {}", parts.join(", "))
+            }
+            Self::Refreshed(Refreshed { answers, changed }) => {
+                let outcome = if *changed { "changed" } else { "as before" };
+                write!(f, ": {answers} answers, {outcome}")
+            }
+        }
+    }
+}
