@@ -1,6 +1,7 @@
 //! A cluster as a value: how it is made, and what it is like now.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -37,7 +38,7 @@ pub struct TestCluster {
 /// One node of a [`TestCluster`].
 #[derive(Debug)]
 pub struct TestNode {
-    port: u16,
+    address: SocketAddr,
     id: String,
     password: Option<String>,
     process: Mutex<ServerProcess>,
@@ -67,19 +68,19 @@ impl TestCluster {
         &self.nodes
     }
 
-    /// The ports of all nodes, at 127.0.0.1.
+    /// The ports of all nodes.
     #[must_use]
     pub fn ports(&self) -> Vec<u16> {
         self.nodes.iter().map(TestNode::port).collect()
     }
 
-    /// `127.0.0.1:port` of all nodes.
+    /// `host:port` of all nodes.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
         self.nodes.iter().map(TestNode::address).collect()
     }
 
-    /// `redis://127.0.0.1:port` of all nodes.
+    /// `redis://host:port` of all nodes.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(TestNode::url).collect()
@@ -88,7 +89,7 @@ impl TestCluster {
     /// The index of the node that listens on `port`.
     #[must_use]
     pub fn node_of_port(&self, port: u16) -> Option<usize> {
-        self.nodes.iter().position(|node| node.port == port)
+        self.nodes.iter().position(|node| node.port() == port)
     }
 
     /// A new connection to a node, authenticated when the cluster has a password.
@@ -205,7 +206,7 @@ impl TestCluster {
     }
 
     pub(crate) fn view(&self, node: usize) -> Result<View, Error> {
-        View::ask(&mut self.connection(node)?).map_err(Error::call(self.nodes[node].port))
+        View::ask(&mut self.connection(node)?).map_err(Error::call(self.nodes[node].port()))
     }
 
     pub(crate) fn migrations(&self) -> MutexGuard<'_, HashMap<u16, (usize, usize)>> {
@@ -217,10 +218,10 @@ impl TestCluster {
         let (running, down): (Vec<&TestNode>, Vec<_>) = members.partition(|node| node.is_running());
         let mut reports = Vec::new();
         for node in &running {
-            let report = Report::ask(node.port, &mut node.connection()?);
-            reports.push(report.map_err(Error::call(node.port))?);
+            let report = Report::ask(node.port(), &mut node.connection()?);
+            reports.push(report.map_err(Error::call(node.port()))?);
         }
-        let ports = |nodes: &[&TestNode]| nodes.iter().map(|node| node.port).collect::<Vec<_>>();
+        let ports = |nodes: &[&TestNode]| nodes.iter().map(|node| node.port()).collect::<Vec<_>>();
         Ok(disagreement(&reports, &ports(&running), &ports(&down)))
     }
 
@@ -238,7 +239,7 @@ impl TestCluster {
             }
             // Every pair is introduced: gossip alone takes seconds.
             for other in &self.nodes[..index] {
-                node.run(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string()])?;
+                node.meet(other)?;
             }
         }
         for (index, replica) in self.nodes.iter().enumerate().skip(primaries) {
@@ -250,7 +251,7 @@ impl TestCluster {
 
     /// Makes a node a replica, as soon as it knows its primary.
     pub(crate) fn follow(&self, replica: &TestNode, primary: &TestNode) -> Result<(), Error> {
-        let what = format!("node {} can be a replica of {}", replica.port, primary.port);
+        let what = format!("node {} can be a replica of {}", replica.port(), primary.port());
         self.wait_until(&what, |_| {
             Ok(replica.run(&["CLUSTER", "REPLICATE", &primary.id]).map_err(|error| error.to_string()))
         })
@@ -268,25 +269,31 @@ impl Drop for TestCluster {
 
 impl TestNode {
     pub(crate) fn new(process: ServerProcess, options: &ServerOptions) -> Result<Self, Error> {
-        let port = process.port();
-        let id = process.connection()?.string(&["CLUSTER", "MYID"]).map_err(Error::call(port))?;
+        let address = process.address();
+        let id = process.connection()?.string(&["CLUSTER", "MYID"]).map_err(Error::call(address.port()))?;
         let (password, process) = (options.password.clone(), Mutex::new(process));
-        Ok(Self { port, id, password, process, forgotten: AtomicBool::new(false) })
+        Ok(Self { address, id, password, process, forgotten: AtomicBool::new(false) })
     }
 
-    /// The port it listens on, at 127.0.0.1.
+    /// The address that it listens on.
+    #[must_use]
+    pub const fn host(&self) -> IpAddr {
+        self.address.ip()
+    }
+
+    /// The port that it listens on.
     #[must_use]
     pub const fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 
-    /// `127.0.0.1:port`.
+    /// `host:port`, an IPv6 host in brackets.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.address.to_string()
     }
 
-    /// `redis://127.0.0.1:port`.
+    /// `redis://host:port`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://{}", self.address())
@@ -322,12 +329,17 @@ impl TestNode {
     ///
     /// When it does not answer.
     pub fn connection(&self) -> Result<Connection, Error> {
-        crate::process::connect(self.port, self.password.as_deref())
+        crate::process::connect(self.address, self.password.as_deref())
     }
 
     /// Runs a command that answers OK.
     pub(crate) fn run<A: AsRef<[u8]>>(&self, command: &[A]) -> Result<(), Error> {
-        self.connection()?.ok(command).map_err(Error::call(self.port))
+        self.connection()?.ok(command).map_err(Error::call(self.port()))
+    }
+
+    /// Introduces another node to it.
+    pub(crate) fn meet(&self, other: &Self) -> Result<(), Error> {
+        self.run(&["CLUSTER", "MEET", &other.host().to_string(), &other.port().to_string()])
     }
 
     pub(crate) fn process(&self) -> MutexGuard<'_, ServerProcess> {
@@ -369,6 +381,13 @@ impl TestClusterBuilder {
     #[must_use]
     pub const fn replicas(mut self, replicas_per_primary: usize) -> Self {
         self.replicas = replicas_per_primary;
+        self
+    }
+
+    /// The address that all nodes listen on and announce; 127.0.0.1 unless given.
+    #[must_use]
+    pub const fn host(mut self, host: IpAddr) -> Self {
+        self.options.host = host;
         self
     }
 

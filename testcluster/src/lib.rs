@@ -8,7 +8,7 @@
 //!
 //! The servers are `redis-server` from the `PATH`, or what `KEYSLOT_REDIS_SERVER` names; its value may be a
 //! wrapper with arguments, as in `chroot /srv/sid /usr/bin/valkey-server`, which must then see the
-//! temporary folder under the same name. They listen on 127.0.0.1 only, on free ports, and several
+//! temporary folder under the same name. They listen on 127.0.0.1 unless told otherwise, on free ports, and several
 //! clusters, of several processes too, can run at the same time. They keep nothing on disk unless they are
 //! told to (`.arg("--appendonly", "yes")`): a restarted primary comes back empty.
 //!
@@ -35,6 +35,7 @@
 mod cluster;
 mod connection;
 mod error;
+mod info;
 mod ports;
 mod process;
 mod server;
@@ -44,5 +45,6 @@ mod view;
 pub use cluster::{TestCluster, TestClusterBuilder, TestNode};
 pub use connection::{CallError, Connection};
 pub use error::Error;
+pub use info::{CommandStatistics, Connected};
 pub use process::server_program;
 pub use server::{TestServer, TestServerBuilder};

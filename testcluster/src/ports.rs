@@ -1,7 +1,7 @@
 //! Free ports, chosen so that tests in several threads and processes do not take each other's.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, TcpListener};
 
 use rand::RngExt;
 
@@ -28,10 +28,11 @@ pub(crate) struct ReservedPort {
 }
 
 impl ReservedPort {
-    pub(crate) fn choose() -> Result<Self, Error> {
+    /// Chooses one that is free at this address.
+    pub(crate) fn choose(host: IpAddr) -> Result<Self, Error> {
         let mut random = rand::rng();
         (0..ATTEMPTS)
-            .find_map(|_| Self::take(random.random_range(CHOICE)))
+            .find_map(|_| Self::take(host, random.random_range(CHOICE)))
             .ok_or_else(|| Error::Unfit(format!("none of {ATTEMPTS} ports from {CHOICE:?} is free")))
     }
 
@@ -39,10 +40,10 @@ impl ReservedPort {
         self.number
     }
 
-    fn take(number: u16) -> Option<Self> {
+    fn take(host: IpAddr, number: u16) -> Option<Self> {
         let bus = number + BUS_OFFSET;
         let locks = [lock(number)?, lock(bus)?];
-        (is_free(number) && is_free(bus)).then_some(Self { number, _locks: locks })
+        (is_free(host, number) && is_free(host, bus)).then_some(Self { number, _locks: locks })
     }
 }
 
@@ -61,20 +62,23 @@ fn lock(port: u16) -> Option<Option<File>> {
     }
 }
 
-fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+fn is_free(host: IpAddr, port: u16) -> bool {
+    TcpListener::bind((host, port)).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
     fn a_reserved_port_is_not_given_twice() {
-        let first = ReservedPort::choose().unwrap();
-        assert!(ReservedPort::take(first.number()).is_none());
+        let host = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let first = ReservedPort::choose(host).unwrap();
+        assert!(ReservedPort::take(host, first.number()).is_none());
         let number = first.number();
         drop(first);
-        assert!(ReservedPort::take(number).is_some());
+        assert!(ReservedPort::take(host, number).is_some());
     }
 }

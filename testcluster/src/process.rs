@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::mpsc::{self, Sender};
@@ -35,12 +36,20 @@ pub fn server_program() -> Vec<String> {
 }
 
 /// What all servers of a builder have in common.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct ServerOptions {
+    /// The address that they listen on.
+    pub(crate) host: IpAddr,
     /// Arguments for the server, after those that this crate gives; the last of a name counts.
     pub(crate) args: Vec<String>,
     /// What the default user must say to AUTH.
     pub(crate) password: Option<String>,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self { host: Ipv4Addr::LOCALHOST.into(), args: Vec::new(), password: None }
+    }
 }
 
 impl ServerOptions {
@@ -64,6 +73,7 @@ pub(crate) struct ServerProcess {
     child: Option<Child>,
     paused: bool,
     args: Vec<String>,
+    host: IpAddr,
     password: Option<String>,
     folder: TempDir,
     port: ReservedPort,
@@ -120,13 +130,17 @@ impl ServerProcess {
         self.port.number()
     }
 
+    pub(crate) const fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port())
+    }
+
     pub(crate) fn id(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
 
     /// A new connection to the server, authenticated where it wants that.
     pub(crate) fn connection(&self) -> Result<Connection, Error> {
-        connect(self.port(), self.password.as_deref())
+        connect(self.address(), self.password.as_deref())
     }
 
     /// The last lines that the server wrote.
@@ -138,7 +152,7 @@ impl ServerProcess {
     }
 
     fn launch(options: &ServerOptions) -> Result<Self, Error> {
-        let port = ReservedPort::choose()?;
+        let port = ReservedPort::choose(options.host)?;
         let folder = tempfile::Builder::new()
             .prefix("keyslot-server-")
             .tempdir()
@@ -147,6 +161,7 @@ impl ServerProcess {
             child: None,
             paused: false,
             args: server_args(options, port.number(), &folder),
+            host: options.host,
             password: options.password.clone(),
             folder,
             port,
@@ -199,7 +214,7 @@ impl ServerProcess {
                     log: self.log_tail(),
                 });
             }
-            let answer = Connection::connect(self.port()).and_then(|mut to| to.string(&["PING"]));
+            let answer = Connection::connect_addr(self.address()).and_then(|mut to| to.string(&["PING"]));
             match answer {
                 Ok(_) => return Ok(()),
                 // A server that wants a password is up as well.
@@ -241,20 +256,20 @@ impl Drop for ServerProcess {
 }
 
 /// A new connection to a server of this crate.
-pub(crate) fn connect(port: u16, password: Option<&str>) -> Result<Connection, Error> {
-    let mut connection = Connection::connect(port).map_err(Error::call(port))?;
+pub(crate) fn connect(address: SocketAddr, password: Option<&str>) -> Result<Connection, Error> {
+    let mut connection = Connection::connect_addr(address).map_err(Error::call(address.port()))?;
     if let Some(password) = password {
-        connection.ok(&["AUTH", password]).map_err(Error::call(port))?;
+        connection.ok(&["AUTH", password]).map_err(Error::call(address.port()))?;
     }
     Ok(connection)
 }
 
 fn server_args(options: &ServerOptions, port: u16, folder: &TempDir) -> Vec<String> {
-    let port = port.to_string();
+    let (host, port) = (options.host.to_string(), port.to_string());
     let folder = folder.path().to_string_lossy();
     let mut args: Vec<String> = [
         ["--port", &port],
-        ["--bind", "127.0.0.1"],
+        ["--bind", &host],
         ["--daemonize", "no"],
         ["--dir", &folder],
         ["--logfile", ""],

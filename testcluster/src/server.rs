@@ -1,5 +1,7 @@
 //! One server that is no cluster.
 
+use std::net::IpAddr;
+
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::process::{ServerOptions, ServerProcess};
@@ -26,19 +28,19 @@ impl TestServer {
         TestServerBuilder::default()
     }
 
-    /// The port it listens on, at 127.0.0.1.
+    /// The port it listens on.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.process.port()
     }
 
-    /// `127.0.0.1:port`.
+    /// `host:port`, an IPv6 host in brackets.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port())
+        self.process.address().to_string()
     }
 
-    /// `redis://127.0.0.1:port`.
+    /// `redis://host:port`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://{}", self.address())
@@ -97,6 +99,13 @@ pub struct TestServerBuilder {
 }
 
 impl TestServerBuilder {
+    /// The address that it listens on; 127.0.0.1 unless given.
+    #[must_use]
+    pub const fn host(mut self, host: IpAddr) -> Self {
+        self.options.host = host;
+        self
+    }
+
     /// The default user's password. The same as `arg("--requirepass", …)`.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {

@@ -1,10 +1,12 @@
 //! What happens to clusters: slots move, nodes die, come back, stall, take over and join.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::cluster::{TestCluster, TestNode};
 use crate::error::Error;
+use crate::info::{CommandStatistics, Connected};
 use crate::process::ServerProcess;
 
 /// How long an epoch may take to get around. Nodes tell each other at once.
@@ -70,8 +72,8 @@ impl TestCluster {
             .strings(&["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), &count.to_string()])
             .map_err(Error::call(source.port()))?;
 
-        let port = target.port().to_string();
-        let mut command: Vec<&[u8]> = vec![b"MIGRATE", b"127.0.0.1", port.as_bytes(), b"", b"0", b"5000"];
+        let (host, port) = (target.host().to_string(), target.port().to_string());
+        let mut command: Vec<&[u8]> = vec![b"MIGRATE", host.as_bytes(), port.as_bytes(), b"", b"0", b"5000"];
         if let Some(password) = &self.options.password {
             command.extend([&b"AUTH"[..], password.as_bytes()]);
         }
@@ -179,7 +181,7 @@ impl TestCluster {
     pub fn add_node(&mut self) -> Result<usize, Error> {
         let node = TestNode::new(ServerProcess::start(&self.options)?, &self.options)?;
         for other in self.running() {
-            node.run(&["CLUSTER", "MEET", "127.0.0.1", &self.nodes[other].port().to_string()])?;
+            node.meet(&self.nodes[other])?;
         }
         self.nodes.push(node);
         self.wait_until_agreed()?;
@@ -221,12 +223,80 @@ impl TestCluster {
     ///
     /// When it does not answer.
     pub fn command_calls(&self, node: usize, command: &str) -> Result<u64, Error> {
+        // What was never called is not listed.
+        Ok(self.command_statistics(node)?.get(command).map_or(0, |statistics| statistics.calls))
+    }
+
+    /// What a node has done with each command since it started, as INFO commandstats has it.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn command_statistics(&self, node: usize) -> Result<BTreeMap<String, CommandStatistics>, Error> {
         let port = self.nodes[node].port();
         let info = self.connection(node)?.string(&["INFO", "commandstats"]).map_err(Error::call(port))?;
-        let name = format!("cmdstat_{command}:calls=");
-        let calls = info.lines().find_map(|line| line.strip_prefix(&name)?.split(',').next()?.parse().ok());
-        // What was never called is not listed.
-        Ok(calls.unwrap_or(0))
+        Ok(info.lines().filter_map(CommandStatistics::parse).collect())
+    }
+
+    /// The connections that a node has, this crate's own for asking included.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn connected(&self, node: usize) -> Result<Vec<Connected>, Error> {
+        let port = self.nodes[node].port();
+        let list = self.connection(node)?.string(&["CLIENT", "LIST"]).map_err(Error::call(port))?;
+        Ok(list.lines().map(Connected::parse).collect())
+    }
+
+    /// CONFIG SET of a running node.
+    ///
+    /// # Errors
+    ///
+    /// When it refuses.
+    pub fn configure(&self, node: usize, name: &str, value: &str) -> Result<(), Error> {
+        self.nodes[node].run(&["CONFIG", "SET", name, value])
+    }
+
+    /// Cuts a replica off from its primary: it does not get the primary's writes any more, until
+    /// [`reattach`](Self::reattach). Both stay part of the cluster and keep all their other connections. Waits until
+    /// the replica knows it.
+    ///
+    /// The replica is made to log in as a user that the primary does not have, and its connection is ended.
+    ///
+    /// # Errors
+    ///
+    /// When the node is no replica, or it does not come about within the deadline.
+    pub fn detach(&self, replica: usize) -> Result<(), Error> {
+        self.configure(replica, "masterauth", "nobody's")?;
+        self.configure(replica, "masteruser", "nobody")?;
+        let node = &self.nodes[replica];
+        node.connection()?
+            .integer(&["CLIENT", "KILL", "TYPE", "master"])
+            .map_err(Error::call(node.port()))?;
+        self.wait_until_linked(replica, false)
+    }
+
+    /// Undoes [`detach`](Self::detach), and waits until the replica follows its primary.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come about within the deadline.
+    pub fn reattach(&self, replica: usize) -> Result<(), Error> {
+        self.configure(replica, "masteruser", "")?;
+        self.configure(replica, "masterauth", self.options.password.as_deref().unwrap_or_default())?;
+        self.wait_until_linked(replica, true)
+    }
+
+    /// Waits until a replica says that it has, or has not, a link to its primary.
+    fn wait_until_linked(&self, replica: usize, linked: bool) -> Result<(), Error> {
+        let node = &self.nodes[replica];
+        let wanted = if linked { "master_link_status:up" } else { "master_link_status:down" };
+        self.wait_until(&format!("replica {} says {wanted}", node.port()), |_| {
+            let info = node.connection()?.string(&["INFO", "replication"]);
+            let info = info.map_err(Error::call(node.port()))?;
+            Ok(if info.contains(wanted) { Ok(()) } else { Err("it says otherwise".to_owned()) })
+        })
     }
 
     /// How many keys a node holds.
