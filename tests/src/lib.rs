@@ -1,4 +1,4 @@
-//! What the tests share: servers that misbehave, and the protocols that scenarios run under.
+//! What the tests share: servers that misbehave, the protocols that scenarios run under, and waiting for conditions.
 //!
 //! The well-behaved servers are real ones and come from `keyslot-testcluster`.
 
@@ -7,14 +7,18 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use keyslot::{Options, Protocol};
+use anyhow::{Result, bail};
+use keyslot::{Counter, Options, Protocol};
 
 pub mod load;
 
 /// Both protocols: every scenario runs under each.
 pub const PROTOCOLS: [Protocol; 2] = [Protocol::Resp2, Protocol::Resp3];
+
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Options for these URLs with time-outs that do not make a failing test slow.
 pub fn options(urls: &[String], protocol: Protocol) -> Options {
@@ -25,6 +29,35 @@ pub fn options(urls: &[String], protocol: Protocol) -> Options {
 #[must_use]
 pub fn words(line: &str) -> Vec<Vec<u8>> {
     line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+}
+
+/// Looks again and again until the condition is true; `what` completes "waiting until". Returns how long that took.
+///
+/// # Errors
+/// When the deadline has passed, with the condition's last error if it had one.
+pub async fn wait_until(
+    what: &str,
+    deadline: Duration,
+    mut condition: impl AsyncFnMut() -> Result<bool>,
+) -> Result<Duration> {
+    let started = Instant::now();
+    loop {
+        let outcome = condition().await;
+        if matches!(outcome, Ok(true)) {
+            return Ok(started.elapsed());
+        }
+        if started.elapsed() >= deadline {
+            let last = outcome.map_or_else(|error| format!("{error:#}"), |_| "it is not so".to_owned());
+            bail!("after {:?} still waiting until {what}: {last}", started.elapsed());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The value of a counter; 0 when there is none of this name.
+#[must_use]
+pub fn count(counters: &[Counter], name: &str) -> u64 {
+    counters.iter().find(|counter| counter.name == name).map_or(0, |counter| counter.value)
 }
 
 /// What a [`FakeServer`] does with what it has read.
