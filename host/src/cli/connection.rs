@@ -1,11 +1,14 @@
 //! The options that say where the servers are and how to talk to them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use keyslot::{Client, Mode, Options, Protocol};
+use keyslot::{Client, Mode, Options, Protocol, ReplicaReads};
 
 use super::failure::Failure;
+use super::topology;
+use super::watch::Watch;
 
 /// The connection options, the same for every subcommand.
 #[derive(Debug, clap::Args)]
@@ -51,6 +54,44 @@ pub(crate) struct ConnectionArgs {
     /// How long a command may take, with all redirects and retries: 500ms, 5s, 1m
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_time, default_value = "5s")]
     request_timeout: Duration,
+
+    /// Who serves commands that only read
+    #[arg(long, global = true, value_enum, value_name = "STRATEGY", default_value_t = ReadsArg::Primary)]
+    replica_reads: ReadsArg,
+
+    /// Where this client stands, for --replica-reads same-zone
+    #[arg(long, global = true, value_name = "ZONE")]
+    availability_zone: Option<String>,
+
+    /// Reach the node that the servers call ANNOUNCED at ACTUAL, each host or host:port; for clusters behind NAT, port
+    /// forwarding or container networks; may be repeated
+    #[arg(long, global = true, value_name = "ANNOUNCED=ACTUAL", value_parser = parse_mapping)]
+    map_address: Vec<(String, String)>,
+
+    /// Start from the topology in this file, as 'keyslot --json topology' prints it, instead of asking for one
+    #[arg(long, global = true, value_name = "FILE")]
+    topology: Option<PathBuf>,
+
+    /// Who shows what happens to the clients; nobody without --verbose.
+    #[arg(skip)]
+    pub(super) watch: Option<Watch>,
+}
+
+/// Who serves commands that only read.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ReadsArg {
+    /// The primary
+    Primary,
+    /// A replica chosen at random
+    PreferReplica,
+    /// The replicas in turn
+    RoundRobin,
+    /// Any node of the shard
+    Random,
+    /// The node that has answered fastest of late
+    LowestLatency,
+    /// A node in the zone of --availability-zone
+    SameZone,
 }
 
 /// Whether a cluster is expected.
@@ -75,8 +116,7 @@ impl ConnectionArgs {
 
     /// Connects to these nodes, without the user and the password that are meant for others.
     pub(crate) async fn connect_to_own(&self, urls: &[String]) -> Result<Client, Failure> {
-        let options = self.options(urls, self.protocol());
-        Ok(Box::pin(Client::connect(options)).await?)
+        self.start(self.options(urls, self.protocol())).await
     }
 
     async fn connect_to(&self, urls: &[String], protocol: Protocol) -> Result<Client, Failure> {
@@ -87,7 +127,32 @@ impl ConnectionArgs {
         if let Some(password) = self.pass.clone().or_else(|| std::env::var("REDISCLI_AUTH").ok()) {
             options = options.password(password);
         }
-        Ok(Box::pin(Client::connect(options)).await?)
+        options = options.replica_reads(match self.replica_reads {
+            ReadsArg::Primary => ReplicaReads::Primary,
+            ReadsArg::PreferReplica => ReplicaReads::PreferReplica,
+            ReadsArg::RoundRobin => ReplicaReads::RoundRobin,
+            ReadsArg::Random => ReplicaReads::Random,
+            ReadsArg::LowestLatency => ReplicaReads::LowestLatency,
+            ReadsArg::SameZone => ReplicaReads::SameZone,
+        });
+        if let Some(zone) = &self.availability_zone {
+            options = options.availability_zone(zone);
+        }
+        for (announced, actual) in &self.map_address {
+            options = options.map_address(announced, actual);
+        }
+        if let Some(file) = &self.topology {
+            options = options.topology(topology::of_file(file).map_err(Failure::Usage)?);
+        }
+        self.start(options).await
+    }
+
+    async fn start(&self, options: Options) -> Result<Client, Failure> {
+        let client = Box::pin(Client::connect(options)).await?;
+        if let Some(watch) = &self.watch {
+            watch.start(&client);
+        }
+        Ok(client)
     }
 
     fn options(&self, urls: &[String], protocol: Protocol) -> Options {
@@ -127,6 +192,12 @@ fn parse_time(text: &str) -> Result<Duration, String> {
         return Err("must lie between 1ms and 49 days".to_owned());
     }
     Duration::try_from_secs_f64(milliseconds / 1_000.0).map_err(|error| error.to_string())
+}
+
+/// Reads `ANNOUNCED=ACTUAL`.
+fn parse_mapping(text: &str) -> Result<(String, String), String> {
+    let (announced, actual) = text.split_once('=').ok_or("expected ANNOUNCED=ACTUAL")?;
+    Ok((announced.to_owned(), actual.to_owned()))
 }
 
 #[cfg(test)]

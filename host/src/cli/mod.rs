@@ -8,6 +8,7 @@ mod demo;
 mod exec;
 mod failure;
 mod format;
+mod health;
 mod help;
 mod line;
 mod prompt;
@@ -16,6 +17,7 @@ mod slot;
 mod style;
 mod table;
 mod topology;
+mod watch;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -26,6 +28,7 @@ use tracing_subscriber::EnvFilter;
 use self::connection::ConnectionArgs;
 use self::failure::{Failure, one_line};
 use self::format::Format;
+use self::watch::Watch;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -52,12 +55,15 @@ Examples:
   keyslot < commands.txt                 run a file of commands, one a line
   keyslot --url redis://10.0.0.1:6379 --url redis://10.0.0.2:6379 topology
   keyslot slot '{user:7}:name' '{user:7}:mail'
+  keyslot health                         ask every node whether it answers
+  keyslot -v --replica-reads round-robin exec GET greeting
+  keyslot --map-address 172.17.0.2=10.0.0.1 --map-address 172.17.0.3:6379=10.0.0.1:6380 topology
   keyslot demo                           start a local cluster and show what a client does
 
 Exit codes:
   0  all went well; also when commands that were read from a prompt or from standard input got an error
      from the server, as redis-cli has it
-  1  the server answered with an error, or refused the user or the password
+  1  the server answered with an error, or refused the user or the password; health: a node does not answer
   2  the command line or a setting is wrong
   3  no usable answer: nothing could be reached, or the connection was lost, or the time ran out";
 
@@ -80,7 +86,8 @@ struct Global {
     #[arg(long, global = true, overrides_with = "raw", help_heading = "Output")]
     no_raw: bool,
 
-    /// Tell on standard error what the client does (RUST_LOG selects more)
+    /// Tell on standard error what happens, one line each: connections made and lost, failovers, slots that move, retries
+    /// (RUST_LOG selects more)
     #[arg(long, short, global = true, help_heading = "Output")]
     verbose: bool,
 }
@@ -103,12 +110,13 @@ enum Subcommands {
     Exec(exec::Exec),
     Slot(slot::Slot),
     Topology(topology::Topology),
+    Health(health::Health),
     Demo(demo::Demo),
 }
 
 /// Runs the command that the process's arguments ask for.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if !error.use_stderr() => {
             // `--help` and `--version`. A closed pipe is no reason to complain.
@@ -119,6 +127,7 @@ pub(crate) fn main() -> ExitCode {
     };
     if cli.global.verbose {
         start_tracing();
+        cli.global.connection.watch = Some(Watch::default());
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -133,13 +142,18 @@ pub(crate) fn main() -> ExitCode {
 impl Cli {
     async fn run(self) -> Result<ExitCode, Failure> {
         let global = &self.global;
-        match self.command {
+        let outcome = match self.command {
             None => prompt::run(global).await,
             Some(Subcommands::Exec(exec)) => exec.run(global).await,
             Some(Subcommands::Slot(slot)) => slot.run(global).await,
             Some(Subcommands::Topology(topology)) => topology.run(global).await,
+            Some(Subcommands::Health(health)) => health.run(global).await,
             Some(Subcommands::Demo(demo)) => demo.run(global).await,
+        };
+        if let Some(watch) = &global.connection.watch {
+            watch.end().await;
         }
+        outcome
     }
 }
 
@@ -164,7 +178,9 @@ fn usage(text: &str) -> String {
 }
 
 fn start_tracing() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("keyslot=debug,info"));
+    // The events are shown by `watch`.
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,keyslot::events=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
 }
 

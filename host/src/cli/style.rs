@@ -17,9 +17,18 @@ impl Style {
     /// For standard output: coloured when it is a terminal, unless NO_COLOR is set (<https://no-color.org>) or the
     /// terminal can do nothing.
     pub(crate) fn for_stdout() -> Self {
+        Self::on(io::stdout().is_terminal())
+    }
+
+    /// The same for standard error.
+    pub(crate) fn for_stderr() -> Self {
+        Self::on(io::stderr().is_terminal())
+    }
+
+    fn on(is_terminal: bool) -> Self {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self { coloured: io::stdout().is_terminal() && !unwanted }
+        Self { coloured: is_terminal && !unwanted }
     }
 
     pub(crate) const fn is_coloured(self) -> bool {
@@ -36,6 +45,14 @@ impl Style {
 
     pub(crate) fn cyan(self, text: impl Display) -> String {
         self.paint("36", text)
+    }
+
+    pub(crate) fn green(self, text: impl Display) -> String {
+        self.paint("32", text)
+    }
+
+    pub(crate) fn red(self, text: impl Display) -> String {
+        self.paint("31", text)
     }
 
     fn paint(self, code: &str, text: impl Display) -> String {

@@ -6,6 +6,7 @@
 //! to differ stands at [`commands::EXCEPTIONS`].
 
 mod commands;
+mod options;
 mod run;
 
 use std::fs;
@@ -137,6 +138,13 @@ fn wrong_usage_is_one_line_and_code_2() -> anyhow::Result<()> {
         (&["slot"], "<KEY>"),
         (&["--request-timeout", "soon", "exec", "PING"], "soon"),
         (&["--mode", "sideways", "exec", "PING"], "sideways"),
+        (&["--replica-reads", "nearest", "exec", "PING"], "nearest"),
+        (&["--replica-reads", "same-zone", "exec", "PING"], "availability-zone"),
+        (&["--map-address", "127.0.0.1", "exec", "PING"], "ANNOUNCED=ACTUAL"),
+        (&["--map-address", "=127.0.0.1", "exec", "PING"], "map-address: \"\""),
+        (&["--topology", "/no/such/file", "topology"], "/no/such/file"),
+        (&["--topology", "/dev/null", "topology"], "/dev/null"),
+        (&["health", "--pings", "0"], "0"),
         (&["--url", "http://127.0.0.1:6379", "exec", "PING"], "http"),
         (&["--url", "redis://127.0.0.1:99999", "exec", "PING"], "99999"),
         (&["--url", "redis://127.0.0.1:port", "exec", "PING"], "port"),
@@ -162,7 +170,7 @@ fn nobody_listening_is_one_line_and_code_3() -> anyhow::Result<()> {
     let mut server = TestServer::start()?;
     let url = server.url();
     server.kill()?;
-    for args in [&["exec", "PING"][..], &["topology"], &["slot", "k"], &[]] {
+    for args in [&["exec", "PING"][..], &["topology"], &["slot", "k"], &["health"], &[]] {
         let mut command = Command::new(run::keyslot());
         let run = Run::of(command.args(["--url", &url, "--connect-timeout", "3s"]).args(args))?;
         assert_eq!(run.code, 3, "{args:?}: {}", run.stderr);
