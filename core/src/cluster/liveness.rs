@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::connection::{Connection, Waiting};
 use super::connections::Driver;
 use super::request::Place;
-use super::{Cluster, ConnId, Event, RequestId};
+use super::{Cluster, ConnId, Event, Node, RequestId};
 use crate::error::Error;
 use crate::time::Instant;
 
@@ -147,6 +147,12 @@ impl Cluster {
             |id| self.requests.get(id).is_some_and(|request| request.place == Place::OnConnection(conn));
         // Those that came first are given up first, so the last is the likeliest to be there.
         connection.waiting.iter().rev().filter_map(Waiting::request).any(is_here)
+    }
+
+    /// Whether a node's last connection failed, and no new one is up.
+    pub(super) fn is_out_of_reach(&self, node: &Node) -> bool {
+        let current = node.connection.and_then(|conn| self.connections.get(conn));
+        node.is_down() && !current.is_some_and(Connection::is_ready)
     }
 
     /// When the next reads stop to wait for their replica's connection.

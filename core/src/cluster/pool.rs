@@ -465,6 +465,7 @@ impl Cluster {
                 let is_spare = !connection.is_shared() && spare > 0;
                 if is_free && (is_old || (is_idle && is_spare)) {
                     spare = spare.saturating_sub(usize::from(!connection.is_shared()));
+                    self.forgive(conn);
                     self.close_quietly(conn);
                 }
             }

@@ -9,7 +9,7 @@
 use core::time::Duration;
 
 use super::request::Place;
-use super::{Cluster, Connection, Node, NodeKey, RequestId};
+use super::{Cluster, NodeKey, RequestId};
 use crate::config::ReplicaReads;
 use crate::error::ServerError;
 use crate::slot::Slot;
@@ -28,13 +28,9 @@ impl Cluster {
             return owner;
         }
         let replicas = self.nodes.get(owner).map(|node| node.replicas.as_slice()).unwrap_or_default();
-        let is_connected = |node: &Node| {
-            let current = node.connection.and_then(|conn| self.connections.get(conn));
-            current.is_some_and(Connection::is_usable)
-        };
         let can_serve = |key: &NodeKey| {
             let node = self.nodes.get(*key).filter(|node| node.avoid_until <= self.now);
-            node.is_some_and(|node| !node.is_down() || is_connected(node))
+            node.is_some_and(|node| !self.is_out_of_reach(node))
         };
         let mut able: alloc::vec::Vec<_> = replicas.iter().copied().filter(can_serve).collect();
         let chosen = match strategy {

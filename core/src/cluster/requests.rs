@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::connection::{Connection, Waiting};
 use super::request::{Command, Place, Request, Route, Target};
 use super::verdict::{Verdict, judge};
-use super::{Cluster, ConnId, Event, Node, NodeKey, Output, Phase, RequestId};
+use super::{Cluster, ConnId, Event, NodeKey, Output, Phase, RequestId};
 use crate::address::NodeAddr;
 use crate::config::RetryWrites;
 use crate::error::{Error, Interrupted, ServerError};
@@ -53,7 +53,7 @@ impl Cluster {
     fn refuse_beyond_limits(&mut self, id: RequestId) {
         let limits = self.config.waiting;
         let waits_for_nobody = match self.requests.get(id).map(|request| request.place) {
-            Some(Place::AtNode(node)) => self.nodes.get(node).is_some_and(Node::is_down),
+            Some(Place::AtNode(node)) => self.nodes.get(node).is_some_and(|node| self.is_out_of_reach(node)),
             Some(Place::Unrouted) => matches!(self.phase, Phase::Clustered),
             _ => false,
         };
@@ -129,7 +129,8 @@ impl Cluster {
         let first = self.random.below(owners.len());
         let (before, after) = owners.split_at_checked(first)?;
         let mut in_turn = after.iter().chain(before);
-        let reachable = |node: &NodeKey| self.nodes.get(*node).is_some_and(|node| node.failures == 0);
+        let reachable =
+            |node: &NodeKey| self.nodes.get(*node).is_some_and(|node| !self.is_out_of_reach(node));
         in_turn.clone().find(|node| reachable(node)).or_else(|| in_turn.next()).copied()
     }
 
@@ -346,7 +347,8 @@ impl Cluster {
         };
         let retries = request.retries;
         if retries >= retry.attempts_max {
-            return self.finish(id, Err(Error::Server(error.clone())));
+            let error = last_word(error.clone(), request.may_have_run);
+            return self.finish(id, Err(error));
         }
         request.last_error = Some(error.clone());
         self.send_again(id, Some(key), &error.to_string());
@@ -435,10 +437,7 @@ impl Cluster {
                 let address = node.map(|node| &node.address);
                 Error::Timeout(interrupted(address, format!("no reply within {within}"), true))
             }
-            (_, Some(error)) if may_have_run => {
-                Error::ConnectionLost(interrupted(None, format!("sent again, and then: {error}"), true))
-            }
-            (_, Some(error)) => Error::Server(error),
+            (_, Some(error)) => last_word(error, may_have_run),
             (Place::AtLease(lease), None) => self.lease_error(lease),
             (Place::AtNode(node), None) if lost > 0 => {
                 let node = self.nodes.get(node);
@@ -529,6 +528,14 @@ impl Cluster {
 pub(super) struct Held {
     requests: u64,
     bytes: u64,
+}
+
+/// What a request ends with that was never answered with anything but passing errors.
+fn last_word(error: ServerError, may_have_run: bool) -> Error {
+    match may_have_run {
+        true => Error::ConnectionLost(interrupted(None, format!("sent again, and then: {error}"), true)),
+        false => Error::Server(error),
+    }
 }
 
 /// An error that says "not executed", of a request of which an earlier copy may have been.

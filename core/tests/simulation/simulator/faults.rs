@@ -5,6 +5,7 @@
 use keyslot_core::slot::Slot;
 
 use super::choices::Choices;
+use super::leases::{Line, use_lease};
 use super::ledger::{Operation, TAG_COUNT, key};
 use super::network::Link;
 use super::scenario::submit;
@@ -28,6 +29,23 @@ pub(super) enum Act {
     Submit(Vec<Operation>),
     /// The latest request is given up.
     Forget,
+    /// A connection is borrowed, for a tag's slot or any.
+    Lend {
+        lease: u64,
+        tag: Option<u64>,
+    },
+    /// Its borrower uses it, if it has not given it back.
+    Use {
+        lease: u64,
+        lines: Vec<Line>,
+    },
+    GiveBack {
+        lease: u64,
+    },
+    SubmitTo {
+        node: usize,
+        operation: Operation,
+    },
     Migrate {
         slot: u16,
         to: usize,
@@ -386,6 +404,15 @@ pub(super) fn perform(world: &mut World<Act>, act: Act) {
                 world.ledger.forgotten(id);
             }
         }
+        Act::Lend { lease, tag } => {
+            let slot = tag.and_then(|tag| Slot::new(slot_of_tag(tag)));
+            world.lend(lease, slot);
+        }
+        Act::Use { lease, lines } => use_lease(world, lease, &lines),
+        Act::GiveBack { lease } => world.give_back(lease),
+        Act::SubmitTo { node, operation } => {
+            world.submit_to(node, &operation.words(), Some(operation));
+        }
         Act::Migrate { slot, to } => {
             let from = world.servers.owner(slot);
             let running = world.servers.migrations.contains_key(&slot);
@@ -409,6 +436,7 @@ pub(super) fn perform(world: &mut World<Act>, act: Act) {
         Act::Lag { node, lag } => world.servers.nodes[node].lag = lag,
         Act::Condition { node, condition } => world.servers.nodes[node].condition = condition,
         Act::Lie { node, slot, text } => {
+            world.is_misled = true;
             world.servers.nodes[node].lies.insert(slot, text);
         }
         Act::Truth { node } => world.servers.nodes[node].lies.clear(),

@@ -128,14 +128,36 @@ fn promises_not_executed(error: &Error) -> bool {
         | Error::Authentication(_)
         | Error::Tls(_) => true,
         Error::ConnectionLost(interrupted) | Error::Timeout(interrupted) => !interrupted.possibly_executed,
-        Error::Protocol(_) | Error::LimitExceeded(_) | Error::Closed => false,
+        Error::LimitExceeded(text) => text.contains(WAITING_LIMIT) || text.contains(POOL_LIMIT),
+        Error::Protocol(_) | Error::Closed => false,
     }
+}
+
+/// How a request is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// As the client sees fit.
+    Free,
+    /// To one node, once at most.
+    Fixed,
+    /// Over a lent connection, once at most; perhaps after MULTI.
+    Lent,
+}
+
+/// What was sent from MULTI on.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    pub(crate) multi: RequestId,
+    pub(crate) queued: Vec<RequestId>,
+    pub(crate) exec: Option<RequestId>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) operation: Option<Operation>,
-    /// On the machine's clock.
+    pub(crate) way: Way,
+    /// On the machine's clock, as all times here.
+    submitted_at: u64,
     deadline: u64,
     forgotten: bool,
     /// How many reads of registers the servers had answered before.
@@ -149,6 +171,7 @@ pub(crate) struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) entries: BTreeMap<RequestId, Entry>,
+    pub(crate) transactions: Vec<Transaction>,
     /// Whether the client may execute a write more than once.
     pub(crate) may_repeat: bool,
     /// From where to where the machine's clock has jumped.
@@ -172,12 +195,15 @@ impl Ledger {
         &mut self,
         id: RequestId,
         operation: Option<Operation>,
-        deadline: u64,
+        way: Way,
+        (submitted_at, deadline): (u64, u64),
         servers: &Servers,
     ) {
         let acknowledged = operation.and_then(|operation| self.acknowledged.get(&operation.tag));
         let entry = Entry {
             operation,
+            way,
+            submitted_at,
             deadline,
             forgotten: false,
             reads_before: servers.store.reads.len(),
@@ -205,7 +231,14 @@ impl Ledger {
             now <= due + 1_000_000,
             "INVARIANT: requests end within their time; {id:?} ended at {now}, its time was over at {due}"
         );
-        if let (Some(operation), Ok(reply)) = (operation, &result) {
+        if let Err(Error::LimitExceeded(text)) = &result
+            && text.contains(WAITING_LIMIT)
+        {
+            let at = entry.submitted_at;
+            assert_eq!(now, at, "INVARIANT: what is beyond the limits ends at once: {id:?} {operation:?}");
+        }
+        let is_queued = entry.way == Way::Lent && result == Ok(queued());
+        if let (Some(operation), Ok(reply), false) = (operation, &result, is_queued) {
             self.check_reply(entry, operation, reply, servers);
             if operation.kind == Kind::Put {
                 let (key, value) = (register(operation.tag), operation.number.to_string());
@@ -218,7 +251,7 @@ impl Ledger {
     }
 
     fn check_reply(&self, entry: &Entry, operation: Operation, reply: &Reply, servers: &Servers) {
-        let runs = match self.may_repeat {
+        let runs = match self.may_repeat && entry.way == Way::Free {
             true => servers.executions.get(&operation.number).copied().unwrap_or(1).max(1),
             false => 1,
         };
@@ -238,7 +271,7 @@ impl Ledger {
     /// Nothing has failed.
     pub(crate) fn check_all_served(&self) {
         for (id, entry) in &self.entries {
-            let served = entry.forgotten || matches!(entry.outcome, Some(Ok(_)));
+            let served = entry.forgotten || matches!(entry.outcome, Some(Ok(_))) || entry.way != Way::Free;
             assert!(served, "INVARIANT: no request notices that slots move: {id:?} {entry:?}");
         }
     }
@@ -250,13 +283,73 @@ impl Ledger {
             let times = executions.get(&operation.number).copied().unwrap_or(0);
             let outcome = &entry.outcome;
             let what = format!("{id:?} {operation:?} ran {times} times and ended as {outcome:?}");
-            assert!(times <= 1 || self.may_repeat, "INVARIANT: no write is executed twice: {what}");
+            let may_repeat = self.may_repeat && entry.way == Way::Free;
+            assert!(times <= 1 || may_repeat, "INVARIANT: no write is executed twice: {what}");
             match outcome {
+                // The transaction's end decides.
+                Some(Ok(reply)) if entry.way == Way::Lent && *reply == queued() => {}
                 Some(Ok(_)) => assert_ne!(times, 0, "INVARIANT: what was answered was executed: {what}"),
+                // It is the second copy's.
+                Some(Err(Error::Server(error))) if may_repeat && matches!(&*error.code, "MOVED" | "ASK") => {}
                 Some(Err(error)) if promises_not_executed(error) => {
                     assert_eq!(times, 0, "INVARIANT: what was promised not to have run has not: {what}");
                 }
                 Some(Err(_)) | None => {}
+            }
+        }
+    }
+}
+
+/// A part of the message that tells of the limits on what waits.
+const WAITING_LIMIT: &str = "limits waiting-requests";
+
+/// A part of the message that tells that all connections are lent.
+const POOL_LIMIT: &str = "checkout-timeout-ms";
+
+/// What MULTI makes of the answer to each command.
+fn queued() -> Reply {
+    Reply::single(ReplyNode::SimpleString("QUEUED".into()))
+}
+
+impl Ledger {
+    /// A transaction's commands run together or not at all.
+    pub(crate) fn check_transactions(&self, executions: &BTreeMap<u64, u32>) {
+        let outcome = |id: &RequestId| self.entries[id].outcome.as_ref();
+        for transaction in &self.transactions {
+            if !matches!(outcome(&transaction.multi), Some(Ok(_))) {
+                continue;
+            }
+            let is_queued = |id: &&RequestId| outcome(id) == Some(&Ok(queued()));
+            let accepted: Vec<_> = transaction
+                .queued
+                .iter()
+                .filter(is_queued)
+                .filter_map(|id| self.entries[id].operation)
+                .collect();
+            let is_whole = accepted.len() == transaction.queued.len();
+            let times = |operation: &Operation| executions.get(&operation.number).copied().unwrap_or(0);
+            let writes = || accepted.iter().filter(|operation| operation.writes());
+            let ran = writes().filter(|operation| times(operation) == 1).count();
+            let what = format!("{transaction:?} ran {ran} of {accepted:?}");
+            assert!(
+                ran == 0 || ran == writes().count(),
+                "INVARIANT: a transaction runs as a whole or not at all: {what}"
+            );
+            match transaction.exec.as_ref().map(outcome) {
+                Some(Some(Ok(reply))) if matches!(reply.nodes[0], ReplyNode::Array(_)) => {
+                    assert_eq!(ran, writes().count(), "INVARIANT: EXEC's answer says that it ran: {what}");
+                    let expected = accepted.iter().filter_map(|operation| operation.expected(1)).flatten();
+                    let is_told = is_whole && accepted.iter().all(|operation| operation.kind != Kind::Look);
+                    let fits = !is_told || reply.nodes[1..].iter().cloned().eq(expected);
+                    assert!(fits, "INVARIANT: EXEC answers each command: {what} {reply:?}");
+                }
+                Some(Some(Ok(_))) | None => {
+                    assert_eq!(ran, 0, "INVARIANT: nothing runs without EXEC: {what}")
+                }
+                Some(Some(Err(error))) if promises_not_executed(error) => {
+                    assert_eq!(ran, 0, "INVARIANT: nothing runs without EXEC: {what}");
+                }
+                Some(Some(Err(_)) | None) => {}
             }
         }
     }

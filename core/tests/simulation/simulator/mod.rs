@@ -12,15 +12,21 @@
 //! | [`world`] | the clock, the driver loop and its checks |
 //! | [`network`] | dials, pieces, cuts, links |
 //! | [`ledger`] | what was asked and answered, and whether it goes together |
+//! | [`promises`] | events, counters and rounds of questions: whether they make sense |
 //! | [`scenario`] | one random run: workload, healing, the end |
+//! | [`settings`] | its cluster and its client's settings |
+//! | [`leases`] | what is done on lent connections in it |
 //! | [`faults`] | what goes wrong in it |
 
 pub(crate) mod choices;
 pub(crate) mod faults;
+pub(crate) mod leases;
 pub(crate) mod ledger;
 pub(crate) mod network;
+pub(crate) mod promises;
 pub(crate) mod scenario;
 pub(crate) mod server;
+pub(crate) mod settings;
 pub(crate) mod store;
 pub(crate) mod transaction;
 pub(crate) mod view;

@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use keyslot_core::cluster::ConnId;
 
-use super::server::{Reach, Session};
+use super::server::{Reach, Session, arguments, lease_of_marker};
+use super::store::number_of;
 use super::wire::{GARBAGE_KINDS, PUSH_KINDS, Words, garbage, push, take_command};
 use super::world::{Event, MILLISECOND, Sent, World};
 
@@ -85,6 +86,8 @@ pub(super) struct Conn {
     pub(super) severed: bool,
     /// The client closed it while dialling, and may dial the host's next address.
     pub(super) redialable: bool,
+    /// Whether a borrower has used it.
+    is_exclusive: bool,
 }
 
 impl<A: std::fmt::Debug> World<A> {
@@ -113,6 +116,7 @@ impl<A: std::fmt::Debug> World<A> {
             to_client_at: 0,
             severed: false,
             redialable: false,
+            is_exclusive: false,
         };
         let before = self.conns.insert(conn, state);
         assert!(before.is_none(), "INVARIANT: {conn:?} is new");
@@ -196,6 +200,7 @@ impl<A: std::fmt::Debug> World<A> {
             let lines: Vec<_> = commands.iter().map(line).collect();
             format!("{conn:?} → node {node}{}: {}", if severed { " (lost)" } else { "" }, lines.join(" | "))
         });
+        self.check_commands(conn, node, &commands);
         self.sent.push(Sent { node, commands });
         if severed {
             return;
@@ -216,6 +221,39 @@ impl<A: std::fmt::Debug> World<A> {
             // The server still executes what arrived; the client hears of the end at some time.
             self.conn(conn).severed = true;
             self.end(conn);
+        }
+    }
+
+    /// Nodes get what is for them, and no more connections than the settings allow.
+    fn check_commands(&mut self, conn: ConnId, node: usize, commands: &[Words]) {
+        for words in commands {
+            let name = String::from_utf8_lossy(&words[0]).to_ascii_uppercase();
+            if words.get(1).is_some_and(|word| lease_of_marker(word).is_some()) {
+                self.conn(conn).is_exclusive = true;
+                let lent = |state: &&Conn| {
+                    state.is_exclusive && state.phase != Phase::Closed && state.node == Some(node)
+                };
+                let lent = self.conns.values().filter(lent).count();
+                let most = self.config.pool.connections_max as usize;
+                assert!(
+                    lent <= most,
+                    "INVARIANT: {lent} connections of node {node} are lent, {most} at most"
+                );
+            }
+            if name == "CLUSTER" && words[1] == b"SLOTS" && self.ready.is_some() {
+                self.asked.push(self.machine_now().as_nanoseconds());
+            }
+            if let Some((keys, writes)) = arguments(&name, words)
+                && !self.servers.were_primaries.contains(&node)
+                && !self.is_misled
+                && !self.addressed.contains(&number_of(&keys[0]).unwrap_or(0))
+            {
+                assert!(
+                    !writes && self.may_read_replicas,
+                    "INVARIANT: replicas get reads, where the settings allow it: {} at node {node}",
+                    line(words)
+                );
+            }
         }
     }
 

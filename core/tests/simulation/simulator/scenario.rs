@@ -1,42 +1,40 @@
 //! One random run: a cluster, a client, requests and faults over three seconds; then everything heals, and the
 //! client must serve every slot again, end idle, and close.
 
-use std::time::Duration;
-
-use keyslot_core::address::NodeAddr;
 use keyslot_core::cluster::RequestId;
-use keyslot_core::config::{Config, Mode, Protocol};
+use keyslot_core::config::{ReplicaReads, RetryWrites};
 use keyslot_core::error::Error;
 
 use super::choices::Choices;
 use super::faults::{Act, Mood, perform, plan_faults};
+use super::leases::{plan_addressed, plan_leases};
 use super::ledger::{KINDS, Kind, Operation, TAG_COUNT};
 use super::network::{Link, Weather};
-use super::server::{Condition, Dialect, Reach, Servers};
+use super::server::{Condition, Reach};
+use super::settings::{random_config, random_servers};
 use super::world::{MICROSECOND, MILLISECOND, SECOND, Step, World};
 
 /// When the last fault ends.
 const HEALED_AT: u64 = 4 * SECOND;
 /// From healing to the requests that must succeed: longer than any back-off and any time-out.
 const GRACE: u64 = 4 * SECOND;
-const REQUEST_TIMEOUT: Duration = Duration::from_millis(1_000);
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Runs once; a broken promise panics with a text that begins with `INVARIANT`.
 pub(crate) fn run(mut choices: Choices, trace: bool) {
-    let servers = random_servers(&mut choices);
-    let mut config = random_config(&mut choices, &servers);
+    let mut servers = random_servers(&mut choices);
     let mood = choices.pick(&[Mood::Orderly, Mood::Faulty, Mood::Faulty, Mood::Faulty, Mood::Faulty]);
-    if mood == Mood::Orderly {
-        // The keys of one command may be apart for as long as their slot moves.
-        config.request_timeout = 3 * REQUEST_TIMEOUT;
-    }
+    let (config, is_misled) = random_config(&mut choices, &mut servers, mood);
     let weather = random_weather(&mut choices, mood == Mood::Faulty);
     let mut plan = Vec::new();
-    let submitted = plan_requests(&mut choices, &mut plan);
+    let mut submitted = plan_requests(&mut choices, &mut plan);
+    plan_leases(&mut choices, &mut submitted, &mut plan);
+    plan_addressed(&mut choices, &servers, &mut submitted, &mut plan);
     plan_faults(&mut choices, &servers, mood, &mut plan);
     let mut world = World::new(config, servers, weather, choices, trace);
-    world.log(|| format!("{:?} {:?}", world.servers.dialect, world.weather));
+    world.log(|| format!("{:?} {:?} {:?}", world.servers.dialect, world.weather, world.config));
+    world.is_misled = is_misled;
+    world.may_read_replicas = world.config.replica_reads != ReplicaReads::Primary;
+    world.ledger.may_repeat = world.config.retry.writes == RetryWrites::AtLeastOnce;
     for (at, act) in plan {
         world.plan(at, act);
     }
@@ -54,48 +52,17 @@ pub(crate) fn run(mut choices: Choices, trace: bool) {
     advance(&mut world, quiet_from + 5 * SECOND);
     check_idle(&world);
     check_effort(&world);
+    world.check_news();
+    world.check_counters();
+    world.check_rounds();
     close(&mut world);
     world.ledger.check_executions(&world.servers.executions);
+    world.ledger.transactions.extend(std::mem::take(&mut world.open_transactions).into_values());
+    world.ledger.check_transactions(&world.servers.executions);
     assert!(
         world.may_read_replicas || world.servers.replica_reads == 0,
         "INVARIANT: replicas are read only where the settings allow it"
     );
-}
-
-fn random_servers(choices: &mut Choices) -> Servers {
-    let cluster = !choices.chance(5);
-    let mut dialect = Dialect::modern();
-    dialect.hello = !choices.chance(20);
-    dialect.setinfo = !choices.chance(30);
-    dialect.shards = !choices.chance(30);
-    dialect.cluster = cluster;
-    dialect.password = choices.chance(20).then(|| "secret".to_string());
-    dialect.empty_hosts = choices.chance(15);
-    dialect.zones = choices.chance(30);
-    let primaries = if cluster { choices.pick(&[3, 2, 4, 1]) } else { 1 };
-    let replicas = if cluster { choices.pick(&[1, 0]) } else { 0 };
-    let names = choices.chance(25) && !dialect.empty_hosts;
-    Servers::new(dialect, primaries, replicas, names)
-}
-
-fn random_config(choices: &mut Choices, servers: &Servers) -> Config {
-    let count = choices.between(1, servers.nodes.len() as u64) as usize;
-    let seed = |node: &super::server::Node| NodeAddr::new(&node.host, node.address.port());
-    let mut seeds: Vec<_> = servers.nodes.iter().take(count).map(seed).collect();
-    if choices.chance(20) {
-        seeds.insert(0, NodeAddr::new("10.9.9.9", 6379));
-    }
-    let mut config = Config::new(seeds);
-    config.connect_timeout = CONNECT_TIMEOUT;
-    config.request_timeout = REQUEST_TIMEOUT;
-    config.password.clone_from(&servers.dialect.password);
-    let protocols = [Protocol::Auto, Protocol::Resp2, Protocol::Resp3];
-    config.protocol = choices.pick(if servers.dialect.hello { &protocols } else { &protocols[..2] });
-    config.mode = match servers.dialect.cluster {
-        true => choices.pick(&[Mode::Auto, Mode::Cluster]),
-        false => choices.pick(&[Mode::Auto, Mode::Standalone]),
-    };
-    config
 }
 
 fn random_weather(choices: &mut Choices, faulty: bool) -> Weather {
@@ -143,6 +110,9 @@ fn advance(world: &mut World<Act>, until: u64) {
                 if world.now < HEALED_AT {
                     perform(world, act);
                     world.drain();
+                    if world.choices.chance(5) {
+                        world.check_news();
+                    }
                 }
             }
             Step::Progress => {}
@@ -185,7 +155,8 @@ fn heal(world: &mut World<Act>) {
 /// is only found out by a request that times out on it, so each of those may cost one round.
 fn probe(world: &mut World<Act>, submitted: u64) {
     let mut number = submitted;
-    let silent = world.silent_conns();
+    // With a small limit few requests can wait for a node that was down and that nobody has asked since.
+    let silent = world.silent_conns() + usize::from(world.config.waiting.requests < 100);
     for round in 0..=silent {
         let mut ids = Vec::new();
         for tag in 0..TAG_COUNT {
@@ -200,7 +171,10 @@ fn probe(world: &mut World<Act>, submitted: u64) {
         let mut served = true;
         for id in ids {
             let outcome = world.outcome(id);
-            let lost = matches!(outcome, Some(Err(Error::Timeout(_) | Error::ConnectionLost(_))));
+            let lost = matches!(
+                outcome,
+                Some(Err(Error::Timeout(_) | Error::ConnectionLost(_) | Error::LimitExceeded(_)))
+            );
             let fits = matches!(outcome, Some(Ok(_))) || (round < silent && lost);
             assert!(
                 fits,
@@ -220,9 +194,11 @@ fn check_idle(world: &World<Act>) {
     assert_eq!(world.cluster.pending(), 0, "INVARIANT: the machine keeps no request");
     // One connection for each node and each address that was only ever named: by a seed or a redirect.
     let nodes = world.servers.nodes.len() + 4;
-    assert!(world.held() <= nodes, "INVARIANT: {} connections for {nodes} nodes", world.held());
+    let lent = world.servers.nodes.len() * world.config.pool.connections_max as usize;
+    let held = world.held();
+    assert!(held <= nodes + lent, "INVARIANT: {held} connections for {nodes} nodes and {lent} lent");
     let footprint = world.cluster.footprint();
-    let bound = 4 * nodes + 12;
+    let bound = 4 * nodes + 12 + 2 * lent + 2 * world.leases.len();
     assert!(footprint <= bound, "INVARIANT: the idle machine holds {footprint} things, more than {bound}");
 }
 
@@ -230,12 +206,15 @@ fn check_idle(world: &World<Act>) {
 fn check_effort(world: &World<Act>) {
     let requests = world.ledger.entries.len() as u64;
     let commands = world.servers.commands_seen;
-    let bound = 300 + 40 * requests;
+    let config = &world.config;
+    let rounds = 13 * SECOND / config.refresh_interval.as_nanos() as u64;
+    let bound = 300 + 40 * requests + 9 * rounds;
     assert!(commands <= bound, "INVARIANT: {commands} commands for {requests} requests, more than {bound}");
     // A node that goes up and down is dialled again and again, and so are addresses that redirects made up.
-    let (dials, bound) = (world.dials, 60 * world.servers.nodes.len() as u64 + 100 + 2 * requests);
+    let of_node = 60 + 15 * SECOND / config.retry.reconnect_cap.as_nanos() as u64;
+    let (dials, bound) = (world.dials, of_node * world.servers.nodes.len() as u64 + 100 + 2 * requests);
     assert!(dials <= bound, "INVARIANT: {dials} dials, more than {bound}");
-    let (asked, bound) = (world.servers.topologies_asked, 200);
+    let (asked, bound) = (world.servers.topologies_asked, 200 + 6 * rounds);
     assert!(asked <= bound, "INVARIANT: the topology was asked for {asked} times, more than {bound}");
 }
 

@@ -70,6 +70,8 @@ pub(crate) enum Reach {
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) host: String,
+    /// What it calls its host, where that is not what it is reached at.
+    pub(crate) announced: Option<String>,
     pub(crate) address: SocketAddr,
     /// Its availability zone.
     pub(crate) zone: String,
@@ -104,6 +106,10 @@ pub(crate) struct Migration {
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub(crate) node: usize,
+    number: u64,
+    /// Whom the connection was last lent to; nobody: many share it.
+    lease: Option<u64>,
+    database: Vec<u8>,
     pub(crate) resp3: bool,
     authenticated: bool,
     asking: bool,
@@ -129,6 +135,13 @@ pub(crate) struct Servers {
     pub(crate) topologies_asked: u64,
     /// Reads that replicas have answered.
     pub(crate) replica_reads: u64,
+    sessions: u64,
+    /// Who borrows a connection, and what it is lent for.
+    pub(crate) borrowers: Borrowers,
+    /// Nodes that are or were a primary.
+    pub(crate) were_primaries: BTreeSet<usize>,
+    /// Whether replicas have taken over.
+    pub(crate) promotions: u64,
     /// The time on the servers' clocks.
     pub(super) now: u64,
     /// When the nodes fell into two sides.
@@ -145,6 +158,7 @@ impl Servers {
             let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, number));
             Node {
                 host: if names { format!("node-{index}.test") } else { ip.to_string() },
+                announced: None,
                 address: SocketAddr::new(ip, 7000 + index as u16),
                 zone: format!("zone-{}", (index + index / primaries) % 3),
                 view: truth.clone(),
@@ -169,14 +183,22 @@ impl Servers {
             commands_seen: 0,
             topologies_asked: 0,
             replica_reads: 0,
+            sessions: 0,
+            borrowers: Borrowers::default(),
+            were_primaries: (0..primaries).collect(),
+            promotions: 0,
             now: 0,
             parted_at: None,
         }
     }
 
-    pub(crate) fn session(&self, node: usize) -> Session {
+    pub(crate) fn session(&mut self, node: usize) -> Session {
+        self.sessions += 1;
         Session {
             node,
+            number: self.sessions,
+            lease: None,
+            database: b"0".to_vec(),
             resp3: false,
             authenticated: self.dialect.password.is_none(),
             asking: false,
@@ -197,6 +219,7 @@ impl Servers {
         if !session.authenticated && !matches!(name.as_str(), "HELLO" | "AUTH") {
             return Answer::error("NOAUTH Authentication required.");
         }
+        self.check_borrower(session, &name, words);
         let answer = match name.as_str() {
             "MULTI" | "EXEC" | "DISCARD" | "WATCH" | "UNWATCH" => self.transact(session, &name, words),
             _ if session.transaction.is_some() => self.transact(session, &name, words),
@@ -207,6 +230,38 @@ impl Servers {
             session.asking = false;
         }
         answer
+    }
+
+    /// What one borrower leaves on a connection is not there for the next, and nobody else uses it meanwhile.
+    fn check_borrower(&mut self, session: &mut Session, name: &str, words: &Words) {
+        if let Some(lease) = words.get(1).and_then(|word| lease_of_marker(word)) {
+            let is_clean =
+                session.transaction.is_none() && session.watched.is_empty() && session.database == b"0";
+            let is_clean = is_clean && !session.asking && !session.readonly;
+            assert!(is_clean, "INVARIANT: a lent connection is clean: lease {lease} of {session:?}");
+            return self.lend(session, lease);
+        }
+        let Some((keys, _)) = arguments(name, words) else { return };
+        if is_register(&keys[0]) {
+            return;
+        }
+        let lease = number_of(&keys[0]).and_then(|number| self.borrowers.of_number.get(&number).copied());
+        match (lease, session.lease) {
+            (Some(lease), now) if now != Some(lease) => self.lend(session, lease),
+            (lease, now) => {
+                assert_eq!(lease, now, "INVARIANT: a lent connection is nobody else's: {words:?}")
+            }
+        }
+    }
+
+    fn lend(&mut self, session: &mut Session, lease: u64) {
+        let before = session.lease.replace(lease);
+        assert!(
+            before.is_none_or(|before| self.borrowers.returned.contains(&before)),
+            "INVARIANT: a connection is lent to one at a time: {before:?} and {lease}"
+        );
+        let number = *self.borrowers.sessions.entry(lease).or_insert(session.number);
+        assert_eq!(number, session.number, "INVARIANT: lease {lease} has one connection");
     }
 
     pub(super) fn knows(&self, name: &str) -> bool {
@@ -257,7 +312,11 @@ impl Servers {
             "CLIENT" if word(1).eq_ignore_ascii_case("SETINFO") && !self.dialect.setinfo => {
                 Answer::error("ERR unknown subcommand 'SETINFO'. Try CLIENT HELP.")
             }
-            "CLIENT" | "SELECT" | "UNWATCH" => Answer::OK,
+            "CLIENT" | "UNWATCH" => Answer::OK,
+            "SELECT" => {
+                session.database.clone_from(&words[1]);
+                Answer::OK
+            }
             "READONLY" | "READWRITE" | "ASKING" if !self.dialect.cluster => {
                 Answer::error("ERR This instance has cluster support disabled")
             }
@@ -318,7 +377,9 @@ impl Servers {
         {
             self.created_at_target.extend(keys.iter().cloned());
         }
-        self.replica_reads += u64::from(matches!(source, Source::Replica { .. }));
+        // A borrower may say READONLY as it likes.
+        let is_ours = session.lease.is_none();
+        self.replica_reads += u64::from(is_ours && matches!(source, Source::Replica { .. }));
         self.apply(source, name, words, keys)
     }
 
@@ -436,7 +497,7 @@ impl Servers {
     /// `MOVED 3999 10.0.0.2:7001`.
     pub(crate) fn redirect_text(&self, code: &str, slot: u16, to: usize) -> String {
         let node = &self.nodes[to];
-        let host = if self.dialect.empty_hosts { "" } else { &node.host };
+        let host = if self.dialect.empty_hosts { "" } else { node.announced.as_ref().unwrap_or(&node.host) };
         format!("{code} {slot} {host}:{}", node.address.port())
     }
 
@@ -479,6 +540,26 @@ impl Servers {
             ("modules", Answer::Array(Vec::new())),
         ])
     }
+}
+
+/// Who has what lent connection.
+#[derive(Debug, Default)]
+pub(crate) struct Borrowers {
+    /// The lease over which the operation with this number is sent.
+    pub(crate) of_number: BTreeMap<u64, u64>,
+    pub(crate) returned: BTreeSet<u64>,
+    /// The connection of each lease.
+    sessions: BTreeMap<u64, u64>,
+}
+
+/// What a borrower says first: its number.
+pub(crate) fn lease_marker(lease: u64) -> String {
+    format!("lease:{lease}")
+}
+
+/// The number of the lease whose marker this is.
+pub(crate) fn lease_of_marker(word: &[u8]) -> Option<u64> {
+    std::str::from_utf8(word).ok()?.strip_prefix("lease:")?.parse().ok()
 }
 
 /// The keys among a command's words, and whether it writes; `None` for one that has no keys or is not known.

@@ -107,6 +107,10 @@ impl Servers {
                 return Answer::NullArray;
             }
         }
+        let refusal = |words: &Words| self.refusal(session.node, &String::from_utf8_lossy(&words[0]));
+        if let Some(error) = queued.iter().find_map(refusal) {
+            return Answer::error(format!("EXECABORT Transaction discarded because of: {error}"));
+        }
         if is_spoilt {
             return Answer::error("EXECABORT Transaction discarded because of previous errors.");
         }

@@ -156,6 +156,8 @@ impl Servers {
         truth.version += 1;
         truth.epoch += 1;
         truth.config_epochs[replica] = truth.epoch;
+        self.promotions += 1;
+        self.were_primaries.insert(replica);
         self.migrations.retain(|_, migration| migration.from != old && migration.to != old);
         self.hear(replica);
         if !self.is_cut_off(old) {
@@ -213,7 +215,9 @@ impl Servers {
 /// What a node says about its view.
 impl Servers {
     fn announced_host(&self, node: usize) -> Answer {
-        if self.dialect.empty_hosts { Answer::text("") } else { Answer::text(&self.nodes[node].host) }
+        let state = &self.nodes[node];
+        let host = state.announced.as_ref().unwrap_or(&state.host);
+        if self.dialect.empty_hosts { Answer::text("") } else { Answer::text(host) }
     }
 
     pub(super) fn slots_answer(&self, asked: usize) -> Answer {

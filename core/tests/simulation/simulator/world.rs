@@ -3,20 +3,23 @@
 //!
 //! The machine's clock is the world's, and ahead of it by as much as it has jumped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use keyslot_core::cluster::{Cluster, Command, ConnId, Input, Output, RequestId};
+use keyslot_core::address::NodeAddr;
+use keyslot_core::cluster::{Cluster, Command, ConnId, Input, LeaseId, Output, RequestId};
 use keyslot_core::config::Config;
 use keyslot_core::error::Error;
 use keyslot_core::resp::Reply;
+use keyslot_core::slot::Slot;
 use keyslot_core::time::Instant;
 
 use super::choices::Choices;
-use super::ledger::{Ledger, Operation};
+use super::ledger::{Ledger, Operation, Transaction, Way};
 use super::network::{Conn, Link, Phase, Weather, line, shown};
-use super::server::Servers;
+use super::promises::News;
+use super::server::{Servers, lease_marker};
 use super::wire::Words;
 
 pub(crate) const MICROSECOND: u64 = 1_000;
@@ -79,7 +82,7 @@ pub(crate) struct World<A> {
     pub(crate) weather: Weather,
     pub(crate) servers: Servers,
     pub(crate) cluster: Cluster,
-    config: Config,
+    pub(super) config: Config,
     pub(super) conns: BTreeMap<ConnId, Conn>,
     /// Between the client and each node.
     pub(super) links: Vec<Link>,
@@ -93,6 +96,17 @@ pub(crate) struct World<A> {
     pub(crate) ready: Option<Result<(), Error>>,
     pub(crate) sent: Vec<Sent>,
     pub(crate) dials: u64,
+    /// When nodes were asked for the topology since the start, on the machine's clock.
+    pub(super) asked: Vec<u64>,
+    pub(super) news: News,
+    /// What was lent and has not come back, by its number.
+    pub(crate) leases: BTreeMap<u64, LeaseId>,
+    /// What follows a MULTI without its end, by the lease.
+    pub(crate) open_transactions: BTreeMap<u64, Transaction>,
+    /// The numbers of operations that are sent to one node.
+    pub(crate) addressed: BTreeSet<u64>,
+    /// Whether servers or settings name nodes as primaries that never were.
+    pub(crate) is_misled: bool,
     /// Whether the client's settings let it read from replicas.
     pub(crate) may_read_replicas: bool,
     trace: bool,
@@ -134,6 +148,12 @@ impl<A: std::fmt::Debug> World<A> {
             ready: None,
             sent: Vec::new(),
             dials: 0,
+            asked: Vec::new(),
+            news: News::default(),
+            leases: BTreeMap::new(),
+            open_transactions: BTreeMap::new(),
+            addressed: BTreeSet::new(),
+            is_misled: false,
             may_read_replicas: false,
             trace,
         };
@@ -173,7 +193,7 @@ impl<A: std::fmt::Debug> World<A> {
         }
     }
 
-    fn machine_now(&self) -> Instant {
+    pub(super) fn machine_now(&self) -> Instant {
         Instant::from_nanoseconds(self.now + self.ahead)
     }
 
@@ -262,12 +282,61 @@ impl<A: std::fmt::Debug> World<A> {
     /// Submits a command; [`Self::drain`] has to follow.
     pub(crate) fn submit(&mut self, words: &Words, operation: Option<Operation>) -> Result<RequestId, Error> {
         let command = Command::new(words)?;
-        let now = self.machine_now();
-        let id = self.cluster.submit(now, command);
-        self.log(|| format!("{id:?} submit {}", line(words)));
-        let deadline = (now + self.config.request_timeout).as_nanoseconds();
-        self.ledger.submitted(id, operation, deadline, &self.servers);
+        let id = self.cluster.submit(self.machine_now(), command);
+        self.submitted(id, words, operation, Way::Free);
         Ok(id)
+    }
+
+    /// As [`Self::submit`], to one node.
+    pub(crate) fn submit_to(
+        &mut self,
+        node: usize,
+        words: &Words,
+        operation: Option<Operation>,
+    ) -> RequestId {
+        let state = &self.servers.nodes[node];
+        let address = NodeAddr::new(&state.host, state.address.port());
+        let command = Command::new(words).expect("a command that can be sent");
+        self.addressed.extend(operation.map(|operation| operation.number));
+        let id = self.cluster.submit_to(self.machine_now(), address, command);
+        self.submitted(id, words, operation, Way::Fixed);
+        id
+    }
+
+    /// As [`Self::submit`], over a connection that is lent.
+    pub(crate) fn submit_on(&mut self, lease: u64, words: &Words, operation: Option<Operation>) -> RequestId {
+        let command = Command::for_lent(words).expect("a command that can be sent");
+        if let Some(operation) = operation {
+            self.servers.borrowers.of_number.insert(operation.number, lease);
+        }
+        let id = self.cluster.submit_on(self.machine_now(), self.leases[&lease], command);
+        self.submitted(id, words, operation, Way::Lent);
+        id
+    }
+
+    fn submitted(&mut self, id: RequestId, words: &Words, operation: Option<Operation>, way: Way) {
+        self.log(|| format!("{id:?} submit {way:?} {}", line(words)));
+        let now = self.machine_now();
+        let times = (now.as_nanoseconds(), (now + self.config.request_timeout).as_nanoseconds());
+        self.ledger.submitted(id, operation, way, times, &self.servers);
+    }
+
+    /// Borrows a connection; the first command on it tells the servers whose it is. [`Self::drain`] has to follow.
+    pub(crate) fn lend(&mut self, lease: u64, slot: Option<Slot>) -> RequestId {
+        let id = self.cluster.lend(self.machine_now(), slot);
+        self.log(|| format!("{id:?} lend {lease} for {slot:?}"));
+        let before = self.leases.insert(lease, id);
+        assert!(before.is_none(), "a number is lent once");
+        let marker = vec![b"ECHO".to_vec(), lease_marker(lease).into_bytes()];
+        self.submit_on(lease, &marker, None)
+    }
+
+    /// Gives back what was borrowed; [`Self::drain`] has to follow.
+    pub(crate) fn give_back(&mut self, lease: u64) {
+        let Some(id) = self.leases.remove(&lease) else { return };
+        self.log(|| format!("{id:?} give back {lease}"));
+        self.servers.borrowers.returned.insert(lease);
+        self.cluster.give_back(id);
     }
 
     pub(crate) fn outcome(&self, id: RequestId) -> Option<&Result<Reply, Error>> {
