@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::info::Connected;
 use crate::process::{ServerOptions, ServerProcess};
 
 /// A running server without cluster support. Dropping it ends the process and removes its folder.
@@ -53,6 +54,15 @@ impl TestServer {
     /// When the server does not answer.
     pub fn connection(&self) -> Result<Connection, Error> {
         self.process.connection()
+    }
+
+    /// The connections that it has, the one that asks for them included.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn connected(&self) -> Result<Vec<Connected>, Error> {
+        Connected::ask(&mut self.connection()?).map_err(Error::call(self.port()))
     }
 
     /// Ends the process at once, as a crash would.

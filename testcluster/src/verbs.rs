@@ -238,15 +238,13 @@ impl TestCluster {
         Ok(info.lines().filter_map(CommandStatistics::parse).collect())
     }
 
-    /// The connections that a node has, this crate's own for asking included.
+    /// The connections that a node has, the one that asks for them included.
     ///
     /// # Errors
     ///
     /// When it does not answer.
     pub fn connected(&self, node: usize) -> Result<Vec<Connected>, Error> {
-        let port = self.nodes[node].port();
-        let list = self.connection(node)?.string(&["CLIENT", "LIST"]).map_err(Error::call(port))?;
-        Ok(list.lines().map(Connected::parse).collect())
+        Connected::ask(&mut self.connection(node)?).map_err(Error::call(self.nodes[node].port()))
     }
 
     /// CONFIG SET of a running node.

@@ -1,0 +1,505 @@
+//! A lent connection is its borrower's alone, and comes back clean or not at all.
+//!
+//! Each test asks the server what it sees: which connections there are (CLIENT LIST, by the name that the client gives
+//! them), in which state one is (CLIENT INFO, CLIENT ID on it), and what has become of the keys. Under both protocols.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use keyslot::{Client, Connection, Error, Options, PoolSetting, Protocol};
+use keyslot_core::slot::Slot;
+use keyslot_testcluster::{Connected, TestCluster, TestServer};
+use keyslot_tests::{PROTOCOLS, options, wait_until, words};
+
+/// What the connections of a test's client are called.
+const NAME: &str = "borrower";
+/// How soon the server must have seen what the client did.
+const SOON: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_runs_unless_its_keys_have_changed() -> Result<()> {
+    let cluster = TestCluster::start(3, 0)?;
+    for protocol in PROTOCOLS {
+        let client = Client::connect(options(&cluster.urls(), protocol)).await?;
+        for number in 0..20 {
+            let key = format!("stock:{protocol:?}:{number}");
+            client.execute(["SET", &key, "7"]).await?;
+            let connection = client.lend(Some(key.as_bytes())).await?;
+
+            let outcome =
+                decrement(&connection, &key, async || client.execute(["SET", &key, "5"]).await.map(drop));
+            ensure!(outcome.await?.is_none(), "{key} changed between WATCH and EXEC, which ran all the same");
+            ensure!(
+                get(&client, &key).await?.as_deref() == Some("5"),
+                "{key} was written by the transaction"
+            );
+
+            let outcome = decrement(&connection, &key, async || Ok(())).await?;
+            ensure!(outcome.as_deref() == Some("OK"), "EXEC was answered with {outcome:?}");
+            ensure!(get(&client, &key).await?.as_deref() == Some("4"), "{key} was not written");
+        }
+    }
+    Ok(())
+}
+
+/// Writes one less than what the key holds, if it is not changed meanwhile. Returns what SET was answered with; none
+/// when the transaction did not run.
+async fn decrement(
+    connection: &Connection,
+    key: &str,
+    meanwhile: impl AsyncFnOnce() -> Result<(), Error>,
+) -> Result<Option<String>> {
+    connection.execute(["WATCH", key]).await?;
+    let value: i64 = connection.execute(["GET", key]).await?.as_str().context("a value")?.parse()?;
+    meanwhile().await?;
+    let results = connection
+        .pipeline(vec![words("MULTI"), words(&format!("SET {key} {}", value - 1)), words("EXEC")])
+        .await;
+    let [Ok(multi), Ok(set), Ok(exec)] = &results[..] else { bail!("{results:?}") };
+    ensure!(multi.as_str() == Some("OK") && set.as_str() == Some("QUEUED"), "{results:?}");
+    if exec.is_null() {
+        return Ok(None);
+    }
+    Ok(exec.children().next().and_then(|reply| reply.as_str()).map(str::to_owned))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_borrower_leaves_open_is_undone() -> Result<()> {
+    let server = TestServer::start()?;
+    for protocol in PROTOCOLS {
+        // One connection: the next borrower has the same, or waits until it is clean.
+        let client = Client::connect(given(&server, protocol).pool(PoolSetting::MaxConnections, 1)).await?;
+        let mut number = 0;
+        for left in
+            [&["WATCH k"][..], &["MULTI"], &["MULTI", "INCR queued"], &["WATCH k", "MULTI", "INCR queued"]]
+        {
+            for _ in 0..25 {
+                number += 1;
+                let connection = client.lend(None).await?;
+                let before = id(&connection).await?;
+                for line in left {
+                    connection.execute(words(line)).await.with_context(|| format!("{left:?}"))?;
+                }
+                drop(connection);
+                // Whoever still watches `k` cannot run a transaction now.
+                client.execute(["SET", "k", &number.to_string()]).await?;
+
+                let connection = client.lend(None).await?;
+                let info = info(&connection).await?;
+                ensure!(info.id() == before, "{left:?}: the connection was closed, not cleaned");
+                let (multi, watch) = (info.field("multi"), info.field("watch"));
+                ensure!(multi == "-1" && matches!(watch, "" | "0"), "{left:?}: multi={multi} watch={watch}");
+                ensure!(info.field("db") == "0" && info.field("flags") == "N", "{left:?}: {info:?}");
+                let results = connection.pipeline(vec![words("MULTI"), words("GET k"), words("EXEC")]).await;
+                let exec = results[2].as_ref().map_err(Clone::clone)?;
+                ensure!(!exec.is_null(), "{left:?}: the last borrower's WATCH stops this one's transaction");
+            }
+        }
+        ensure!(get(&client, "queued").await?.is_none(), "a transaction that was given up has run");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_cannot_be_cleaned_is_closed() -> Result<()> {
+    let server = TestServer::start()?;
+    for protocol in PROTOCOLS {
+        let client = Client::connect(given(&server, protocol).pool(PoolSetting::MaxConnections, 1)).await?;
+        for spoil in [
+            &["SELECT 5"][..],
+            &["CLIENT TRACKING ON BCAST"],
+            &["CLIENT TRACKING ON OPTIN", "CLIENT CACHING YES"],
+            &["CLIENT NO-EVICT ON"],
+            &["CLIENT SETNAME other"],
+            &["AUTH default anything"],
+            &["MULTI", "SELECT 5", "EXEC"],
+        ] {
+            // Under RESP2 invalidations need another connection to go to.
+            if protocol == Protocol::Resp2 && spoil[0].contains("TRACKING") {
+                continue;
+            }
+            let connection = client.lend(None).await?;
+            let before = id(&connection).await?;
+            for line in spoil {
+                connection.execute(words(line)).await.with_context(|| line.to_string())?;
+            }
+            drop(connection);
+            let connection = client.lend(None).await?;
+            let info = info(&connection).await?;
+            ensure!(info.id() != before, "{spoil:?}: the next borrower has the same connection");
+            let (db, name, flags) = (info.field("db"), info.name(), info.field("flags"));
+            ensure!((db, name, flags) == ("0", NAME, "N"), "{spoil:?}: {info:?}");
+        }
+        // What the client has sent itself on its shared connection stands.
+        let info = client.execute(["CLIENT", "INFO"]).await?;
+        ensure!(Connected::parse(info.as_str().context("text")?).field("db") == "0", "{info:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_after_which_replies_go_astray_are_refused() -> Result<()> {
+    let server = TestServer::start()?;
+    let client = Client::connect(given(&server, Protocol::Resp3)).await?;
+    let connection = client.lend(None).await?;
+    let before = id(&connection).await?;
+    for line in
+        ["SUBSCRIBE c", "PSUBSCRIBE c", "MONITOR", "CLIENT REPLY OFF", "HELLO 2", "RESET", "QUIT", "SYNC"]
+    {
+        let refused = connection.execute(words(line)).await;
+        ensure!(matches!(refused, Err(Error::InvalidArgument(_))), "{line}: {refused:?}");
+    }
+    ensure!(id(&connection).await? == before, "the connection is another");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_borrower_that_gives_up_takes_no_element() -> Result<()> {
+    const ROUNDS: usize = 100;
+    let server = TestServer::start()?;
+    let client = Client::connect(given(&server, Protocol::Resp3)).await?;
+    let mut observer = server.connection()?;
+    for round in 0..ROUNDS {
+        let borrower = async {
+            let connection = client.lend(None).await?;
+            connection.execute(["BLPOP", "list", "0"]).await
+        };
+        let is_blocked =
+            wait_until("the borrower is blocked", SOON, async || Ok(blocked(&server)?.len() == 1));
+        tokio::select! {
+            ended = borrower => bail!("BLPOP has ended: {ended:?}"),
+            blocked = is_blocked => blocked.map(drop)?,
+        }
+        // Its future, and the connection in it, are dropped.
+        let closed = async || Ok(blocked(&server)?.is_empty());
+        wait_until("the connection is closed", SOON, closed)
+            .await
+            .with_context(|| format!("round {round}"))?;
+        client.execute(["RPUSH", "list", "element"]).await?;
+        let length = observer.integer(&["LLEN", "list"])?;
+        ensure!(length == 1, "round {round}: a connection that nobody has took the element");
+        observer.integer(&["DEL", "list"])?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn borrowers_beyond_the_bound_wait_and_then_are_told() -> Result<()> {
+    const CHECKOUT: Duration = Duration::from_millis(400);
+    let server = TestServer::start()?;
+    for protocol in PROTOCOLS {
+        let given = given(&server, protocol).pool(PoolSetting::MaxConnections, 2);
+        let given = given.pool(PoolSetting::CheckoutTimeoutMs, CHECKOUT.as_millis() as u32);
+        let client = Client::connect(given).await?;
+        let (first, second) = (client.lend(None).await?, client.lend(None).await?);
+        let ids = [id(&first).await?, id(&second).await?];
+
+        let third = client.lend(None).await?;
+        let started = Instant::now();
+        let refused = {
+            let client = client.clone();
+            // Others do not wait.
+            let others = tokio::spawn(async move { gets(&client, 200).await });
+            let refused = third.execute(["PING"]).await;
+            let slowest = others.await??;
+            ensure!(slowest < CHECKOUT / 2, "another caller's GET took {slowest:?}");
+            first.execute(["PING"]).await.context("those who have one use it meanwhile")?;
+            refused
+        };
+        let waited = started.elapsed();
+        ensure!(matches!(refused, Err(Error::LimitExceeded(_))), "{refused:?}");
+        ensure!(waited >= CHECKOUT.mul_f64(0.9) && waited < CHECKOUT * 2, "told after {waited:?}");
+        // What it was told stays so, at once.
+        let started = Instant::now();
+        let again = third.execute(["PING"]).await;
+        ensure!(matches!(again, Err(Error::LimitExceeded(_))), "{again:?}");
+        ensure!(started.elapsed() < CHECKOUT / 2, "told again after {:?}", started.elapsed());
+        drop(third);
+
+        // One that waits when a connection comes back has it; first come, first served.
+        let (fourth, fifth) = (client.lend(None).await?, client.lend(None).await?);
+        let fifth = tokio::spawn(async move { id(&fifth).await.map(|id| (fifth, id)) });
+        let (waiting, came_back) = tokio::join!(id(&fourth), async {
+            tokio::time::sleep(CHECKOUT / 4).await;
+            drop(first);
+        });
+        let () = came_back;
+        ensure!(waiting? == ids[0], "the connection that came back is not the one lent");
+        drop(fourth);
+        let (_fifth, next) = fifth.await??;
+        ensure!(next == ids[0], "the connection that came back again is not the one lent");
+        ensure!(connected(&server)?.len() == 3, "two are lent, one is shared: {:?}", connected(&server)?);
+        drop(second);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_used_again() -> Result<()> {
+    let server = TestServer::start()?;
+    for protocol in PROTOCOLS {
+        let client = Client::connect(given(&server, protocol)).await?;
+        let first = id(&client.lend(None).await?).await?;
+        for round in 0..100 {
+            let connection = client.lend(None).await?;
+            ensure!(id(&connection).await? == first, "round {round}: another connection");
+            connection.execute(["SET", "key", &round.to_string()]).await?;
+        }
+        // Lent and given back without a command in between.
+        for _ in 0..100 {
+            drop(client.lend(None).await?);
+        }
+        ensure!(id(&client.lend(None).await?).await? == first, "another connection");
+        ensure!(connected(&server)?.len() == 2, "one is lent, one is shared: {:?}", connected(&server)?);
+        client.close().await;
+        wait_until("all are closed", SOON, async || Ok(connected(&server)?.is_empty())).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_are_closed_but_for_a_few() -> Result<()> {
+    const MIN_IDLE: usize = 2;
+    const IDLE: Duration = Duration::from_millis(300);
+    let server = TestServer::start()?;
+    for protocol in PROTOCOLS {
+        let given = given(&server, protocol).pool(PoolSetting::MinIdle, MIN_IDLE as u32);
+        let given = given.pool(PoolSetting::IdleTimeoutMs, IDLE.as_millis() as u32);
+        let client = Client::connect(given).await?;
+        // The client sees to its pool while it is used.
+        let kept = async || {
+            client.execute(["PING"]).await?;
+            Ok(connected(&server)?.len() == 1 + MIN_IDLE)
+        };
+        wait_until("the idle ones are there from the start", SOON, kept).await?;
+
+        let mut lent = Vec::new();
+        for _ in 0..6 {
+            let connection = client.lend(None).await?;
+            connection.execute(["PING"]).await?;
+            lent.push(connection);
+        }
+        ensure!(connected(&server)?.len() == 7, "six are lent, one is shared: {:?}", connected(&server)?);
+        drop(lent);
+        let took = wait_until("those beyond the few are closed", SOON, kept).await?;
+        ensure!(took >= IDLE.mul_f64(0.8), "closed after {took:?}, although they were used a moment ago");
+
+        let stays_until = Instant::now() + 4 * IDLE;
+        while Instant::now() < stays_until {
+            client.execute(["PING"]).await?;
+            let now = connected(&server)?.len();
+            ensure!(now == 1 + MIN_IDLE, "{now} connections, not {}", 1 + MIN_IDLE);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+
+        // One that the server closes is replaced.
+        let shared = id_of(client.execute(["CLIENT", "ID"]).await?.as_integer())?;
+        let all = connected(&server)?;
+        let idle = all.iter().find(|connected| connected.id() != shared).context("an idle one")?.id();
+        ensure!(kill(&server, idle)? == 1, "{idle} is not there");
+        let replaced = async || {
+            client.execute(["PING"]).await?;
+            let now = connected(&server)?;
+            Ok(now.len() == 1 + MIN_IDLE && now.iter().all(|connected| connected.id() != idle))
+        };
+        wait_until("the one that was killed is replaced", SOON, replaced).await?;
+        client.close().await;
+        wait_until("all are closed", SOON, async || Ok(connected(&server)?.is_empty())).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_too_old_is_replaced_unnoticed() -> Result<()> {
+    let server = TestServer::start()?;
+    for protocol in PROTOCOLS {
+        let client = Client::connect(given(&server, protocol).pool(PoolSetting::MaxLifetimeMs, 300)).await?;
+        let first_lent = id(&client.lend(None).await?).await?;
+        let first_shared = id_of(client.execute(["CLIENT", "ID"]).await?.as_integer())?;
+        // Nothing fails while both are replaced.
+        let replaced = async || {
+            let lent = id(&client.lend(None).await?).await?;
+            let shared = id_of(client.execute(["CLIENT", "ID"]).await?.as_integer())?;
+            let now = connected(&server)?.len();
+            ensure!(now <= 4, "{now} connections");
+            Ok(lent != first_lent && shared != first_shared)
+        };
+        let mut failed = None;
+        let replaced = async || match replaced().await {
+            Err(error) => {
+                failed = Some(error);
+                Ok(true)
+            }
+            ended => ended,
+        };
+        wait_until("both are replaced", SOON, replaced).await?;
+        if let Some(error) = failed {
+            return Err(error.context("while connections were replaced"));
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_killed_fails_its_borrower_once() -> Result<()> {
+    let server = TestServer::start()?;
+    for protocol in PROTOCOLS {
+        let client = Client::connect(given(&server, protocol).pool(PoolSetting::MaxConnections, 1)).await?;
+        for round in 0..20 {
+            let connection = client.lend(None).await?;
+            let before = id(&connection).await?;
+            ensure!(kill(&server, before)? == 1, "{before} is not there");
+            let lost = connection.execute(["INCR", "count"]).await;
+            ensure!(matches!(lost, Err(Error::ConnectionLost(_))), "round {round}: {lost:?}");
+            let again = connection.execute(["INCR", "count"]).await;
+            ensure!(matches!(again, Err(Error::ConnectionLost(_))), "it stays so: {again:?}");
+            drop(connection);
+            let connection = client.lend(None).await?;
+            let next = id(&connection).await.with_context(|| format!("round {round}: the next borrower"))?;
+            ensure!(next != before, "{next} was killed");
+            drop(connection);
+
+            // In the middle of a command that blocks.
+            let connection = client.lend(None).await?;
+            let blocked_id = id(&connection).await?;
+            let (popped, killed) = tokio::join!(connection.execute(["BLPOP", "list", "0"]), async {
+                wait_until("it is blocked", SOON, async || Ok(blocked(&server)?.len() == 1)).await?;
+                kill(&server, blocked_id)
+            });
+            ensure!(killed? == 1, "{blocked_id} is not there");
+            ensure!(
+                matches!(&popped, Err(Error::ConnectionLost(lost)) if lost.possibly_executed),
+                "round {round}: {popped:?}"
+            );
+            drop(connection);
+
+            // While it is idle in the pool: the next borrower does not notice.
+            let connection = client.lend(None).await?;
+            let idle = id(&connection).await?;
+            drop(connection);
+            client.execute(["PING"]).await?;
+            ensure!(kill(&server, idle)? == 1, "{idle} is not there");
+            wait_until("it is gone", SOON, async || {
+                Ok(connected(&server)?.iter().all(|connected| connected.id() != idle))
+            })
+            .await?;
+            let connection = client.lend(None).await?;
+            let next = id(&connection).await;
+            ensure!(next.is_ok(), "round {round}: the connection had died in the pool: {next:?}");
+        }
+        ensure!(get(&client, "count").await?.is_none(), "a lost INCR has run");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_borrower_that_blocks_delays_nobody() -> Result<()> {
+    const CALLERS: usize = 10;
+    const GETS: usize = 100;
+    const SLOW: Duration = Duration::from_millis(250);
+    let server = TestServer::start()?;
+    for protocol in PROTOCOLS {
+        let client = Client::connect(given(&server, protocol)).await?;
+        let connection = client.lend(None).await?;
+        let popped = tokio::spawn(async move { connection.execute(["BLPOP", "list", "4"]).await });
+        wait_until("it is blocked", SOON, async || Ok(blocked(&server)?.len() == 1)).await?;
+
+        let started = Instant::now();
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|_| {
+                let client = client.clone();
+                tokio::spawn(async move { gets(&client, GETS).await })
+            })
+            .collect();
+        let mut slowest = Duration::ZERO;
+        for caller in callers {
+            slowest = slowest.max(caller.await??);
+        }
+        println!(
+            "{protocol:?}: {} GETs beside a BLPOP took {:?}, the slowest {slowest:?}",
+            CALLERS * GETS,
+            started.elapsed()
+        );
+        ensure!(slowest < SLOW, "a GET took {slowest:?}");
+        ensure!(blocked(&server)?.len() == 1, "BLPOP has ended");
+        client.execute(["RPUSH", "list", "element"]).await?;
+        let popped = popped.await??;
+        let element = popped.children().nth(1).and_then(|element| element.as_str());
+        ensure!(element == Some("element"), "{popped:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_borrower_whose_slot_moves_is_told() -> Result<()> {
+    let cluster = TestCluster::start(2, 0)?;
+    let client = Client::connect(options(&cluster.urls(), Protocol::Resp3)).await?;
+    let slot = Slot::of_key(b"moving").number();
+    let from = cluster.node_of_slot(slot)?;
+    client.execute(["SET", "moving", "value"]).await?;
+    let connection = client.lend(Some(b"moving")).await?;
+    connection.execute(["WATCH", "moving"]).await?;
+    cluster.migrate_slot(slot, 1 - from)?;
+    let told = connection.execute(["GET", "moving"]).await;
+    ensure!(matches!(&told, Err(Error::Server(error)) if error.code == "MOVED"), "{told:?}");
+    drop(connection);
+    // The client's own requests follow the slot, and from then on borrowers do, too.
+    ensure!(get(&client, "moving").await?.as_deref() == Some("value"), "the key has moved");
+    let connection = client.lend(Some(b"moving")).await?;
+    let reply = connection.execute(["GET", "moving"]).await.context("the next borrower")?;
+    ensure!(reply.as_str() == Some("value"), "{reply:?}");
+    Ok(())
+}
+
+fn given(server: &TestServer, protocol: Protocol) -> Options {
+    options(&[server.url()], protocol).client_name(NAME)
+}
+
+async fn get(client: &Client, key: &str) -> Result<Option<String>> {
+    Ok(client.execute(["GET", key]).await?.as_str().map(str::to_owned))
+}
+
+/// GETs one after another; how long the slowest took.
+async fn gets(client: &Client, count: usize) -> Result<Duration> {
+    let mut slowest = Duration::ZERO;
+    for _ in 0..count {
+        let started = Instant::now();
+        client.execute(["GET", "key"]).await?;
+        slowest = slowest.max(started.elapsed());
+    }
+    Ok(slowest)
+}
+
+/// What the server calls this connection.
+async fn id(connection: &Connection) -> Result<u64> {
+    id_of(connection.execute(["CLIENT", "ID"]).await?.as_integer())
+}
+
+fn id_of(reply: Option<i64>) -> Result<u64> {
+    Ok(reply.context("CLIENT ID is answered with a number")?.try_into()?)
+}
+
+/// The connection as the server sees it.
+async fn info(connection: &Connection) -> Result<Connected> {
+    let reply = connection.execute(["CLIENT", "INFO"]).await?;
+    Ok(Connected::parse(reply.as_str().context("CLIENT INFO is answered with text")?))
+}
+
+/// The client's connections as the server sees them.
+fn connected(server: &TestServer) -> Result<Vec<Connected>> {
+    let mut connected = server.connected()?;
+    connected.retain(|connected| connected.name() == NAME);
+    Ok(connected)
+}
+
+/// Those in a command that blocks.
+fn blocked(server: &TestServer) -> Result<Vec<Connected>> {
+    let mut blocked = connected(server)?;
+    blocked.retain(Connected::is_blocked);
+    Ok(blocked)
+}
+
+/// Lets the server close a connection. Returns how many it has closed.
+fn kill(server: &TestServer, id: u64) -> Result<i64> {
+    Ok(server.connection()?.integer(&["CLIENT", "KILL", "ID", &id.to_string()])?)
+}
