@@ -6,7 +6,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use keyslot::{Client, Error, Limit, Options};
+use keyslot::{
+    Client, Error, Limit, Node, NodeHealth, Options, PoolSetting, ReplicaReads, Role, Shard, SlotRange,
+};
 use keyslot_testcluster::{TestCluster, TestServer};
 use keyslot_tests::{Answer, FakeServer, PROTOCOLS, options};
 
@@ -45,6 +47,71 @@ async fn wrong_settings_are_quoted() -> Result<()> {
     }
     let error = connect_error(Options::new(["rediss://127.0.0.1"])).await;
     ensure!(matches!(error, Error::Tls(_)), "{error:?}");
+    Ok(())
+}
+
+/// A shard with these slots whose first node is this.
+fn shard(first: u16, last: u16, address: &str, role: Role) -> Shard {
+    let (id, address) = (String::new(), address.to_owned());
+    let node = Node { id, address, role, health: NodeHealth::Unknown, availability_zone: None };
+    Shard { slots: vec![SlotRange { first, last }], nodes: vec![node] }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_cannot_be_or_do_not_go_together_are_named() -> Result<()> {
+    let (zero, ms, second) = (Duration::ZERO, Duration::from_millis(1), Duration::from_secs(1));
+    let set = || Options::new(["h"]);
+    let primary = |first, last| shard(first, last, "h:1", Role::Primary);
+    for (options, parts) in [
+        (set().connect_timeout(zero), &["connect-timeout-ms is 0"][..]),
+        (set().request_timeout(zero), &["request-timeout-ms is 0"]),
+        (set().attempt_timeout(zero), &["attempt-timeout-ms is 0"]),
+        (set().refresh_interval(zero), &["refresh-interval-ms is 0"]),
+        (set().health_check(zero), &["health-check-ms is 0"]),
+        (set().retry_backoff(zero, second), &["retry-backoff-ms base is 0"]),
+        (set().reconnect_backoff(zero, second), &["reconnect-backoff-ms base is 0"]),
+        (set().retry_backoff(second, ms), &["retry-backoff-ms", "base of 1s", "cap of 1ms"]),
+        (set().reconnect_backoff(second, ms), &["reconnect-backoff-ms", "base of 1s", "cap of 1ms"]),
+        (set().retry_backoff(ms, zero), &["retry-backoff-ms", "cap of 0ns"]),
+        (
+            set().request_timeout(second).attempt_timeout(2 * second),
+            &["attempt-timeout-ms of 2s", "request-timeout-ms of 1s"],
+        ),
+        (set().pool(PoolSetting::MaxConnections, 0), &["pool max-connections is 0"]),
+        (set().pool(PoolSetting::IdleTimeoutMs, 0), &["pool idle-timeout-ms is 0"]),
+        (set().pool(PoolSetting::MaxLifetimeMs, 0), &["pool max-lifetime-ms is 0"]),
+        (set().pool(PoolSetting::CheckoutTimeoutMs, 0), &["pool checkout-timeout-ms is 0"]),
+        (
+            set().pool(PoolSetting::MinIdle, 3).pool(PoolSetting::MaxConnections, 2),
+            &["min-idle of 3", "max-connections of 2"],
+        ),
+        (set().limit(Limit::WaitingRequests, 0), &["limit waiting-requests is 0"]),
+        (set().limit(Limit::WaitingBytes, 0), &["limit waiting-bytes is 0"]),
+        (set().replica_reads(ReplicaReads::SameZone), &["same-zone", "availability-zone"]),
+        (
+            set().replica_reads(ReplicaReads::SameZone).availability_zone(""),
+            &["same-zone", "availability-zone"],
+        ),
+        (set().map_address("", "h"), &["map-address", "\"\""]),
+        (set().map_address("h", ""), &["map-address", "\"\""]),
+        (set().map_address("h:port", "h"), &["map-address", "\"h:port\""]),
+        (set().map_address("h:0", "h"), &["map-address", "\"h:0\""]),
+        (set().map_address("redis://h:1", "h"), &["map-address", "\"redis://h:1\""]),
+        (set().map_address("h:1", "a").map_address("h:1", "b"), &["map-address", "\"h:1\"", "twice"]),
+        (set().topology(Vec::new()), &["set-topology", "no slot"]),
+        (set().topology(vec![primary(0, 5), primary(5, 9)]), &["set-topology", "slot 5 twice"]),
+        (set().topology(vec![primary(9, 5)]), &["set-topology", "9 to 5"]),
+        (set().topology(vec![primary(0, 16_384)]), &["set-topology", "16384"]),
+        (set().topology(vec![shard(0, 1, "h", Role::Primary)]), &["set-topology", "\"h\" is not host:port"]),
+        (set().topology(vec![shard(0, 1, "h:1", Role::Replica)]), &["set-topology", "no primary"]),
+        (set().topology(vec![Shard { nodes: Vec::new(), ..primary(0, 1) }]), &["set-topology", "no primary"]),
+    ] {
+        let error = connect_error(options.clone()).await;
+        let Error::InvalidArgument(text) = &error else { anyhow::bail!("{options:?}: {error:?}") };
+        for part in parts {
+            ensure!(text.contains(part), "{part} is not in: {text}");
+        }
+    }
     Ok(())
 }
 

@@ -180,7 +180,7 @@ impl fmt::Display for EventKind {
                     moved.iter().map(|moved| u32::from(moved.slots.last - moved.slots.first) + 1).sum();
                 let mut parts = Vec::new();
                 if slots > 0 {
-                    parts.push(format!("{slots} slots moved"));
+                    parts.push(counted(slots, "slot") + " moved");
                 }
                 for (nodes, what) in [(joined, "joined"), (left, "left")] {
                     if !nodes.is_empty() {
@@ -191,8 +191,13 @@ impl fmt::Display for EventKind {
             }
             Self::Refreshed(Refreshed { answers, changed }) => {
                 let outcome = if *changed { "changed" } else { "as before" };
-                write!(f, ": {answers} answers, {outcome}")
+                write!(f, ": {}, {outcome}", counted(*answers, "answer"))
             }
         }
     }
+}
+
+/// `1 slot`, `2 slots`.
+fn counted(number: u32, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
