@@ -26,6 +26,17 @@
 //! }
 //! ```
 //!
+//! # What cannot share a connection
+//!
+//! All commands for a node share one connection. [`Client::lend`] gives another, for WATCH to EXEC and for commands that
+//! block; [`Connection`] has an example.
+//!
+//! # Watching it
+//!
+//! [`Client::events`] tells of connections made and lost, failovers and slots that move; so does `tracing`, under the target
+//! `keyslot::events`. [`Client::health`] asks every node, [`Client::statistics`] and [`Client::counters`] count,
+//! [`Client::memory`] is what the component uses.
+//!
 //! # What the host guarantees
 //!
 //! - A call ends with exactly one result, its own, also when the component fails.
