@@ -28,6 +28,8 @@ const ASKED_MAX: usize = 3;
 const INTERVAL_BASE: Duration = Duration::from_millis(100);
 /// From one round to the next at most, while the topology is in doubt.
 const INTERVAL_CAP: Duration = Duration::from_millis(500);
+/// While a node is not well, the topology is asked for again after at most this; it doubles with each round.
+const AILING_INTERVAL: Duration = Duration::from_secs(2);
 /// A round without any answer is over after this.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(1);
 /// After the first answer the others have this long.
@@ -46,6 +48,8 @@ pub(super) struct Refresh {
     /// Rounds in a row that brought nothing new.
     fruitless: u32,
     stale_rounds: u32,
+    /// Rounds in a row that told of a node that is not well.
+    ailing_rounds: u32,
     pub(super) queries: Vec<Query>,
     serial: u64,
     /// When the round under way began.
@@ -127,7 +131,6 @@ impl Cluster {
         self.refresh.wanted = false;
         let wait = self.random.backoff(INTERVAL_BASE, INTERVAL_CAP, self.refresh.fruitless);
         self.refresh.not_before = self.now + wait;
-        self.schedule_refresh();
         self.statistics.refreshes += 1;
         for _ in 0..ASKED_MAX.min(usable.len()) {
             let chosen = usable.swap_remove(self.random.below(usable.len()));
@@ -136,11 +139,19 @@ impl Cluster {
     }
 
     /// Sets when the topology is asked for although nobody doubts it. The tenth by chance keeps clients that
-    /// were started together from asking together.
+    /// were started together from asking together. While a node is not well it is sooner: nothing but the topology tells when a
+    /// replica may serve reads again.
     pub(super) fn schedule_refresh(&mut self) {
         let interval = self.config.refresh_interval;
-        let early = self.random.up_to(interval / 10);
-        self.refresh.due_at = self.now + (interval - early);
+        let members = self.topology.shards.iter().flat_map(|shard| &shard.nodes);
+        let is_ailing =
+            members.into_iter().any(|node| matches!(node.health, Health::Failed | Health::Loading));
+        self.refresh.ailing_rounds = if is_ailing { self.refresh.ailing_rounds.saturating_add(1) } else { 0 };
+        let wait = match self.refresh.ailing_rounds.checked_sub(1) {
+            Some(rounds) => self.random.backoff(AILING_INTERVAL.min(interval), interval, rounds),
+            None => interval - self.random.up_to(interval / 10),
+        };
+        self.refresh.due_at = self.now + wait;
     }
 
     /// The client was given its topology: it is asked for as soon as a node is connected.
@@ -270,7 +281,11 @@ impl Cluster {
         let answers = views.len() as u32;
         let changed = core::mem::take(&mut self.refresh.changed);
         self.refresh.fruitless = if changed { 0 } else { self.refresh.fruitless.saturating_add(1) };
+        if changed {
+            self.refresh.ailing_rounds = 0;
+        }
         self.tell(Event::Refreshed { answers, changed });
+        self.schedule_refresh();
         if self.is_anything_unserved() {
             self.refresh.wanted = true;
         } else if !self.refresh.wanted {
