@@ -14,14 +14,6 @@ use crate::simulator::world::{MILLISECOND, SECOND};
 
 const HOUR: u64 = 3_600 * SECOND;
 
-fn crash(lab: &mut Lab, node: usize) {
-    lab.servers.catch_up(lab.now);
-    lab.servers.nodes[node].reach = Reach::Refusing;
-    for conn in lab.open_conns(Some(node)) {
-        lab.cut(conn);
-    }
-}
-
 /// A request that the ledger checks.
 fn operate(lab: &mut Lab, kind: Kind, number: u64, tag: u64) -> Result<(), Error> {
     let operation = Operation { kind, number, tag };

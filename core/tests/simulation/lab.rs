@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use keyslot_core::address::NodeAddr;
-use keyslot_core::cluster::RequestId;
+use keyslot_core::cluster::{Event, RequestId};
 use keyslot_core::config::Config;
 use keyslot_core::error::Error;
 use keyslot_core::resp::{Reply, ReplyNode};
@@ -12,7 +12,7 @@ use keyslot_core::slot::Slot;
 
 use crate::simulator::choices::Choices;
 use crate::simulator::network::Weather;
-use crate::simulator::server::{Dialect, Servers};
+use crate::simulator::server::{Dialect, Reach, Servers};
 use crate::simulator::wire::Words;
 use crate::simulator::world::{MILLISECOND, SECOND, Sent, World};
 
@@ -28,7 +28,7 @@ pub(crate) fn lab_with_replicas() -> Lab {
     lab_of(Servers::new(Dialect::modern(), 3, 1, false), |_, _| {})
 }
 
-fn lab_of(mut servers: Servers, change: impl FnOnce(&mut Config, &mut Servers)) -> Lab {
+pub(crate) fn lab_of(mut servers: Servers, change: impl FnOnce(&mut Config, &mut Servers)) -> Lab {
     let mut config = Config::new(
         servers.nodes.iter().map(|node| NodeAddr::new(&node.host, node.address.port())).collect(),
     );
@@ -95,6 +95,40 @@ pub(crate) fn bulk(text: &str) -> Result<Reply, Error> {
 
 pub(crate) fn ok() -> Result<Reply, Error> {
     Ok(Reply::single(ReplyNode::SimpleString("OK".into())))
+}
+
+/// Borrows a connection to this node, and waits for it.
+pub(crate) fn lend(lab: &mut Lab, lease: u64, node: usize) {
+    let marker = lab.lend(lease, Slot::new(slot_of(&key_at(node, 'g'))));
+    lab.drain();
+    outcome(lab, marker).unwrap();
+}
+
+pub(crate) fn run_on(lab: &mut Lab, lease: u64, line: &str) -> Result<Reply, Error> {
+    let id = lab.submit_on(lease, &words(line), None);
+    lab.drain();
+    outcome(lab, id)
+}
+
+pub(crate) fn give_back(lab: &mut Lab, lease: u64) {
+    lab.give_back(lease);
+    lab.drain();
+    wait(lab, 10 * MILLISECOND);
+}
+
+/// The node's process ends, and refuses connections.
+pub(crate) fn crash(lab: &mut Lab, node: usize) {
+    lab.servers.catch_up(lab.now);
+    lab.servers.nodes[node].reach = Reach::Refusing;
+    for conn in lab.open_conns(Some(node)) {
+        lab.cut(conn);
+    }
+}
+
+/// The events since they were last asked for.
+pub(crate) fn events(lab: &mut Lab) -> Vec<Event> {
+    let (events, _) = lab.cluster.take_events();
+    events.into_iter().map(|(_, event)| event).collect()
 }
 
 /// What was sent since there were `mark` Transmits: node and command names of each, the client's own left out.

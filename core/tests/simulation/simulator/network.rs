@@ -15,8 +15,8 @@ use super::wire::{GARBAGE_KINDS, PUSH_KINDS, Words, garbage, push, take_command}
 use super::world::{Event, MILLISECOND, Sent, World};
 
 /// Nobody listens at the first, and nothing comes back from the second.
-const REFUSED: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
-const SILENT: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 8);
+pub(crate) const REFUSED: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
+pub(crate) const SILENT: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 8);
 
 /// How badly the network behaves: percentages, and the latency of a piece of bytes.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub(crate) struct Weather {
     pub(crate) refuse: u64,
     pub(crate) silent_dial: u64,
     pub(crate) lookup_failure: u64,
+    /// Every name has this address too, and first.
+    pub(crate) first_address: Option<Ipv4Addr>,
     pub(crate) slow: u64,
     pub(crate) cut: u64,
     pub(crate) garbage: u64,
@@ -42,6 +44,7 @@ impl Weather {
             refuse: 0,
             silent_dial: 0,
             lookup_failure: 0,
+            first_address: None,
             slow: 0,
             cut: 0,
             garbage: 0,
@@ -133,6 +136,9 @@ impl<A: std::fmt::Debug> World<A> {
         self.log(|| format!("{conn:?} resolve {host}"));
         let node = self.servers.nodes.iter().find(|node| node.host == host);
         let mut result = node.map(|node| vec![node.address.ip()]).ok_or_else(|| "no such host".to_string());
+        if let (Some(first), Ok(addresses)) = (self.weather.first_address, &mut result) {
+            addresses.insert(0, IpAddr::V4(first));
+        }
         self.enter(conn, Phase::Resolving);
         let percent = self.weather.lookup_failure;
         if let (true, Ok(addresses)) = (self.choices.chance(percent), &mut result) {

@@ -2,7 +2,7 @@
 //! client must serve every slot again, end idle, and close.
 
 use keyslot_core::cluster::RequestId;
-use keyslot_core::config::{ReplicaReads, RetryWrites};
+use keyslot_core::config::RetryWrites;
 use keyslot_core::error::Error;
 
 use super::choices::Choices;
@@ -33,7 +33,6 @@ pub(crate) fn run(mut choices: Choices, trace: bool) {
     let mut world = World::new(config, servers, weather, choices, trace);
     world.log(|| format!("{:?} {:?} {:?}", world.servers.dialect, world.weather, world.config));
     world.is_misled = is_misled;
-    world.may_read_replicas = world.config.replica_reads != ReplicaReads::Primary;
     world.ledger.may_repeat = world.config.retry.writes == RetryWrites::AtLeastOnce;
     for (at, act) in plan {
         world.plan(at, act);

@@ -242,7 +242,8 @@ impl Servers {
             return self.lend(session, lease);
         }
         let Some((keys, _)) = arguments(name, words) else { return };
-        if is_register(&keys[0]) {
+        // Directed tests use their keys as they like.
+        if is_register(&keys[0]) || self.borrowers.of_number.is_empty() {
             return;
         }
         let lease = number_of(&keys[0]).and_then(|number| self.borrowers.of_number.get(&number).copied());

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use keyslot_core::address::NodeAddr;
 use keyslot_core::cluster::{Cluster, Command, ConnId, Input, LeaseId, Output, RequestId};
-use keyslot_core::config::Config;
+use keyslot_core::config::{Config, ReplicaReads};
 use keyslot_core::error::Error;
 use keyslot_core::resp::Reply;
 use keyslot_core::slot::Slot;
@@ -129,6 +129,7 @@ impl<A: std::fmt::Debug> World<A> {
         trace: bool,
     ) -> Self {
         let cluster = Cluster::new(config.clone(), Instant::from_nanoseconds(0), choices.next(8));
+        let may_read_replicas = config.replica_reads != ReplicaReads::Primary;
         let mut world = Self {
             now: 0,
             queue: BTreeMap::new(),
@@ -154,7 +155,7 @@ impl<A: std::fmt::Debug> World<A> {
             open_transactions: BTreeMap::new(),
             addressed: BTreeSet::new(),
             is_misled: false,
-            may_read_replicas: false,
+            may_read_replicas,
             trace,
         };
         world.links = vec![Link::Open; world.servers.nodes.len()];
@@ -345,7 +346,7 @@ impl<A: std::fmt::Debug> World<A> {
 
     /// Does what the machine asks for, until it wants to wait.
     pub(crate) fn drain(&mut self) {
-        for _ in 0..100_000 {
+        for _ in 0..1_000_000 {
             match self.cluster.poll_output() {
                 Output::Resolve { conn, host } => self.resolve(conn, &host),
                 Output::Connect { conn, address } => self.connect(conn, address),
