@@ -260,6 +260,8 @@ enum Target {
 enum Caller {
     One(Answer<Reply>),
     Many(Answer<Vec<Result<Reply, Error>>>),
+    /// Nobody: a command of the worker's own.
+    Nobody,
 }
 
 /// What is answered without a server.

@@ -38,6 +38,8 @@ impl fmt::Display for Event {
 #[derive(Debug)]
 pub struct Events {
     receiver: broadcast::Receiver<Event>,
+    /// How many have been lost since the last that was given.
+    missed: u64,
 }
 
 impl Events {
@@ -46,11 +48,13 @@ impl Events {
     /// The last 1,024 are kept. Whoever fetches too late gets the oldest that is still there, and its `missed` tells
     /// how many were before it. A future that is dropped takes no event with it.
     pub async fn next(&mut self) -> Option<Event> {
-        let mut missed = 0;
         loop {
             match self.receiver.recv().await {
-                Ok(event) => return Some(Event { missed: event.missed + missed, ..event }),
-                Err(RecvError::Lagged(number)) => missed += number,
+                Ok(event) => {
+                    let missed = event.missed + std::mem::take(&mut self.missed);
+                    return Some(Event { missed, ..event });
+                }
+                Err(RecvError::Lagged(number)) => self.missed += number,
                 Err(RecvError::Closed) => return None,
             }
         }
@@ -103,11 +107,11 @@ impl Subscriptions {
     pub(super) fn subscribe(&self) -> Events {
         let Some(sender) = self.sender.upgrade() else {
             // Closed: a channel whose sender is gone.
-            return Events { receiver: broadcast::channel(1).1 };
+            return Events { receiver: broadcast::channel(1).1, missed: 0 };
         };
         let receiver = sender.subscribe();
         self.watchers.notify_one();
-        Events { receiver }
+        Events { receiver, missed: 0 }
     }
 }
 

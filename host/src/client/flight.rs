@@ -144,6 +144,11 @@ impl Flight {
         self.calls.is_empty()
     }
 
+    /// Whether there are calls of callers, be they gone or not.
+    pub(super) fn has_callers(&self) -> bool {
+        self.calls.values().any(|call| !matches!(call.caller, Caller::Nobody))
+    }
+
     /// Whether this much more may be under way.
     fn holds(&self, total: Load, more: Load) -> bool {
         total.commands + more.commands <= FLIGHT_COMMANDS_MAX && total.bytes + more.bytes <= self.bytes_max
@@ -154,7 +159,7 @@ impl Flight {
         for (caller, load) in part.calls {
             self.load.add(load);
             let results = match caller {
-                Caller::One(_) => Vec::new(),
+                Caller::One(_) | Caller::Nobody => Vec::new(),
                 Caller::Many(_) => vec![None; load.commands],
             };
             let reply_size_left = self.reply_size;
@@ -170,8 +175,8 @@ impl Flight {
             return false;
         };
         let result = match call.caller {
-            Caller::One(_) if ticket == first => Some(result),
-            Caller::One(_) => return false,
+            Caller::One(_) | Caller::Nobody if ticket == first => Some(result),
+            Caller::One(_) | Caller::Nobody => return false,
             Caller::Many(_) => {
                 let index = usize::try_from(ticket - first).unwrap_or(usize::MAX);
                 let Some(place @ None) = call.results.get_mut(index) else {
@@ -189,7 +194,7 @@ impl Flight {
             self.load.bytes -= call.load.bytes;
             match (call.caller, result) {
                 (Caller::One(reply), Some(result)) => drop(reply.send(result)),
-                (Caller::One(_), None) => {}
+                (Caller::One(_), None) | (Caller::Nobody, _) => {}
                 (Caller::Many(reply), _) => {
                     drop(reply.send(Ok(call.results.into_iter().flatten().collect())));
                 }
@@ -213,6 +218,7 @@ impl Caller {
         match self {
             Self::One(reply) => reply.is_closed(),
             Self::Many(reply) => reply.is_closed(),
+            Self::Nobody => false,
         }
     }
 
@@ -220,6 +226,7 @@ impl Caller {
         match self {
             Self::One(reply) => drop(reply.send(Err(error.clone()))),
             Self::Many(reply) => drop(reply.send(Err(error.clone()))),
+            Self::Nobody => {}
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::flight::{Batch, Flight, Part};
@@ -87,7 +87,7 @@ impl Worker {
             self.submit(batch).await;
             match self.next.take() {
                 Some(Call::Ask(question)) => self.answer(question).await,
-                Some(Call::Close { reply }) if self.flight.is_empty() => self.close(reply).await,
+                Some(Call::Close { reply }) if !self.flight.has_callers() => self.close(reply).await,
                 other => self.next = other,
             }
             if !self.flight.is_empty() {
@@ -268,9 +268,8 @@ impl Worker {
             let mut batch = Batch::default();
             let unused = self.lent.iter().filter(|(_, borrowed)| !borrowed.is_used);
             for (id, _) in unused {
-                let (reply, _receiver) = oneshot::channel();
                 let ping = vec![vec![b"PING".to_vec()]];
-                batch.add(Target::Lent(*id), ping, Caller::One(reply), &self.flight);
+                batch.add(Target::Lent(*id), ping, Caller::Nobody, &self.flight);
             }
             self.submit(batch).await;
         }
@@ -308,6 +307,7 @@ impl Worker {
         {
             tracing::warn!("the component failed while it closed: {message}");
         }
+        self.flight.fail(&Error::Closed);
         let _ = reply.send(Ok(()));
     }
 

@@ -117,3 +117,17 @@ async fn a_connection_keeps_its_client_alive() {
     drop(connection);
     server.until_idle().await;
 }
+
+#[tokio::test]
+async fn close_does_not_wait_for_connections_that_nobody_uses() {
+    let server = Server::start().await;
+    let options = server.options().pool(PoolSetting::MaxConnections, 1);
+    let client = Client::connect(options).await.expect("the server answers");
+    let first = client.lend(None).await.expect("it is lent");
+    first.execute(["ECHO", "a"]).await.expect("an echo");
+    let _waiting = client.lend(None).await.expect("it is lent");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let begin = Instant::now();
+    client.close().await;
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+}
