@@ -490,11 +490,6 @@ fn given_back(node: String, possibly_executed: bool) -> Error {
 }
 
 impl Lease {
-    /// Whether nobody serves its slot.
-    pub(super) fn waits_for_node(&self) -> bool {
-        matches!(self.state, LeaseState::Waiting(None))
-    }
-
     fn is_waiting(&self) -> bool {
         matches!(self.state, LeaseState::Waiting(_) | LeaseState::Opening(_))
     }

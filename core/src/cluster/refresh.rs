@@ -297,9 +297,7 @@ impl Cluster {
     fn is_anything_unserved(&self) -> bool {
         let waits =
             |node: &super::Node| node.is_down() && !(node.queue.is_empty() && node.borrowers.is_empty());
-        !self.unrouted.is_empty()
-            || self.nodes.values().any(waits)
-            || self.leases.values().any(super::Lease::waits_for_node)
+        !self.unrouted.is_empty() || self.nodes.values().any(waits)
     }
 
     /// From now on this topology counts, apart from what MOVED has said since it was asked for.

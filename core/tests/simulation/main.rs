@@ -2,9 +2,10 @@
 //!
 //! A [`World`](simulator::world::World) is a whole cluster under a virtual clock, driven from one seed: servers that
 //! speak RESP, a network that splits, delays and cuts, and the real [`Cluster`](keyslot_core::cluster::Cluster) as the
-//! client. Twenty thousand seeds run random requests against random faults; [`directed`], [`disasters`], [`replicas`],
-//! [`pool`], [`liveness`] and [`refresh`] have the cases that deserve a name, and [`servers`] shows that the simulated servers are true to the real ones. `KEYSLOT_SIM_SEEDS` is how many seeds run, `KEYSLOT_SIM_SEED` runs one and prints everything
-//! that happens in it.
+//! client. Twenty thousand seeds run random requests, borrowers, settings and faults; [`directed`], [`disasters`],
+//! [`replicas`], [`pool`], [`liveness`] and [`refresh`] have the cases that deserve a name, and [`servers`] shows that the
+//! simulated servers are true to the real ones. `KEYSLOT_SIM_SEEDS` is how many seeds run, `KEYSLOT_SIM_SEED` runs one
+//! and prints everything that happens in it.
 
 mod directed;
 mod disasters;

@@ -120,7 +120,8 @@ fn a_replica_that_is_back_gets_reads_again() {
 
 #[test]
 fn a_moved_to_a_read_is_followed_as_a_redirect() {
-    let mut lab = lab_that_reads(ReplicaReads::Random, None);
+    // This client reads from this primary, since it is near.
+    let mut lab = lab_that_reads(ReplicaReads::SameZone, Some("zone-0"));
     let key = key_at(0, 'g');
     lab.servers.migrations.insert(slot_of(&key), Migration { from: 0, to: 2, progress: 100 });
     lab.servers.finish_migration(slot_of(&key));

@@ -344,7 +344,7 @@ impl Ledger {
                     assert!(fits, "INVARIANT: EXEC answers each command: {what} {reply:?}");
                 }
                 Some(Some(Ok(_))) | None => {
-                    assert_eq!(ran, 0, "INVARIANT: nothing runs without EXEC: {what}")
+                    assert_eq!(ran, 0, "INVARIANT: nothing runs without EXEC: {what}");
                 }
                 Some(Some(Err(error))) if promises_not_executed(error) => {
                     assert_eq!(ran, 0, "INVARIANT: nothing runs without EXEC: {what}");

@@ -250,7 +250,7 @@ impl Servers {
         match (lease, session.lease) {
             (Some(lease), now) if now != Some(lease) => self.lend(session, lease),
             (lease, now) => {
-                assert_eq!(lease, now, "INVARIANT: a lent connection is nobody else's: {words:?}")
+                assert_eq!(lease, now, "INVARIANT: a lent connection is nobody else's: {words:?}");
             }
         }
     }
