@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use keyslot::{Client, Protocol, ReplicaReads};
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::load::{Shard, shards};
-use keyslot_tests::{PROTOCOLS, options, wait_until, words};
+use keyslot_tests::{PROTOCOLS, count, options, wait_until, words};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
@@ -29,12 +29,8 @@ const SHARE_MIN: f64 = 0.9;
 /// The chance that a random choice misses its share by more is below one in a million.
 const SHARE_TOLERANCE: f64 = 0.09;
 
-/// These count and measure what servers do: two at a time would be too much for small machines.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-
 #[tokio::test(flavor = "multi_thread")]
 async fn each_strategy_reads_where_it_says() -> Result<()> {
-    let _turn = ONE_AT_A_TIME.lock().await;
     let cluster = TestCluster::start(3, 2)?;
     let shards = shards(&cluster)?;
     for protocol in PROTOCOLS {
@@ -53,12 +49,8 @@ async fn each_strategy_reads_where_it_says() -> Result<()> {
             counted
                 .nothing_was_refused(&cluster)
                 .with_context(|| format!("{strategy:?} under {protocol:?}"))?;
-            let redirects: u64 = client
-                .statistics()
-                .await?
-                .iter()
-                .map(|node| keyslot_tests::count(&node.counters, "redirects"))
-                .sum();
+            let redirects: u64 =
+                client.statistics().await?.iter().map(|node| count(&node.counters, "redirects")).sum();
             ensure!(redirects == 0, "{strategy:?} under {protocol:?}: {redirects} redirects");
         }
         in_turn(&cluster, &connect(&cluster, protocol, ReplicaReads::RoundRobin).await?, &shards).await?;
@@ -284,7 +276,7 @@ const SLACK: Duration = Duration::from_millis(400);
 const PAUSE: Duration = Duration::from_millis(2);
 const TASKS_PER_SHARD: usize = 2;
 /// The load runs on for so long when the fault is known.
-const AFTER: Duration = Duration::from_millis(1_500);
+const AFTER: Duration = Duration::from_secs(1);
 
 /// What happens to a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -309,9 +301,12 @@ async fn a_replica_that_is_cut_off_fails_no_read() -> Result<()> {
     survive(Fault::CutOff).await
 }
 
-/// Hurts a shard's only replica under a load, and undoes it.
+/// Hurts a shard's only replica under the loads of two clients, one for each protocol, and undoes it.
 async fn survive(fault: Fault) -> Result<()> {
+    /// These measure delays: two at a time would measure each other.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
     let _turn = ONE_AT_A_TIME.lock().await;
+
     // Without its primary a replica says so, also one that has just started and has no data yet.
     let cluster = TestCluster::builder()
         .primaries(3)
@@ -321,31 +316,37 @@ async fn survive(fault: Fault) -> Result<()> {
         .start()?;
     let shards = shards(&cluster)?;
     let replica = cluster.replicas_of(shards[0].primary)?[0];
+    let address = &cluster.addresses()[replica];
+    let mut loads = Vec::new();
     for protocol in PROTOCOLS {
         let given = options(&cluster.urls(), protocol).replica_reads(ReplicaReads::PreferReplica);
         let given = given.request_timeout(REQUEST_TIMEOUT).attempt_timeout(ATTEMPT_TIMEOUT);
         let client = Client::connect(given).await?;
-        let load = Load::start(&cluster, &client, &shards).await?;
-        load.reaches(&cluster, replica, "before").await?;
+        loads.push((protocol, Load::start(&cluster, client, &shards).await?));
+    }
+    for (_, load) in &loads {
+        load.reaches(address, "before").await?;
+    }
 
-        match fault {
-            Fault::Killed => cluster.kill(replica)?,
-            Fault::Stopped => cluster.pause(replica)?,
-            Fault::CutOff => cluster.detach(replica)?,
-        }
-        match fault {
-            Fault::CutOff => refuses(&cluster, replica, &shards[0])?,
-            Fault::Killed | Fault::Stopped => cluster.wait_until_agreed()?,
-        }
-        tokio::time::sleep(AFTER).await;
-        match fault {
-            Fault::Killed => cluster.restart(replica)?,
-            Fault::Stopped => cluster.resume(replica)?,
-            Fault::CutOff => cluster.reattach(replica)?,
-        }
-        cluster.wait_until_agreed()?;
-        load.reaches(&cluster, replica, "when it is back").await?;
+    match fault {
+        Fault::Killed => cluster.kill(replica)?,
+        Fault::Stopped => cluster.pause(replica)?,
+        Fault::CutOff => cluster.detach(replica)?,
+    }
+    match fault {
+        Fault::CutOff => refuses(&cluster, replica, &shards[0])?,
+        Fault::Killed | Fault::Stopped => cluster.wait_until_agreed()?,
+    }
+    tokio::time::sleep(AFTER).await;
+    match fault {
+        Fault::Killed => cluster.restart(replica)?,
+        Fault::Stopped => cluster.resume(replica)?,
+        Fault::CutOff => cluster.reattach(replica)?,
+    }
+    cluster.wait_until_agreed()?;
 
+    for (protocol, load) in loads {
+        load.reaches(address, "when it is back").await.with_context(|| format!("{protocol:?}"))?;
         let seen = load.stop().await?;
         println!("{fault:?} under {protocol:?}: {seen:?}");
         let prompt = match fault {
@@ -382,6 +383,7 @@ fn key(tag: &str) -> String {
 
 /// Tasks that read.
 struct Load {
+    client: Client,
     tasks: Vec<JoinHandle<Seen>>,
     stop: Arc<AtomicBool>,
 }
@@ -398,7 +400,7 @@ struct Seen {
 }
 
 impl Load {
-    async fn start(cluster: &TestCluster, client: &Client, shards: &[Shard]) -> Result<Self> {
+    async fn start(cluster: &TestCluster, client: Client, shards: &[Shard]) -> Result<Self> {
         for tag in shards.iter().flat_map(|shard| &shard.tags) {
             client.execute(["SET", &key(tag), tag]).await?;
         }
@@ -411,15 +413,19 @@ impl Load {
                 tasks.push(tokio::spawn(read(client, number, tags, Arc::clone(&stop))));
             }
         }
-        Ok(Self { tasks, stop })
+        Ok(Self { client, tasks, stop })
     }
 
     /// Waits until a node serves reads of the load.
-    async fn reaches(&self, cluster: &TestCluster, node: usize, when: &str) -> Result<()> {
-        let before = cluster.command_calls(node, "get")?;
+    async fn reaches(&self, address: &str, when: &str) -> Result<()> {
+        let answered = async || -> Result<u64> {
+            let nodes = self.client.statistics().await?;
+            let node = nodes.iter().find(|node| node.address == address);
+            Ok(node.map_or(0, |node| count(&node.counters, "commands")))
+        };
+        let before = answered().await?;
         let what = format!("the replica serves reads {when}");
-        let reached = async || Ok(cluster.command_calls(node, "get")? >= before + 20);
-        wait_until(&what, Duration::from_secs(5), reached).await?;
+        wait_until(&what, Duration::from_secs(5), async || Ok(answered().await? >= before + 20)).await?;
         Ok(())
     }
 

@@ -1,0 +1,184 @@
+//! A connection that has died in silence while nobody used it costs a write a second, not its life.
+//!
+//! Such a connection is one whose peer has gone without a word: nothing that is sent on it is answered, and nothing
+//! says so. After `health_check` of silence it has to answer a PING first. So the write that comes next is not put on it, but
+//! on a new connection, about a second later, and runs once: the servers have each command once or never. Without the check
+//! the same write waits for its whole request time-out, and nobody knows whether it was executed.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use keyslot::{Client, Error, Options, PoolSetting};
+use keyslot_core::slot::Slot;
+use keyslot_testcluster::TestCluster;
+use keyslot_tests::{Answer, FakeServer, PROTOCOLS, count, options};
+
+const HEALTH_CHECK: Duration = Duration::from_millis(300);
+/// Long enough for the check to be due.
+const IDLE: Duration = Duration::from_millis(400);
+/// So long a connection has for the answer to the PING.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A new connection, and a small machine.
+const SLACK: Duration = Duration::from_millis(400);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_does_not_wait_for_a_connection_that_died_in_silence() -> Result<()> {
+    // The first connection is alive for one command.
+    let server = silent_after_one();
+    let given = Options::new([server.url()]).request_timeout(REQUEST_TIMEOUT).health_check(HEALTH_CHECK);
+    let client = Client::connect(given).await?;
+    ensure!(client.execute(["INCR", "alive"]).await?.as_integer() == Some(1), "it is alive at first");
+    tokio::time::sleep(IDLE).await;
+
+    let started = Instant::now();
+    // Many at once: none of them is put on the connection that is in doubt.
+    let mut writes = Vec::new();
+    for number in 0..20 {
+        let client = client.clone();
+        writes.push(tokio::spawn(async move { client.execute(["INCR", &format!("late:{number}")]).await }));
+    }
+    for write in writes {
+        let reply = write.await?.context("the connection died in silence")?;
+        ensure!(reply.as_integer() == Some(1), "{reply:?}");
+    }
+    let took = started.elapsed();
+    println!("20 writes after the connection's death: {took:?}");
+    ensure!(took >= PATIENCE.mul_f64(0.9) && took < PATIENCE + SLACK, "it took {took:?}");
+    ensure!(server.connections() == 2, "{} connections", server.connections());
+
+    let received = String::from_utf8_lossy(&server.take_reads().concat()).into_owned();
+    for number in 0..20 {
+        let times = received.matches(&format!("late:{number}\r\n")).count();
+        ensure!(times == 1, "late:{number} was sent {times} times");
+    }
+    ensure!(received.matches("PING").count() == 1, "one PING: {received:?}");
+    let counters = client.counters().await?;
+    ensure!(count(&counters, "retries") == 0, "{counters:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_check_the_write_would_have_been_lost() -> Result<()> {
+    let server = silent_after_one();
+    let timeout = Duration::from_millis(1_500);
+    let given = Options::new([server.url()]).request_timeout(timeout).health_check(Duration::from_secs(60));
+    let client = Client::connect(given).await?;
+    client.execute(["INCR", "alive"]).await?;
+    tokio::time::sleep(IDLE).await;
+    let started = Instant::now();
+    let error = client.execute(["INCR", "late"]).await;
+    ensure!(matches!(&error, Err(Error::Timeout(late)) if late.possibly_executed), "{error:?}");
+    ensure!(started.elapsed() >= timeout.mul_f64(0.9), "told after {:?}", started.elapsed());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_used_is_not_checked() -> Result<()> {
+    let server = FakeServer::start(|_, read| ones(read));
+    let given = Options::new([server.url()]).health_check(HEALTH_CHECK);
+    let client = Client::connect(given).await?;
+    let until = Instant::now() + 3 * HEALTH_CHECK;
+    while Instant::now() < until {
+        client.execute(["INCR", "busy"]).await?;
+        tokio::time::sleep(HEALTH_CHECK / 10).await;
+    }
+    let received = String::from_utf8_lossy(&server.take_reads().concat()).into_owned();
+    ensure!(!received.contains("PING"), "a busy connection was asked whether it is alive");
+
+    // One that is idle and well costs a round trip, not a second.
+    tokio::time::sleep(IDLE).await;
+    let started = Instant::now();
+    client.execute(["INCR", "idle"]).await?;
+    ensure!(started.elapsed() < SLACK, "it took {:?}", started.elapsed());
+    let received = String::from_utf8_lossy(&server.take_reads().concat()).into_owned();
+    ensure!(received.matches("PING").count() == 1 && server.connections() == 1, "{received:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_borrower_does_not_get_a_connection_that_died_in_silence() -> Result<()> {
+    // Connection 0 is the shared one, 1 the first that is lent.
+    let server = FakeServer::start(|connection, read| match connection {
+        1 if !contains(read, "alive") => Answer::Nothing,
+        _ => ones(read),
+    });
+    let given = Options::new([server.url()]).request_timeout(REQUEST_TIMEOUT).health_check(HEALTH_CHECK);
+    let client = Client::connect(given.pool(PoolSetting::MaxConnections, 1)).await?;
+    let connection = client.lend(None).await?;
+    ensure!(connection.execute(["INCR", "alive"]).await?.as_integer() == Some(1), "it is alive at first");
+    drop(connection);
+    tokio::time::sleep(IDLE).await;
+
+    let started = Instant::now();
+    let connection = client.lend(None).await?;
+    let reply = connection.execute(["INCR", "late"]).await.context("the connection died in silence")?;
+    let took = started.elapsed();
+    ensure!(reply.as_integer() == Some(1), "{reply:?}");
+    ensure!(took >= PATIENCE.mul_f64(0.9) && took < PATIENCE + SLACK, "it took {took:?}");
+    let received = String::from_utf8_lossy(&server.take_reads().concat()).into_owned();
+    ensure!(received.matches("late").count() == 1, "INCR was sent once: {received:?}");
+    ensure!(server.connections() == 3, "{} connections", server.connections());
+    Ok(())
+}
+
+/// A primary stops while the client is idle, and a replica takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_after_a_silent_failover_is_executed_once() -> Result<()> {
+    const KEY: &str = "count";
+    let cluster = TestCluster::builder().primaries(3).replicas(1).node_timeout_ms(1_000).start()?;
+    let mut clients = Vec::new();
+    for (number, protocol) in (1..).zip(PROTOCOLS) {
+        let given = options(&cluster.urls(), protocol).request_timeout(REQUEST_TIMEOUT);
+        let client = Client::connect(given.health_check(HEALTH_CHECK)).await?;
+        ensure!(client.execute(["INCR", KEY]).await?.as_integer() == Some(number), "{protocol:?}");
+        clients.push((protocol, client));
+    }
+    let stopped = cluster.node_of_slot(Slot::of_key(KEY.as_bytes()).number())?;
+    cluster.wait_for("the replica has it all", Duration::from_secs(5), |cluster| {
+        let replica = cluster.replicas_of(stopped)?[0];
+        let offset = |node| -> Result<Option<String>, keyslot_testcluster::Error> {
+            let info = cluster.connection(node)?.string(&["INFO", "replication"]);
+            let info = info
+                .map_err(|source| keyslot_testcluster::Error::Call { port: cluster.ports()[node], source })?;
+            Ok(info.lines().find(|line| line.starts_with("master_repl_offset:")).map(str::to_owned))
+        };
+        Ok(offset(stopped)? == offset(replica)?)
+    })?;
+
+    cluster.pause(stopped)?;
+    cluster.wait_until_agreed()?;
+    for (number, (protocol, client)) in (3..).zip(&clients) {
+        let started = Instant::now();
+        let reply = client.execute(["INCR", KEY]).await.context("the write after the silence")?;
+        let took = started.elapsed();
+        println!("{protocol:?}: the first write after a silent failover: {took:?}");
+        ensure!(reply.as_integer() == Some(number), "{reply:?}");
+        ensure!(took < PATIENCE + SLACK, "it took {took:?}");
+    }
+    // The stopped node has nothing of them when it wakes up.
+    cluster.resume(stopped)?;
+    cluster.wait_until_agreed()?;
+    for (protocol, client) in &clients {
+        let reply = client.execute(["GET", KEY]).await?;
+        ensure!(reply.as_str() == Some("4"), "{protocol:?}: {reply:?}");
+    }
+    Ok(())
+}
+
+/// A server whose first connection answers one command and nothing more.
+fn silent_after_one() -> FakeServer {
+    FakeServer::start(|connection, read| match connection {
+        0 if !contains(read, "alive") => Answer::Nothing,
+        _ => ones(read),
+    })
+}
+
+/// `:1` for each command of a read.
+fn ones(read: &[u8]) -> Answer {
+    Answer::Send(b":1\r\n".repeat(read.iter().filter(|byte| **byte == b'*').count()))
+}
+
+fn contains(read: &[u8], word: &str) -> bool {
+    String::from_utf8_lossy(read).contains(word)
+}
