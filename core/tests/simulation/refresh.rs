@@ -254,7 +254,7 @@ fn a_node_that_left_and_is_named_again_is_not_dropped() {
     lab.servers.truth.owners[usize::from(slot_of(&key))] = 2;
     (0..2).for_each(|node| lab.servers.nodes[node].paused = false);
     let read = submit(&mut lab, &format!("GET {key}"));
-    wait(&mut lab, 3 * MILLISECOND);
+    wait(&mut lab, 2 * MILLISECOND);
     (0..2).for_each(|node| lab.servers.nodes[node].paused = true);
     lab.resume(2);
     assert_eq!(outcome(&mut lab, write), ok());
