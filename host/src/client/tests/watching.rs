@@ -1,7 +1,16 @@
 //! What a client tells of itself: events, health, counters of each node, memory.
 
+use std::fmt::{Debug, Write as _};
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use tracing::field::{Field, Visit};
+use tracing::span;
+
 use super::*;
-use crate::bindings::exports::keyslot::redis::redis_cluster::{self, EventKind, EventList};
+use crate::bindings::exports::keyslot::redis::redis_cluster::{
+    self, EventKind, EventList, NodeFailure, Reconnection, Refreshed, Takeover, TopologyChange,
+};
 use crate::{NodeReport, Role};
 
 /// The next event, with a deadline.
@@ -66,7 +75,7 @@ async fn somebody_who_listens_hears_of_an_idle_client_too() {
 #[tokio::test]
 async fn a_slow_receiver_is_told_how_many_it_missed() {
     let (feed, subscriptions) = Feed::new();
-    let (mut slow, started_at) = (subscriptions.subscribe(), std::time::SystemTime::now());
+    let (mut slow, started_at) = (subscriptions.subscribe(), SystemTime::now());
     let event = |at_ms| redis_cluster::Event { at_ms, kind: EventKind::Connected(at_ms.to_string()) };
     feed.tell(started_at, EventList { events: (0..1_030).map(event).collect(), dropped: 7 });
     let first = next(&mut slow).await.expect("the feed is open");
@@ -129,4 +138,86 @@ async fn what_is_counted_and_used_can_be_asked() {
     let shards = client.topology().await.expect("a topology");
     let again = Client::connect(server.options().mode(Mode::Auto).topology(shards.clone())).await;
     assert_eq!(again.expect("it connects").topology().await, Ok(shards));
+}
+
+/// Keeps what `tracing` is told, as `LEVEL target field=value …`.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let _ = write!(self.0, " {field}={value:?}");
+    }
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "keyslot::events"
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut fields = Fields(format!("{} {}", event.metadata().level(), event.metadata().target()));
+        event.record(&mut fields);
+        self.0.lock().expect("no test has panicked").push(fields.0);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[test]
+fn every_event_is_one_of_tracing_too() {
+    let failure = |attempts| NodeFailure { node: "a:1".to_owned(), reason: "why".to_owned(), attempts };
+    let change = TopologyChange { moved: Vec::new(), joined: vec!["b:2".to_owned()], left: Vec::new() };
+    let kinds = [
+        (EventKind::Connected("a:1".to_owned()), "INFO", "message=connected node=\"a:1\""),
+        (
+            EventKind::ConnectFailed(failure(2)),
+            "WARN",
+            "message=connect-failed node=\"a:1\" reason=\"why\" attempts=2",
+        ),
+        (EventKind::Disconnected(failure(0)), "WARN", "message=disconnected node=\"a:1\" reason=\"why\""),
+        (
+            EventKind::Reconnected(Reconnection { node: "a:1".to_owned(), after_ms: 7, attempts: 2 }),
+            "INFO",
+            "message=reconnected node=\"a:1\" after_ms=7 attempts=2",
+        ),
+        (
+            EventKind::FailedOver(Takeover { before: "a:1".to_owned(), now: "b:2".to_owned() }),
+            "WARN",
+            "message=failed-over before=\"a:1\" now=\"b:2\"",
+        ),
+        (
+            EventKind::TopologyChanged(change),
+            "INFO",
+            "message=topology-changed moved=0 joined=[\"b:2\"] left=[]",
+        ),
+        (EventKind::Retried(failure(1)), "DEBUG", "message=retried node=\"a:1\" reason=\"why\" attempts=1"),
+        (
+            EventKind::Refreshed(Refreshed { answers: 3, changed: true }),
+            "DEBUG",
+            "message=refreshed answers=3 changed=true",
+        ),
+    ];
+    let (log, (feed, _)) = (Log::default(), Feed::new());
+    tracing::subscriber::with_default(log.clone(), || {
+        let event = |kind: &EventKind| redis_cluster::Event { at_ms: 0, kind: kind.clone() };
+        let events = kinds.iter().map(|(kind, ..)| event(kind)).collect();
+        feed.tell(SystemTime::now(), EventList { events, dropped: 0 });
+    });
+    let told = log.0.lock().expect("no test has panicked");
+    let expected: Vec<_> =
+        kinds.iter().map(|(_, level, fields)| format!("{level} keyslot::events {fields}")).collect();
+    assert_eq!(*told, expected);
 }
