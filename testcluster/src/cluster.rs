@@ -448,7 +448,10 @@ impl TestClusterBuilder {
             ["--repl-ping-replica-period", "1"],
         ];
         let mut options = self.options;
-        options.args.splice(0..0, cluster_args.into_iter().flatten().map(str::to_owned));
+        // A node that does not say where it is counts as standing where its connections come from.
+        let announced = ["--cluster-announce-ip".to_owned(), options.host.to_string()];
+        let cluster_args = cluster_args.into_iter().flatten().map(str::to_owned).chain(announced);
+        options.args.splice(0..0, cluster_args);
 
         let count = self.primaries * (1 + self.replicas);
         let nodes = ServerProcess::start_many(&options, count)?
