@@ -114,6 +114,8 @@ pub(super) struct Connection {
     /// How many of the last in `waiting` are still in `out`: nobody but us has seen them.
     unsent: usize,
     out: BytesMut,
+    /// Whether it is on the machine's list of those to flush.
+    pub(super) is_unflushed: bool,
     /// When bytes last came in, or the connection was made.
     pub(super) heard_at: Instant,
     /// While answers are due: since when nothing has come.
@@ -137,6 +139,7 @@ impl Connection {
             waiting: VecDeque::new(),
             unsent: 0,
             out: BytesMut::new(),
+            is_unflushed: false,
             heard_at: now,
             silent_since: now,
             check_until: None,
@@ -173,6 +176,7 @@ impl Connection {
     /// Everything queued since the last flush.
     pub(super) fn flush(&mut self) -> Bytes {
         self.unsent = 0;
+        self.is_unflushed = false;
         self.out.split().freeze()
     }
 

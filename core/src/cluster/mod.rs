@@ -527,7 +527,8 @@ impl Cluster {
     }
 
     fn mark_unflushed(&mut self, conn: ConnId) {
-        if !self.unflushed.contains(&conn) {
+        let connection = self.connections.get_mut(conn);
+        if connection.is_some_and(|connection| !core::mem::replace(&mut connection.is_unflushed, true)) {
             self.unflushed.push(conn);
         }
     }
