@@ -199,8 +199,9 @@ impl Driver {
 
     /// Lends a connection, which may still have to come.
     pub(crate) fn lend(&mut self, slot: Option<Slot>) -> LeaseId {
-        let started = self.resume();
-        let lease = self.cluster.lend(started, slot);
+        // One that has ended meanwhile is not lent.
+        self.catch_up();
+        let lease = self.cluster.lend(self.last_call_end, slot);
         self.drain();
         lease
     }

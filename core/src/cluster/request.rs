@@ -61,12 +61,17 @@ pub(super) enum Effect {
     Breaks,
 }
 
-/// Of the commands that no shared connection takes, those that a lent one does.
+/// What commands do to a lent connection, unless they do nothing or break it.
 const EFFECTS: &[(&str, Effect)] = &[
     // It would hold for the next command, whose ever that is.
     ("ASKING", Effect::Spoils),
     ("AUTH", Effect::Spoils),
     ("CLIENT CACHING", Effect::Spoils),
+    ("CLIENT IMPORT-SOURCE", Effect::Spoils),
+    ("CLIENT NO-EVICT", Effect::Spoils),
+    ("CLIENT NO-TOUCH", Effect::Spoils),
+    ("CLIENT SETINFO", Effect::Spoils),
+    ("CLIENT SETNAME", Effect::Spoils),
     ("CLIENT TRACKING", Effect::Spoils),
     ("DISCARD", Effect::Ends),
     ("EXEC", Effect::Ends),
@@ -141,8 +146,8 @@ impl Command {
         let full_name = spec.map_or("", |spec| spec.name);
         let refused = NOT_SHARED.binary_search_by(|(name, _)| (*name).cmp(full_name)).ok();
         let refused = refused.and_then(|row| NOT_SHARED.get(row));
-        let of_name = || EFFECTS.iter().find(|(name, _)| *name == full_name).map(|(_, effect)| *effect);
-        let effect = refused.map_or(Effect::None, |_| of_name().unwrap_or(Effect::Breaks));
+        let known = EFFECTS.iter().find(|(name, _)| *name == full_name).map(|(_, effect)| *effect);
+        let effect = known.unwrap_or(if refused.is_some() { Effect::Breaks } else { Effect::None });
         if let Some((name, reason)) = refused.filter(|_| !lent || effect == Effect::Breaks) {
             return Err(Error::InvalidArgument(format!("{name} cannot be sent as a command: {reason}")));
         }
@@ -282,6 +287,7 @@ mod tests {
         assert_eq!(effect("WATCH key"), Ok(Effect::Watches));
         assert_eq!(effect("multi"), Ok(Effect::Opens));
         assert_eq!(effect("SELECT 1"), Ok(Effect::Spoils));
+        assert_eq!(effect("CLIENT NO-EVICT ON"), Ok(Effect::Spoils));
         for broken in ["MONITOR", "SUBSCRIBE channel", "CLIENT REPLY OFF", "HELLO 2", "RESET", "QUIT"] {
             assert!(matches!(effect(broken), Err(Error::InvalidArgument(_))), "{broken}");
         }
