@@ -53,6 +53,8 @@ async fn each_strategy_reads_where_it_says() -> Result<()> {
                 client.statistics().await?.iter().map(|node| count(&node.counters, "redirects")).sum();
             ensure!(redirects == 0, "{strategy:?} under {protocol:?}: {redirects} redirects");
         }
+    }
+    for protocol in PROTOCOLS {
         in_turn(&cluster, &connect(&cluster, protocol, ReplicaReads::RoundRobin).await?, &shards).await?;
     }
     Ok(())
