@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use keyslot::{Client, Connection, Error, Options, PoolSetting, Protocol};
+use keyslot::{Client, Connection, Error, Options, PoolSetting, Protocol, ReplyRef};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::{Connected, TestCluster, TestServer};
 use keyslot_tests::{PROTOCOLS, options, wait_until, words};
@@ -60,7 +60,7 @@ async fn decrement(
     if exec.is_null() {
         return Ok(None);
     }
-    Ok(exec.children().next().and_then(|reply| reply.as_str()).map(str::to_owned))
+    Ok(exec.children().next().and_then(ReplyRef::as_str).map(str::to_owned))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -435,7 +435,7 @@ async fn a_borrower_that_blocks_delays_nobody() -> Result<()> {
         ensure!(blocked(&server)?.len() == 1, "BLPOP has ended");
         client.execute(["RPUSH", "list", "element"]).await?;
         let popped = popped.await??;
-        let element = popped.children().nth(1).and_then(|element| element.as_str());
+        let element = popped.children().nth(1).and_then(ReplyRef::as_str);
         ensure!(element == Some("element"), "{popped:?}");
     }
     Ok(())
