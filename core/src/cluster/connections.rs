@@ -27,6 +27,7 @@ impl Cluster {
         let conn = self.open(node_key, Usage::Shared);
         if let Some(node) = self.nodes.get_mut(node_key) {
             node.connection = conn;
+            node.dials = node.dials.saturating_add(1);
         }
     }
 
@@ -218,16 +219,17 @@ impl Cluster {
         if !connection.is_shared() {
             return self.on_exclusive_ready(conn);
         }
+        let dials = self.nodes.get_mut(key).map_or(0, |node| core::mem::take(&mut node.dials));
         // One that takes the place of a connection that was too old is no news.
         if let Some(node) = self.nodes.get_mut(key).filter(|node| !node.told_up) {
             node.told_up = true;
             let address = node.address.clone();
             let event = match node.failures {
                 0 => Event::Connected { node: address },
-                attempts => Event::Reconnected {
+                _ => Event::Reconnected {
                     node: address,
                     after: self.now.saturating_since(node.failed_at),
-                    attempts,
+                    attempts: dials,
                 },
             };
             self.tell(event);
@@ -342,7 +344,7 @@ impl Cluster {
         }
         node.failures = node.failures.saturating_add(1);
         node.told_up &= !was_in_use;
-        let (address, attempts, reason) = (node.address.clone(), node.failures, reason.to_string());
+        let (address, attempts, reason) = (node.address.clone(), node.dials.max(1), reason.to_string());
         self.tell(match was_in_use {
             true => Event::Disconnected { node: address, reason },
             false => Event::ConnectFailed { node: address, reason, attempts },

@@ -211,8 +211,6 @@ pub struct Cluster {
     leases: Arena<LeaseId, Lease>,
     topology: Topology,
     slots: SlotMap,
-    /// Whose turn it is among the replicas.
-    turn: usize,
     refresh: Refresh,
     /// When the pools were last looked through.
     tended_at: Instant,
@@ -261,7 +259,6 @@ impl Cluster {
             leases: Arena::with_key(),
             topology: Topology::default(),
             slots: SlotMap::new(),
-            turn: 0,
             refresh: Refresh::default(),
             tended_at: now,
             unrouted: VecDeque::new(),

@@ -20,8 +20,12 @@ pub(super) struct Node {
     pub(super) reads_since: Option<Instant>,
     /// Connections that failed in a row.
     pub(super) failures: u32,
-    /// When the first of these did.
+    /// Times it was dialled since its shared connection was last in use.
+    pub(super) dials: u32,
+    /// When the first of the failures was.
     pub(super) failed_at: Instant,
+    /// Whose turn it is among its replicas.
+    pub(super) turn: usize,
     /// No dial before this.
     pub(super) redial_at: Instant,
     /// Whether the last event told of it is that it is connected.
@@ -52,11 +56,13 @@ impl Node {
             queue: VecDeque::new(),
             reads_since: None,
             failures: 0,
+            dials: 0,
             failed_at: Instant::default(),
             redial_at: Instant::default(),
             told_up: false,
             last_error: String::new(),
             replicas: Vec::new(),
+            turn: 0,
             serves_reads: false,
             avoid_until: Instant::default(),
             retired: false,

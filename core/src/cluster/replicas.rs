@@ -37,8 +37,11 @@ impl Cluster {
             ReplicaReads::Primary => None,
             ReplicaReads::PreferReplica => self.random.choose(&able).copied(),
             ReplicaReads::RoundRobin => {
-                self.turn = self.turn.wrapping_add(1);
-                self.turn.checked_rem(able.len()).and_then(|index| able.get(index)).copied()
+                let turn = self.nodes.get_mut(owner).map_or(0, |node| {
+                    node.turn = node.turn.wrapping_add(1);
+                    node.turn
+                });
+                turn.checked_rem(able.len()).and_then(|index| able.get(index)).copied()
             }
             ReplicaReads::Random => {
                 able.push(owner);

@@ -106,15 +106,18 @@ pub(super) fn use_lease(world: &mut World<Act>, lease: u64, lines: &[Line]) {
         let id = world.submit_on(lease, &words(line), operation);
         let open = world.open_transactions.get_mut(&lease);
         match (line, open) {
-            (Line::Multi, _) => {
-                let transaction = Transaction { multi: id, queued: Vec::new(), exec: None };
-                let before = world.open_transactions.insert(lease, transaction);
-                world.ledger.transactions.extend(before);
+            // Another MULTI before the end spoils it.
+            (Line::Multi, None) => {
+                let transaction = Transaction { multi: id, queued: Vec::new(), exec: None, discard: None };
+                world.open_transactions.insert(lease, transaction);
             }
             (Line::Queued(_), Some(transaction)) => transaction.queued.push(id),
             (Line::Exec | Line::Discard, Some(_)) => {
                 let mut transaction = world.open_transactions.remove(&lease).expect("looked at above");
-                transaction.exec = matches!(line, Line::Exec).then_some(id);
+                match line {
+                    Line::Exec => transaction.exec = Some(id),
+                    _ => transaction.discard = Some(id),
+                }
                 world.ledger.transactions.push(transaction);
             }
             _ => {}

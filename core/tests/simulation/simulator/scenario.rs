@@ -211,7 +211,7 @@ fn check_effort(world: &World<Act>) {
     assert!(commands <= bound, "INVARIANT: {commands} commands for {requests} requests, more than {bound}");
     // A node that goes up and down is dialled again and again, and so are addresses that redirects made up.
     let of_node = 60 + 15 * SECOND / config.retry.reconnect_cap.as_nanos() as u64;
-    let (dials, bound) = (world.dials, of_node * world.servers.nodes.len() as u64 + 100 + 2 * requests);
+    let (dials, bound) = (world.dials, of_node * world.servers.nodes.len() as u64 + 100 + 4 * requests);
     assert!(dials <= bound, "INVARIANT: {dials} dials, more than {bound}");
     let (asked, bound) = (world.servers.topologies_asked, 200 + 6 * rounds);
     assert!(asked <= bound, "INVARIANT: the topology was asked for {asked} times, more than {bound}");
