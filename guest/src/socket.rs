@@ -152,7 +152,18 @@ fn wit_address(address: SocketAddr) -> IpSocketAddress {
 fn end(error: StreamError) -> String {
     match error {
         StreamError::Closed => "the connection was closed".to_string(),
-        StreamError::LastOperationFailed(error) => error.to_debug_string(),
+        StreamError::LastOperationFailed(error) => {
+            // WASI has only this for a broken stream, and each runtime words it in its own way.
+            let reason = error.to_debug_string();
+            let is = |what: &str| reason.to_ascii_lowercase().replace(['-', '_', ' '], "").contains(what);
+            if is("connectionreset") {
+                describe(ErrorCode::ConnectionReset)
+            } else if is("brokenpipe") {
+                "the connection was closed".to_string()
+            } else {
+                reason
+            }
+        }
     }
 }
 

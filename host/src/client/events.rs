@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
@@ -37,9 +38,17 @@ impl fmt::Display for Event {
 /// It does not keep the client alive.
 #[derive(Debug)]
 pub struct Events {
-    receiver: broadcast::Receiver<Event>,
-    /// How many have been lost since the last that was given.
-    missed: u64,
+    receiver: broadcast::Receiver<Numbered>,
+    /// The number of the event that comes next, if none is lost.
+    expected: u64,
+}
+
+/// An event and its number: those that are lost have one, too, so that what is missing can be told by the next that
+/// is there.
+#[derive(Clone, Debug)]
+struct Numbered {
+    number: u64,
+    event: Event,
 }
 
 impl Events {
@@ -50,11 +59,12 @@ impl Events {
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             match self.receiver.recv().await {
-                Ok(event) => {
-                    let missed = event.missed + std::mem::take(&mut self.missed);
+                Ok(Numbered { number, event }) => {
+                    let missed = number.saturating_sub(self.expected);
+                    self.expected = number + 1;
                     return Some(Event { missed, ..event });
                 }
-                Err(RecvError::Lagged(number)) => self.missed += number,
+                Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return None,
             }
         }
@@ -63,13 +73,16 @@ impl Events {
 
 /// The worker's side: it alone keeps the channel open.
 pub(super) struct Feed {
-    sender: broadcast::Sender<Event>,
+    sender: broadcast::Sender<Numbered>,
+    /// The number of the next event.
+    next: Arc<AtomicU64>,
     watchers: Arc<Notify>,
 }
 
 /// The clients' side.
 pub(super) struct Subscriptions {
-    sender: broadcast::WeakSender<Event>,
+    sender: broadcast::WeakSender<Numbered>,
+    next: Arc<AtomicU64>,
     watchers: Arc<Notify>,
 }
 
@@ -77,8 +90,13 @@ impl Feed {
     pub(super) fn new() -> (Self, Subscriptions) {
         let sender = broadcast::Sender::new(EVENTS_MAX);
         let watchers = Arc::new(Notify::new());
-        let subscriptions = Subscriptions { sender: sender.downgrade(), watchers: Arc::clone(&watchers) };
-        (Self { sender, watchers }, subscriptions)
+        let next = Arc::new(AtomicU64::new(0));
+        let subscriptions = Subscriptions {
+            sender: sender.downgrade(),
+            next: Arc::clone(&next),
+            watchers: Arc::clone(&watchers),
+        };
+        (Self { sender, next, watchers }, subscriptions)
     }
 
     /// Whether somebody listens.
@@ -93,12 +111,13 @@ impl Feed {
 
     /// Tells what the component had; its times count from `started_at`.
     pub(super) fn tell(&self, started_at: SystemTime, list: EventList) {
-        let mut missed = list.dropped;
+        self.next.fetch_add(list.dropped, Ordering::SeqCst);
         for redis_cluster::Event { at_ms, kind } in list.events {
             log(&kind);
             let at = started_at + Duration::from_millis(at_ms);
+            let number = self.next.fetch_add(1, Ordering::SeqCst);
             // Nobody need listen.
-            let _ = self.sender.send(Event { at, missed: std::mem::take(&mut missed), kind });
+            let _ = self.sender.send(Numbered { number, event: Event { at, missed: 0, kind } });
         }
     }
 }
@@ -107,11 +126,11 @@ impl Subscriptions {
     pub(super) fn subscribe(&self) -> Events {
         let Some(sender) = self.sender.upgrade() else {
             // Closed: a channel whose sender is gone.
-            return Events { receiver: broadcast::channel(1).1, missed: 0 };
+            return Events { receiver: broadcast::channel(1).1, expected: 0 };
         };
         let receiver = sender.subscribe();
         self.watchers.notify_one();
-        Events { receiver, missed: 0 }
+        Events { receiver, expected: self.next.load(Ordering::SeqCst) }
     }
 }
 
