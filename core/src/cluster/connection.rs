@@ -65,6 +65,8 @@ pub(super) enum Usage {
 pub(super) struct Exclusive {
     /// Who has it, or is to have it once it is ready.
     pub(super) lease: Option<LeaseId>,
+    /// Whether anything of theirs has been handed to the driver.
+    pub(super) used: bool,
     pub(super) watching: bool,
     /// Between MULTI and EXEC.
     pub(super) in_multi: bool,
@@ -177,6 +179,9 @@ impl Connection {
     pub(super) fn flush(&mut self) -> Bytes {
         self.unsent = 0;
         self.is_unflushed = false;
+        if let Some(exclusive) = self.exclusive() {
+            exclusive.used = exclusive.lease.is_some();
+        }
         self.out.split().freeze()
     }
 

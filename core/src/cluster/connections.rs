@@ -300,8 +300,11 @@ impl Cluster {
         }
         self.want_refresh();
         let lease = connection.lease();
+        // A borrower who has not used it yet gets another one, and notices nothing.
+        let is_fresh = lease.is_some() && connection.exclusive().is_some_and(|exclusive| !exclusive.used);
         for (waiting, sent) in connection.take_waiting() {
             match waiting {
+                Waiting::Request(id) if is_fresh => self.wait_at_lease(id, lease),
                 Waiting::Request(id) => self.on_lost(conn, id, sent, &address, &reason),
                 Waiting::Slots(query) | Waiting::Shards(query) | Waiting::Info(query) => {
                     self.abandon_query(query);
@@ -310,7 +313,7 @@ impl Cluster {
             }
         }
         if !connection.is_shared() {
-            self.on_exclusive_lost(conn, key, lease, connection.is_ready(), &reason);
+            self.on_exclusive_lost(conn, key, lease, connection.is_ready() && !is_fresh, &reason);
         }
         let hopeless = matches!(error, Error::Authentication(_) | Error::Tls(_));
         if is_current {

@@ -192,6 +192,9 @@ impl Cluster {
             return;
         };
         lease.state = LeaseState::Held(conn);
+        if let Some(exclusive) = self.connections.get_mut(conn).and_then(Connection::exclusive) {
+            exclusive.used = false;
+        }
         for request in core::mem::take(&mut lease.queue) {
             self.send_on_lease(request, id);
         }
@@ -304,9 +307,10 @@ impl Cluster {
         conn: ConnId,
         key: NodeKey,
         lease: Option<LeaseId>,
-        was_ready: bool,
+        was_used: bool,
         reason: &str,
     ) {
+        let deadline = self.now + self.config.pool.checkout_timeout;
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
@@ -318,21 +322,33 @@ impl Cluster {
             return;
         };
         match lease.state {
-            LeaseState::Held(_) if was_ready => {
+            LeaseState::Held(_) if was_used => {
                 let (node, message) = (node.address.to_string(), reason.to_string());
                 let lost = Interrupted { node, message, possibly_executed: false };
                 lease.state = LeaseState::Ended(Error::ConnectionLost(lost));
             }
-            // Its place is elsewhere by now.
-            _ if node.retired => self.place_lease(id),
-            // It is still the first in the queue. `redial` or the next connection serves it.
+            // It waits again, as the first in the queue, unless its place is elsewhere by now. `lose` serves it when the node may be
+            // dialled.
             _ => {
-                lease.state = LeaseState::Waiting(Some(key));
-                node.borrowers.push_front(id);
-                if was_ready {
-                    self.serve_borrowers(key);
+                if matches!(lease.state, LeaseState::Held(_)) {
+                    lease.deadline = deadline;
                 }
+                lease.state = LeaseState::Waiting(Some(key));
+                if node.retired {
+                    return self.place_lease(id);
+                }
+                node.borrowers.push_front(id);
             }
+        }
+    }
+
+    /// Lets a request wait for its lease's next connection.
+    pub(super) fn wait_at_lease(&mut self, id: RequestId, lease: Option<LeaseId>) {
+        if let Some((id_of_lease, lease)) = lease.and_then(|id| Some((id, self.leases.get_mut(id)?)))
+            && self.requests.contains_key(id)
+        {
+            lease.queue.push_back(id);
+            self.place(id, Place::AtLease(id_of_lease));
         }
     }
 

@@ -268,3 +268,22 @@ fn a_hundred_thousand_requests_for_one_borrower_time_out_in_no_time() {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     assert_eq!(lab.cluster.pending(), 0);
 }
+
+#[test]
+fn a_connection_that_ends_before_its_borrower_has_used_it_is_replaced() {
+    let mut lab = lab_with_pool(|_| {});
+    let shared = lab.open_conns(Some(0));
+    lend(&mut lab, 1, 0);
+    give_back(&mut lab, 1);
+    let idle = lab.open_conns(Some(0)).into_iter().find(|conn| !shared.contains(conn)).unwrap();
+    lab.cut(idle);
+    // The news of its end comes before the first bytes go out.
+    let marker = lab.lend(2, Slot::new(slot_of(&key_at(0, 'g'))));
+    assert!(outcome(&mut lab, marker).is_ok());
+    assert_eq!(lab.open_conns(Some(0)).len(), 2);
+    // Once it is used, its end is the borrower's to know.
+    let lent = lab.open_conns(Some(0)).into_iter().find(|conn| !shared.contains(conn)).unwrap();
+    lab.cut(lent);
+    wait(&mut lab, 10 * MILLISECOND);
+    assert!(matches!(run_on(&mut lab, 2, "GET x"), Err(Error::ConnectionLost(_))));
+}
