@@ -103,6 +103,9 @@ pub struct WaitingLimits {
     pub bytes: u64,
 }
 
+/// More lent connections to a node than any server allows for by default (`maxclients`).
+const CONNECTIONS_MAX: u32 = 10_000;
+
 /// All settings of a client.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -235,6 +238,11 @@ impl Config {
             ));
         }
         let Pool { idle_min, connections_max, .. } = self.pool;
+        if connections_max > CONNECTIONS_MAX {
+            return Err(format!(
+                "pool max-connections is {connections_max}; it is at most {CONNECTIONS_MAX}"
+            ));
+        }
         if idle_min > connections_max {
             return Err(format!(
                 "pool min-idle of {idle_min} is above the max-connections of {connections_max}"
@@ -274,7 +282,7 @@ impl Default for Pool {
 
 impl Default for WaitingLimits {
     fn default() -> Self {
-        Self { requests: 100_000, bytes: 64 << 20 }
+        Self { requests: 20_000, bytes: 32 << 20 }
     }
 }
 
@@ -294,6 +302,7 @@ mod tests {
             ("request-timeout-ms is 0", (|c| c.request_timeout = Duration::ZERO) as fn(&mut Config)),
             ("pool max-connections is 0", |c| c.pool.connections_max = 0),
             ("min-idle of 17 is above", |c| c.pool.idle_min = 17),
+            ("it is at most 10000", |c| c.pool.connections_max = 10_001),
             ("limit waiting-bytes is 0", |c| c.waiting.bytes = 0),
             ("attempt-timeout-ms of 6s is above", |c| c.attempt_timeout = Some(Duration::from_secs(6))),
             ("retry-backoff-ms: the base of 2s is above", |c| c.retry.base = Duration::from_secs(2)),

@@ -205,6 +205,14 @@ impl Topology {
         }
     }
 
+    /// Adds what a node says of where it stands, unless that is known.
+    pub(crate) fn name_zone(&mut self, address: &NodeAddr, zone: &str) {
+        let mut members = self.shards.iter_mut().flat_map(|shard| &mut shard.nodes);
+        if let Some(member) = members.find(|member| member.address == *address) {
+            member.availability_zone.get_or_insert_with(|| zone.to_string());
+        }
+    }
+
     /// Whether a client can start from this: it names a slot, no slot twice, and no more nodes than a cluster has.
     ///
     /// # Errors
@@ -222,6 +230,10 @@ impl Topology {
         }
         if self.shards.iter().any(|shard| !shard.slots.is_empty() && shard.primary().is_none()) {
             return Err("the topology has a shard with slots whose first node is no primary".to_owned());
+        }
+        let has_two = |shard: &Shard| shard.nodes.iter().skip(1).any(|node| node.role == Role::Primary);
+        if self.shards.iter().any(has_two) {
+            return Err("the topology has a shard with two primaries".to_owned());
         }
         if self.shards.iter().map(|shard| shard.nodes.len()).sum::<usize>() > NODES_MAX {
             return Err(format!("the topology names more than {NODES_MAX} nodes"));

@@ -194,6 +194,7 @@ impl Cluster {
                     let node = self.nodes.get_mut(connection.node);
                     if let (Some(node), Some(zone)) = (node, zone.filter(|zone| !zone.is_empty())) {
                         node.availability_zone = Some(zone.to_string());
+                        self.topology.name_zone(&node.address, zone);
                     }
                     return;
                 }

@@ -1,4 +1,4 @@
-//! What happened, for whoever asks: a bounded list that drops its oldest.
+//! What happened, for whoever asks: a bounded list that drops its oldest, retries first.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -112,7 +112,10 @@ pub(super) struct Events {
 impl Events {
     pub(super) fn push(&mut self, at: Instant, event: Event) {
         if self.kept.len() >= EVENTS_MAX {
-            self.kept.pop_front();
+            // A thousand requests that are sent again must not hide why.
+            let is_retry = |(_, event): &(Instant, Event)| matches!(event, Event::Retried { .. });
+            let oldest = self.kept.iter().position(is_retry).unwrap_or(0);
+            self.kept.remove(oldest);
             self.dropped += 1;
         }
         self.kept.push_back((at, event));
@@ -138,5 +141,22 @@ mod tests {
         assert_eq!((kept.len(), dropped), (EVENTS_MAX, 3));
         assert_eq!(kept[0].1, Event::Refreshed { answers: 3, changed: false });
         assert_eq!(events.take(), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn retries_make_way_for_what_caused_them() {
+        let mut events = Events::default();
+        let node = NodeAddr::new("a", 1);
+        let lost = Event::Disconnected { node: node.clone(), reason: "reset".into() };
+        events.push(Instant::default(), lost.clone());
+        for attempt in 0..3 * EVENTS_MAX as u32 {
+            events.push(
+                Instant::default(),
+                Event::Retried { node: node.clone(), reason: "reset".into(), attempt },
+            );
+        }
+        let (kept, dropped) = events.take();
+        assert_eq!((kept.len(), dropped as usize), (EVENTS_MAX, 2 * EVENTS_MAX + 1));
+        assert_eq!(kept[0].1, lost);
     }
 }

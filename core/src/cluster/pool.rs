@@ -29,6 +29,9 @@ use crate::time::Instant;
 /// How often idle connections are looked through.
 const TEND_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How many are opened to a node at a time to have as many idle as are wanted.
+const OPENED_MAX: usize = 4;
+
 /// Somebody who has, or waits for, a connection.
 #[derive(Debug)]
 pub(super) struct Lease {
@@ -361,7 +364,7 @@ impl Cluster {
     }
 
     /// Nothing comes of it: those who wait are told why, and those who come later.
-    fn end_lease(&mut self, id: LeaseId, error: &Error) {
+    pub(super) fn end_lease(&mut self, id: LeaseId, error: &Error) {
         let Some(lease) = self.leases.get_mut(id) else {
             return;
         };
@@ -493,7 +496,7 @@ impl Cluster {
             if is_down {
                 continue;
             }
-            for _ in 0..least.saturating_sub(ready).min(room) {
+            for _ in 0..least.saturating_sub(ready).min(room).min(OPENED_MAX) {
                 self.open(key, Usage::Exclusive(Exclusive::default()));
             }
         }

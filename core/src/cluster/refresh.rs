@@ -334,6 +334,11 @@ impl Cluster {
             self.tell_changes(topology, &owners);
         }
         self.topology = topology.clone();
+        for node in self.nodes.values() {
+            if let Some(zone) = &node.availability_zone {
+                self.topology.name_zone(&node.address, zone);
+            }
+        }
         if let Phase::Starting(_) = self.phase {
             self.phase = Phase::Clustered;
             self.schedule_refresh();

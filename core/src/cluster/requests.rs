@@ -55,6 +55,7 @@ impl Cluster {
         let waits_for_nobody = match self.requests.get(id).map(|request| request.place) {
             Some(Place::AtNode(node)) => self.nodes.get(node).is_some_and(|node| self.is_out_of_reach(node)),
             Some(Place::Unrouted) => matches!(self.phase, Phase::Clustered),
+            Some(Place::AtLease(_)) => true,
             _ => false,
         };
         let Held { requests, bytes } = self.held;
@@ -467,9 +468,12 @@ impl Cluster {
             }
             (_, None) => Error::Timeout(interrupted(None, format!("not sent within {within}"), false)),
         };
-        self.finish(id, Err(error));
-        if let Place::OnConnection(conn) = place {
-            self.suspect(conn, sent_at);
+        self.finish(id, Err(error.clone()));
+        match place {
+            Place::OnConnection(conn) => self.suspect(conn, sent_at),
+            // What was to follow it must not be executed without it: a transaction without its MULTI.
+            Place::AtLease(lease) => self.end_lease(lease, &error),
+            _ => {}
         }
     }
 

@@ -39,6 +39,8 @@ const PASSING: &[(&str, Verdict)] = &[
     ("MASTERDOWN", Verdict::RefreshAndRetry),
     // A write reached a replica: the primary was demoted, and the slot map has not heard of it.
     ("READONLY", Verdict::RefreshAndRetry),
+    // It was blocked on a primary that was demoted; nothing was done.
+    ("UNBLOCKED", Verdict::RefreshAndRetry),
     ("NOAUTH", Verdict::Authentication),
 ];
 

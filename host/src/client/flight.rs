@@ -13,14 +13,15 @@ const BATCH_COMMANDS_MAX: usize = 1_000;
 /// How many bytes of arguments are gathered for one submission.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// How many commands are in the component at the same time, unless one pipeline alone has more.
-const FLIGHT_COMMANDS_MAX: usize = 20_000;
+/// How many commands are in the component at the same time, unless one pipeline alone has more. More than may wait for
+/// nodes that are down (limit `waiting-requests`), so that these leave room for the others.
+const FLIGHT_COMMANDS_MAX: usize = 100_000;
 
 /// How many bytes of arguments are in the component at the same time, unless one call alone has more.
-const FLIGHT_BYTES_MAX: usize = 64 << 20;
+const FLIGHT_BYTES_MAX: usize = 256 << 20;
 
 /// What part of the component's memory those bytes may be: it holds a command twice for a while, and the replies.
-const FLIGHT_MEMORY_PART: usize = 8;
+const FLIGHT_MEMORY_PART: usize = 6;
 
 /// The component's default for the limit `reply-size`.
 const REPLY_SIZE_DEFAULT: u64 = 256 << 20;
