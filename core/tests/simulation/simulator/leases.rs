@@ -131,7 +131,8 @@ fn words(line: &Line) -> Words {
         Line::Watch(tag) => format!("WATCH {}", key(*tag, 'v', 0)),
         Line::Select(database) => format!("SELECT {database}"),
         Line::Unwatch => "UNWATCH".into(),
-        Line::Readonly => "READONLY".into(),
+        // In lower case, which tells it from the client's own.
+        Line::Readonly => "readonly".into(),
         Line::Asking => "ASKING".into(),
         Line::Multi => "MULTI".into(),
         Line::Exec => "EXEC".into(),

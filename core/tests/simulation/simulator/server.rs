@@ -114,6 +114,8 @@ pub(crate) struct Session {
     authenticated: bool,
     asking: bool,
     readonly: bool,
+    /// Whether it was a borrower who said READONLY.
+    borrower_reads: bool,
     pub(super) transaction: Option<Transaction>,
     /// Watched keys, each with the version that was watched.
     pub(super) watched: Vec<(Vec<u8>, u64, Option<Vec<u8>>)>,
@@ -203,6 +205,7 @@ impl Servers {
             authenticated: self.dialect.password.is_none(),
             asking: false,
             readonly: false,
+            borrower_reads: false,
             transaction: None,
             watched: Vec::new(),
         }
@@ -323,6 +326,7 @@ impl Servers {
             }
             "READONLY" | "READWRITE" => {
                 session.readonly = name == "READONLY";
+                session.borrower_reads |= words[0] == b"readonly";
                 Answer::OK
             }
             "ASKING" => {
@@ -379,7 +383,7 @@ impl Servers {
             self.created_at_target.extend(keys.iter().cloned());
         }
         // A borrower may say READONLY as it likes.
-        let is_ours = session.lease.is_none();
+        let is_ours = session.lease.is_none() && !session.borrower_reads;
         self.replica_reads += u64::from(is_ours && matches!(source, Source::Replica { .. }));
         self.apply(source, name, words, keys)
     }
