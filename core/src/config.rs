@@ -138,6 +138,8 @@ pub struct Config {
     pub refresh_interval: Duration,
     /// After so long without a byte a connection has to answer a PING before it is used again.
     pub health_check_after: Duration,
+    /// Whether commands such as MGET and DEL may have keys in several slots.
+    pub split_multi_key: bool,
     /// Who serves reads.
     pub replica_reads: ReplicaReads,
     /// Where the client stands, for [`ReplicaReads::SameZone`].
@@ -173,6 +175,7 @@ impl Config {
             retry: Retry::default(),
             refresh_interval: Duration::from_secs(60),
             health_check_after: Duration::from_secs(15),
+            split_multi_key: true,
             replica_reads: ReplicaReads::Primary,
             availability_zone: None,
             pool: Pool::default(),

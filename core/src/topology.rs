@@ -341,7 +341,7 @@ impl Topology {
 }
 
 /// The items by their key, those of one key in the order they had.
-fn in_order<T>(items: Vec<T>, key: impl Fn(&T) -> u16) -> Vec<T> {
+pub(crate) fn in_order<T, K: Ord>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     let mut ordered: Vec<T> = Vec::with_capacity(items.len());
     for item in items {
         let place = ordered.partition_point(|other| key(other) <= key(&item));

@@ -34,6 +34,7 @@
 //! |---|---|
 //! | `mod.rs` | the contract, inputs and outputs, timers |
 //! | `requests.rs` | a request's way: dispatch, reply, redirect, retry, end |
+//! | `gather.rs` | commands that several nodes answer together |
 //! | `replicas.rs` | which node of a shard serves a read |
 //! | `connections.rs` | a connection's way: dial, handshake, replies, loss |
 //! | `liveness.rs` | health checks, and nodes that stop answering |
@@ -46,6 +47,7 @@ mod connection;
 mod connections;
 mod discovery;
 mod events;
+mod gather;
 mod handshake;
 mod liveness;
 mod node;

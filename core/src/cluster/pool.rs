@@ -25,6 +25,7 @@ use crate::error::{Error, Interrupted};
 use crate::resp::Reply;
 use crate::slot::Slot;
 use crate::time::Instant;
+use crate::topology::in_order;
 
 /// How often idle connections are looked through.
 const TEND_INTERVAL: Duration = Duration::from_millis(500);
@@ -234,10 +235,9 @@ impl Cluster {
         }
         let is_waiting = |lease: &Lease| matches!(lease.state, LeaseState::Waiting(_));
         let waiting = self.leases.iter().filter(|(_, lease)| is_waiting(lease));
-        let mut waiting: Vec<_> = waiting.map(|(id, lease)| (lease.deadline, id)).collect();
+        let waiting: Vec<_> = waiting.map(|(id, lease)| (lease.deadline, id)).collect();
         // Who came first is served first.
-        waiting.sort_by_key(|(deadline, _)| *deadline);
-        for (_, id) in waiting {
+        for (_, id) in in_order(waiting, |(deadline, _)| *deadline) {
             self.place_lease(id);
         }
     }

@@ -1,16 +1,19 @@
 //! A request: one command, and how far it has come.
 
 use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
+use super::gather::Gather;
 use crate::address::NodeAddr;
-use crate::command::{self, Flags};
+use crate::command::merge::Merge;
+use crate::command::{self, CommandSpec, Flags, RequestPolicy, ResponsePolicy, split};
 use crate::error::{Error, ServerError};
-use crate::resp::{encode_command, encoded_length};
+use crate::resp::{decode_command, encode_command, encoded_length};
 use crate::slot::Slot;
 use crate::time::Instant;
 
@@ -30,7 +33,36 @@ pub struct Command {
     pub(super) effect: Effect,
     /// Whether it runs a script or a function that may write: its errors may be the script's own words.
     pub(super) is_writing_script: bool,
+    /// Whether a cluster's nodes have to answer it together.
+    pub(super) spread: Spread,
+    /// How their replies become one.
+    pub(super) merge: Merge,
 }
+
+/// Which nodes of a cluster answer a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spread {
+    /// One.
+    None,
+    /// Each that has some of the keys, for these.
+    Keys,
+    /// Every shard's primary.
+    Shards,
+    /// Every node, replicas too.
+    Nodes,
+}
+
+/// Where the servers leave it to the client which nodes answer and how.
+const BY_HAND: &[(&str, Spread, Merge)] = &[
+    // Subscribers are at whichever node they have connected to.
+    ("PUBSUB CHANNELS", Spread::Nodes, Merge::Union),
+    ("PUBSUB NUMPAT", Spread::Nodes, Merge::By(ResponsePolicy::AggSum)),
+    ("PUBSUB NUMSUB", Spread::Nodes, Merge::By(ResponsePolicy::AggSum)),
+    ("PUBSUB SHARDCHANNELS", Spread::Nodes, Merge::Union),
+    ("PUBSUB SHARDNUMSUB", Spread::Nodes, Merge::By(ResponsePolicy::AggSum)),
+    // A shard may be empty.
+    ("RANDOMKEY", Spread::Shards, Merge::Pick),
+];
 
 /// Where a command belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,12 +191,20 @@ impl Command {
                     Err(_) => Route::Any,
                 }
             }
+            None if split::can_split(None, args) => route(args, &split::key_positions(None, args)),
             None => args.get(1).map_or(Route::Any, |key| Route::Slot(Slot::of_key(key.as_ref()))),
+        };
+        // With a wrong number of arguments it cannot be cut: the server says what is wrong.
+        let is_multi = spec.is_some_and(|spec| spec.request_policy == Some(RequestPolicy::MultiShard));
+        let route = match route {
+            Route::CrossSlot(_) if is_multi && !split::can_split(spec, args) => Route::Any,
+            route => route,
         };
         let mut frame = BytesMut::with_capacity(encoded_length(args));
         encode_command(args, &mut frame);
         let read_only = spec.is_some_and(command::CommandSpec::is_read_only);
         let is_script = full_name.starts_with("EVAL") || full_name.starts_with("FCALL");
+        let (spread, merge) = spread(spec, args, &route);
         let has = |flag| spec.is_some_and(|spec| spec.flags.contains(flag));
         Ok(Self {
             frame: frame.freeze(),
@@ -174,8 +214,43 @@ impl Command {
             blocks: has(Flags::BLOCKING),
             effect,
             is_writing_script: is_script && !read_only,
+            spread,
+            merge,
         })
     }
+
+    /// The command's name and arguments.
+    pub(super) fn args(&self) -> Vec<&[u8]> {
+        decode_command(&self.frame)
+    }
+
+    /// A command that is a part of this one.
+    pub(super) fn part(&self, frame: Bytes, route: Route) -> Self {
+        Self { frame, route, spread: Spread::None, ..self.clone() }
+    }
+}
+
+/// Which nodes answer a command, and how their replies become one: by the servers' policies, unless it is left to
+/// us. What they call special and is not among [`BY_HAND`] has no merged answer (INFO, LATENCY …): one node gives it.
+fn spread<A: AsRef<[u8]>>(spec: Option<&CommandSpec>, args: &[A], route: &Route) -> (Spread, Merge) {
+    if matches!(route, Route::CrossSlot(_)) && split::can_split(spec, args) {
+        // The table does not know JSON.MSET, whose parts say OK. Of the others it says so.
+        let policy = spec.map_or_else(|| split::policy_of_module(args), |spec| spec.response_policy);
+        return (Spread::Keys, policy.map_or(Merge::Keys, Merge::By));
+    }
+    let Some(spec) = spec.filter(|_| *route == Route::Any) else {
+        return (Spread::None, Merge::Concatenate);
+    };
+    if let Some((_, spread, merge)) = BY_HAND.iter().find(|(name, ..)| *name == spec.name) {
+        return (*spread, *merge);
+    }
+    let spread = match (spec.request_policy, spec.response_policy) {
+        (_, Some(ResponsePolicy::Special)) => Spread::None,
+        (Some(RequestPolicy::AllShards), _) => Spread::Shards,
+        (Some(RequestPolicy::AllNodes), _) => Spread::Nodes,
+        _ => Spread::None,
+    };
+    (spread, spec.response_policy.map_or(Merge::Concatenate, Merge::By))
 }
 
 /// The one slot of the keys at these positions.
@@ -196,7 +271,7 @@ fn route<A: AsRef<[u8]>>(args: &[A], positions: &[usize]) -> Route {
 }
 
 /// A key for people: printable ASCII as it is, other bytes as `\xNN`, cut after 40 bytes.
-fn quoted(key: &[u8]) -> String {
+pub(super) fn quoted(key: &[u8]) -> String {
     const SHOWN: usize = 40;
     let more = if key.len() > SHOWN { "…" } else { "" };
     format!("\"{}{more}\"", key.get(..SHOWN).unwrap_or(key).escape_ascii())
@@ -225,6 +300,41 @@ pub(super) struct Request {
     pub(super) place: Place,
     /// When it was last put on a connection.
     pub(super) sent_at: Instant,
+    /// When its time runs out.
+    pub(super) deadline: Instant,
+    /// What it is a part of.
+    pub(super) parent: Option<Parent>,
+    /// Its parts, while they are under way.
+    pub(super) gather: Option<Box<Gather>>,
+}
+
+/// The request that another one is a part of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parent {
+    pub(super) id: super::RequestId,
+    /// Which part.
+    pub(super) part: usize,
+}
+
+impl Request {
+    pub(super) fn new(command: Command, target: Option<Target>, now: Instant, deadline: Instant) -> Self {
+        Self {
+            command,
+            target,
+            at_replica: false,
+            primary_only: false,
+            redirects: 0,
+            retries: 0,
+            last_error: None,
+            stalled: false,
+            may_have_run: false,
+            place: Place::Nowhere,
+            sent_at: now,
+            deadline,
+            parent: None,
+            gather: None,
+        }
+    }
 }
 
 /// Where a request goes that does not follow its slot.
@@ -262,6 +372,8 @@ pub(super) enum Place {
     Delayed,
     /// Waiting for the connection that its caller is to be lent.
     AtLease(super::LeaseId),
+    /// Waiting for its parts.
+    Gathering,
 }
 
 #[cfg(test)]
@@ -302,6 +414,9 @@ mod tests {
         assert_eq!(route("get foo"), Route::Slot(Slot::of_key(b"foo")));
         assert_eq!(route("MGET {a}1 {a}2"), Route::Slot(Slot::of_key(b"a")));
         assert!(matches!(route("MGET a b"), Route::CrossSlot(_)));
+        assert!(matches!(route("JSON.MGET a b $"), Route::CrossSlot(_)));
+        assert_eq!(route("JSON.MGET {a}1 {a}2 $"), Route::Slot(Slot::of_key(b"a")));
+        assert_eq!(route("MSET a 1 b"), Route::Any);
         assert_eq!(route("PING"), Route::Any);
         assert_eq!(route("EVAL x 5 a"), Route::Any);
         assert_eq!(route("SPUBLISH foo message"), Route::Slot(Slot::of_key(b"foo")));

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use super::connection::{Connection, Waiting};
-use super::request::{Command, Place, Request, Route, Target};
+use super::request::{Command, Place, Request, Route, Spread, Target};
 use super::verdict::{Verdict, judge};
 use super::{Cluster, ConnId, Event, NodeKey, Output, Phase, RequestId};
 use crate::address::NodeAddr;
@@ -28,19 +28,7 @@ impl Cluster {
     pub(super) fn accept(&mut self, command: Command, target: Option<Target>) -> RequestId {
         self.statistics.requests += 1;
         let deadline = self.now + self.config.request_timeout;
-        let id = self.requests.insert(Request {
-            command,
-            target,
-            at_replica: false,
-            primary_only: false,
-            redirects: 0,
-            retries: 0,
-            last_error: None,
-            stalled: false,
-            may_have_run: false,
-            place: Place::Nowhere,
-            sent_at: self.now,
-        });
+        let id = self.requests.insert(Request::new(command, target, self.now, deadline));
         self.dispatch(id);
         if self.requests.contains_key(id) {
             self.deadlines.insert(deadline, id);
@@ -50,7 +38,7 @@ impl Cluster {
     }
 
     /// Ends a new request that would wait for a node that is down, when too much waits already.
-    fn refuse_beyond_limits(&mut self, id: RequestId) {
+    pub(super) fn refuse_beyond_limits(&mut self, id: RequestId) {
         let limits = self.config.waiting;
         let waits_for_nobody = match self.requests.get(id).map(|request| request.place) {
             Some(Place::AtNode(node)) => self.nodes.get(node).is_some_and(|node| self.is_out_of_reach(node)),
@@ -71,6 +59,13 @@ impl Cluster {
 
     /// Sends a request where it belongs, or lets it wait for that.
     pub(super) fn dispatch(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        let is_whole = request.target.is_none() && request.command.spread != Spread::None;
+        if is_whole && matches!(self.phase, Phase::Clustered) && self.scatter(id) {
+            return;
+        }
         let Some(request) = self.requests.get(id) else {
             return;
         };
@@ -427,6 +422,10 @@ impl Cluster {
         let Some(request) = self.requests.get(id) else {
             return;
         };
+        // Its parts end at the same time, each with its own reason.
+        if request.place == Place::Gathering {
+            return;
+        }
         let (place, sent_at, last_error) = (request.place, request.sent_at, request.last_error.clone());
         let (stalled, may_have_run) = (request.stalled, request.may_have_run);
         // Without a server's error, it was sent again because its connection had ended.
@@ -484,8 +483,12 @@ impl Cluster {
         };
         // A copy that got no answer may have run, whatever has become of the last.
         let result = if request.may_have_run { result.map_err(doubt) } else { result };
+        let parent = request.parent;
         self.abandon(id);
-        self.outputs.push_back(Output::Done { id, result });
+        match parent {
+            Some(parent) => self.on_part(&parent, result),
+            None => self.outputs.push_back(Output::Done { id, result }),
+        }
     }
 
     /// Takes a request out, wherever it is. What a connection still receives for it is dropped.
@@ -494,7 +497,8 @@ impl Cluster {
             return;
         };
         self.place(id, Place::Nowhere);
-        self.requests.remove(id);
+        let parts = self.requests.remove(id).and_then(|request| request.gather);
+        self.abandon_parts(parts);
         match place {
             Place::AtNode(node) => {
                 if let Some(node) = self.nodes.get_mut(node) {
@@ -503,7 +507,7 @@ impl Cluster {
             }
             Place::Unrouted => remove(&mut self.unrouted, id),
             Place::AtLease(lease) => self.forget_at_lease(lease, id),
-            Place::Nowhere | Place::OnConnection(_) | Place::Delayed => {}
+            Place::Nowhere | Place::OnConnection(_) | Place::Delayed | Place::Gathering => {}
         }
         let requests = &self.requests;
         self.deadlines.sweep(requests.len(), |id| requests.contains_key(id));
@@ -515,7 +519,7 @@ impl Cluster {
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        let waits = |place| !matches!(place, Place::Nowhere | Place::OnConnection(_));
+        let waits = |place| !matches!(place, Place::Nowhere | Place::OnConnection(_) | Place::Gathering);
         let bytes = request.command.frame.len() as u64;
         if waits(request.place) {
             self.held = Held { requests: self.held.requests - 1, bytes: self.held.bytes - bytes };

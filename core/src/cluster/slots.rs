@@ -58,6 +58,14 @@ impl SlotMap {
         self.owners.get(usize::from(owner)).copied()
     }
 
+    /// The first slot that a node serves.
+    pub(super) fn first_of(&self, node: NodeKey) -> Option<Slot> {
+        let index = self.owners.iter().position(|owner| *owner == node)?;
+        let index = u16::try_from(index).ok();
+        let slot = self.table.iter().position(|owner| *owner == index)?;
+        Slot::new(u16::try_from(slot).ok()?)
+    }
+
     /// The nodes that serve at least one slot.
     pub(super) fn owners(&self) -> &[NodeKey] {
         &self.owners

@@ -10,7 +10,9 @@
 
 mod flags;
 mod keys;
+pub mod merge;
 mod policy;
+pub mod split;
 #[rustfmt::skip]
 mod table;
 

@@ -1,5 +1,8 @@
 //! Commands as the arrays of bulk strings that every server takes, under both protocol versions.
 
+use alloc::vec::Vec;
+use core::str;
+
 use bytes::BytesMut;
 
 /// Appends a command, its name first, to what is to be sent.
@@ -30,6 +33,33 @@ pub fn encoded_length<A: AsRef<[u8]>>(args: &[A]) -> usize {
         })
         .sum();
     header_length(args.len()) + args_length
+}
+
+/// The name and the arguments of what [`encode_command`] has written; of anything else, those that can be told.
+///
+/// ```
+/// assert_eq!(keyslot_core::resp::decode_command(b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n"), [&b"GET"[..], b"key"]);
+/// ```
+#[must_use]
+pub fn decode_command(frame: &[u8]) -> Vec<&[u8]> {
+    let mut args = Vec::new();
+    let mut rest = header(frame, b'*').map_or(&[][..], |(_, rest)| rest);
+    while let Some((length, after)) = header(rest, b'$') {
+        let (Some(arg), Some(next)) = (after.get(..length), after.get(length.saturating_add(2)..)) else {
+            break;
+        };
+        args.push(arg);
+        rest = next;
+    }
+    args
+}
+
+/// The number after the marker, and what follows its line.
+fn header(bytes: &[u8], marker: u8) -> Option<(usize, &[u8])> {
+    let line = bytes.strip_prefix(&[marker])?;
+    let end = line.iter().position(|byte| *byte == b'\r')?;
+    let number = str::from_utf8(line.get(..end)?).ok()?.parse().ok()?;
+    Some((number, line.get(end + 2..)?))
 }
 
 fn header_length(number: usize) -> usize {

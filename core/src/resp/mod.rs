@@ -10,5 +10,5 @@ mod encode;
 mod reply;
 
 pub use decode::{DecodeError, Decoder, Frame, LINE_LENGTH_MAX, Limits, NODE_COST};
-pub use encode::{encode_command, encoded_length};
+pub use encode::{decode_command, encode_command, encoded_length};
 pub use reply::{Children, Entries, Reply, ReplyNode, ReplyRef, subtree_length};

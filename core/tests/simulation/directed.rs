@@ -309,12 +309,3 @@ fn a_server_that_is_no_cluster_is_used_alone() {
     let both = run(&mut lab, &format!("MGET {} {}", key_at(0, 'g'), key_at(1, 'g')));
     assert!(both.is_ok(), "a server alone takes keys of all slots: {both:?}");
 }
-
-#[test]
-fn keys_of_two_slots_are_refused_unsent() {
-    let mut lab = lab();
-    let mark = lab.sent.len();
-    let result = run(&mut lab, &format!("MGET {} {}", key_at(0, 'g'), key_at(1, 'g')));
-    assert!(matches!(result, Err(Error::CrossSlot(_))), "{result:?}");
-    assert!(sent_since(&lab, mark).is_empty());
-}

@@ -10,6 +10,7 @@
 mod directed;
 mod disasters;
 mod lab;
+mod many_keys;
 mod liveness;
 mod pool;
 mod refresh;

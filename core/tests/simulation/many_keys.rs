@@ -1,0 +1,115 @@
+//! Commands with keys in several slots: cut, sent to all nodes at once, merged; and what is told when a part fails.
+
+use std::time::Duration;
+
+use keyslot_core::error::Error;
+use keyslot_core::resp::ReplyNode::{Array, BulkString, Integer};
+use keyslot_core::resp::{Reply, ReplyNode};
+
+use crate::lab::*;
+use crate::simulator::server::{Dialect, Migration, Reach};
+use crate::simulator::world::MILLISECOND;
+
+fn value(text: &str) -> ReplyNode {
+    BulkString(text.to_string().into())
+}
+
+fn three_keys(kind: char) -> String {
+    format!("{} {} {}", key_at(0, kind), key_at(1, kind), key_at(2, kind))
+}
+
+#[test]
+fn keys_of_all_nodes_cost_one_write_a_node_and_keep_their_order() {
+    let mut lab = lab();
+    let mark = lab.sent.len();
+    let keys = format!("{} {} {} {}", key_at(2, 'g'), key_at(0, 'h'), key_at(1, 'g'), key_at(2, 'g'));
+    let expected = [Array(4), value("g:7"), value("h:7"), value("g:7"), value("g:7")];
+    assert_eq!(run(&mut lab, &format!("MGET {keys}")), Ok(Reply { nodes: expected.to_vec() }));
+    let mut sent = sent_since(&lab, mark);
+    sent.sort();
+    let get = || vec!["MGET".to_string()];
+    assert_eq!(sent, [(0, get()), (1, get()), (2, get())]);
+}
+
+#[test]
+fn parts_are_summed() {
+    let mut lab = lab();
+    let deleted = run(&mut lab, &format!("DEL {}", three_keys('d')));
+    assert_eq!(deleted, Ok(Reply::single(Integer(3))));
+    assert_eq!(run(&mut lab, &format!("DEL {}", three_keys('d'))), Ok(Reply::single(Integer(0))));
+}
+
+#[test]
+fn a_part_follows_its_slot() {
+    let mut lab = lab();
+    let (moved, asked) = (key_at(0, 'g'), key_at(1, 'g'));
+    lab.servers.migrations.insert(slot_of(&moved), Migration { from: 0, to: 2, progress: 100 });
+    lab.servers.finish_migration(slot_of(&moved));
+    lab.servers.migrations.insert(slot_of(&asked), Migration { from: 1, to: 2, progress: 100 });
+    let expected = [Array(3), value("g:7"), value("g:7"), value("g:7")];
+    assert_eq!(run(&mut lab, &format!("MGET {}", three_keys('g'))), Ok(Reply { nodes: expected.to_vec() }));
+}
+
+#[test]
+fn an_error_says_which_keys_failed_and_that_others_may_have_been_written() {
+    let mut lab = lab();
+    lab.servers.nodes[1].reach = Reach::Refusing;
+    for conn in lab.open_conns(Some(1)) {
+        lab.cut(conn);
+    }
+    wait(&mut lab, 10 * MILLISECOND);
+    let error = run(&mut lab, &format!("DEL {}", three_keys('d'))).unwrap_err();
+    let Error::ConnectionLost(lost) = error else { panic!("{error:?}") };
+    assert!(lost.possibly_executed);
+    let failed = key_at(1, 'd');
+    let named = lost.message.contains(&format!("2 of 3 parts succeeded; failed: \"{failed}\""));
+    assert!(named, "{}", lost.message);
+    // A command that only reads has not executed anything.
+    let error = run(&mut lab, &format!("MGET {}", three_keys('g'))).unwrap_err();
+    assert!(matches!(&error, Error::Connect(why) if why.contains(&key_at(1, 'g'))), "{error:?}");
+}
+
+#[test]
+fn all_parts_have_the_time_of_the_whole() {
+    let mut lab = lab();
+    lab.servers.nodes[1].paused = true;
+    let started = lab.now;
+    let error = run(&mut lab, &format!("DEL {}", three_keys('d'))).unwrap_err();
+    assert!(matches!(&error, Error::Timeout(late) if late.possibly_executed), "{error:?}");
+    let took = Duration::from_nanos(lab.now - started);
+    assert!((1_000..1_010).contains(&took.as_millis()), "{took:?}");
+}
+
+#[test]
+fn giving_up_the_whole_gives_up_its_parts() {
+    let mut lab = lab();
+    let before = lab.cluster.footprint();
+    let id = submit(&mut lab, &format!("MGET {}", three_keys('g')));
+    lab.cluster.forget(id);
+    lab.ledger.forgotten(id);
+    wait(&mut lab, 100 * MILLISECOND);
+    assert_eq!(lab.cluster.pending(), 0);
+    assert!(lab.cluster.footprint() <= before + 4, "{} {before}", lab.cluster.footprint());
+}
+
+#[test]
+fn a_command_for_all_shards_asks_each_primary() {
+    let mut lab = lab_with_replicas();
+    let mark = lab.sent.len();
+    assert!(run(&mut lab, "PING").is_ok());
+    let mut nodes: Vec<_> = sent_since(&lab, mark).into_iter().map(|(node, _)| node).collect();
+    nodes.sort_unstable();
+    assert_eq!(nodes, [0, 1, 2]);
+}
+
+#[test]
+fn without_splitting_keys_of_two_slots_are_refused_unsent() {
+    let mut lab = lab_with(Dialect::modern(), |config, _| config.split_multi_key = false);
+    let mark = lab.sent.len();
+    let result = run(&mut lab, &format!("MGET {} {}", key_at(0, 'g'), key_at(1, 'g')));
+    assert!(matches!(result, Err(Error::CrossSlot(_))), "{result:?}");
+    // These treat their keys together.
+    let result = run(&mut lab, &format!("MSETNX {} 1 {} 1", key_at(0, 's'), key_at(1, 's')));
+    assert!(matches!(result, Err(Error::CrossSlot(_))), "{result:?}");
+    assert!(sent_since(&lab, mark).is_empty());
+}
