@@ -189,6 +189,10 @@ impl GuestOptions for Options {
         self.set_config(|config| config.health_check_after = milliseconds(count));
     }
 
+    fn set_split_multi_key(&self, split: bool) {
+        self.set_config(|config| config.split_multi_key = split);
+    }
+
     fn set_replica_reads(&self, strategy: ReplicaReads) {
         self.set_config(|config| {
             config.replica_reads = match strategy {

@@ -244,6 +244,9 @@ async fn set_options(
         let milliseconds = whole_milliseconds(after);
         setter.call_set_health_check_ms(&mut *store, settings, milliseconds).await?;
     }
+    if let Some(split) = options.split_multi_key {
+        setter.call_set_split_multi_key(&mut *store, settings, split).await?;
+    }
     if let Some(strategy) = options.replica_reads {
         setter.call_set_replica_reads(&mut *store, settings, strategy).await?;
     }

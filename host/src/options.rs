@@ -46,6 +46,7 @@ pub struct Options {
     pub(crate) reconnect_backoff: Option<(Duration, Duration)>,
     pub(crate) refresh_interval: Option<Duration>,
     pub(crate) health_check: Option<Duration>,
+    pub(crate) split_multi_key: Option<bool>,
     pub(crate) replica_reads: Option<ReplicaReads>,
     pub(crate) availability_zone: Option<String>,
     pub(crate) pool: Vec<(PoolSetting, u32)>,
@@ -81,6 +82,7 @@ impl Options {
             reconnect_backoff: None,
             refresh_interval: None,
             health_check: None,
+            split_multi_key: None,
             replica_reads: None,
             availability_zone: None,
             pool: Vec::new(),
@@ -196,6 +198,13 @@ impl Options {
         self
     }
 
+    /// Whether commands that treat each key alone (MGET, DEL, MSET …) may have keys in several slots. They are then sent in
+    /// parts, which is not atomic. Default: true.
+    pub fn split_multi_key(mut self, split: bool) -> Self {
+        self.split_multi_key = Some(split);
+        self
+    }
+
     /// Who serves commands that only read.
     pub fn replica_reads(mut self, strategy: ReplicaReads) -> Self {
         self.replica_reads = Some(strategy);
@@ -283,6 +292,7 @@ impl fmt::Debug for Options {
             .field("reconnect_backoff", &self.reconnect_backoff)
             .field("refresh_interval", &self.refresh_interval)
             .field("health_check", &self.health_check)
+            .field("split_multi_key", &self.split_multi_key)
             .field("replica_reads", &self.replica_reads)
             .field("availability_zone", &self.availability_zone)
             .field("pool", &self.pool)

@@ -177,7 +177,7 @@ async fn arguments_of_every_shape_arrive_as_they_are() -> Result<()> {
         ensure!(reply.as_bytes() == Some(&large[..]), "64 MiB did not come back");
         let error = client.execute(["SUBSCRIBE", "channel"]).await;
         ensure!(matches!(error, Err(Error::InvalidArgument(_))), "{error:?}");
-        let error = client.execute(["MGET", "a", "b"]).await;
+        let error = client.execute(["SINTER", "a", "b"]).await;
         ensure!(matches!(error, Err(Error::CrossSlot(_))), "{error:?}");
         client.execute(["PING"]).await?;
     }

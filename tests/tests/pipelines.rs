@@ -22,7 +22,7 @@ async fn results_come_in_order_whatever_fails() -> Result<()> {
         for number in 0..1_000 {
             commands.push(match number % 100 {
                 7 => words("INCR text"),
-                13 => words("MGET a b"),
+                13 => words("SINTER a b"),
                 29 => Vec::new(),
                 _ => words(&format!("ECHO {number}")),
             });
