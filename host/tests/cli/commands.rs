@@ -40,7 +40,7 @@ pub(super) const TUTORIAL: &[&str] = &[
     "GET quotes",
     "MSET {t}a 1 {t}b 2",
     "MGET {t}a {t}b {t}c",
-    "MSET a 1 b 2",
+    "SINTER a b",
     "LCS {t}a {t}b",
     // Keys.
     "EXPIREAT greeting 33177117420",
