@@ -10,8 +10,8 @@
 mod directed;
 mod disasters;
 mod lab;
-mod many_keys;
 mod liveness;
+mod many_keys;
 mod pool;
 mod refresh;
 mod replicas;
