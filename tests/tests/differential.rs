@@ -286,7 +286,7 @@ fn is_the_same(command: &[String], ours: &[String], theirs: &[String]) -> bool {
         // Passing time.
         "TTL" => ours == theirs || (ours[0].len() > 3 && theirs[0].len() > 3),
         // With an argument missing it goes to one node as it is, which looks at the slots first.
-        "MSET" if command.len() % 2 == 0 => ours[0].starts_with("-CROSSSLOT") || ours == theirs,
+        "MSET" if command.len().is_multiple_of(2) => ours[0].starts_with("-CROSSSLOT") || ours == theirs,
         _ => ours == theirs,
     }
 }
