@@ -152,16 +152,17 @@ impl Connection {
     /// Queues an encoded command for the next flush.
     pub(super) fn send(&mut self, frame: &[u8], waiting: Waiting, now: Instant) {
         self.out.extend_from_slice(frame);
-        self.expect(waiting, now);
+        self.owe_reply(waiting, now);
     }
 
     /// Encodes and queues a command of the client's own.
     pub(super) fn send_words<A: AsRef<[u8]>>(&mut self, words: &[A], waiting: Waiting, now: Instant) {
         encode_command(words, &mut self.out);
-        self.expect(waiting, now);
+        self.owe_reply(waiting, now);
     }
 
-    fn expect(&mut self, waiting: Waiting, now: Instant) {
+    /// Remembers whose reply is to come.
+    fn owe_reply(&mut self, waiting: Waiting, now: Instant) {
         if self.waiting.is_empty() {
             self.silent_since = now;
         }

@@ -133,6 +133,7 @@ impl Cluster {
         self.refresh.not_before = self.now + wait;
         self.statistics.refreshes += 1;
         for _ in 0..ASKED_MAX.min(usable.len()) {
+            // Not empty: this comes no more often than it has elements, and `below` stays below its length.
             let chosen = usable.swap_remove(self.random.below(usable.len()));
             self.ask(chosen);
         }
