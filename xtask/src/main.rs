@@ -1,6 +1,7 @@
 //! The project's own tasks, so that a clone needs nothing but Rust: each sets up what it needs and then
 //! does one thing. `cargo xtask` is the alias in .cargo/config.toml.
 
+mod bench;
 mod commands;
 mod demo;
 mod imports;
@@ -20,11 +21,12 @@ Examples:
   cargo xtask test slot_moves             the tests whose names contain slot_moves
   cargo xtask test -- --nocapture         every test, with what they print
   cargo xtask soak --minutes 10           ten minutes of kills, failovers and reshards under a load
+  cargo xtask bench --rows get            what GET takes, beside other clients
   cargo xtask commands --check            whether the generated command table is up to date
   KEYSLOT_REDIS_SERVER=/opt/valkey/bin/valkey-server cargo xtask test
                                           the same tests with another server";
 
-/// Set-up, demonstration, tests, soak and generated code of Keyslot.
+/// Set-up, demonstration, tests, soak, benchmarks and generated code of Keyslot.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
 struct Arguments {
@@ -40,6 +42,8 @@ enum Task {
     Test(test::Arguments),
     /// Runs a client for long on a cluster whose nodes are killed, replaced and resharded.
     Soak(soak::Arguments),
+    /// Measures the client beside its peers.
+    Bench(bench::Arguments),
     /// Writes the tables that are generated from the servers' own descriptions of their commands.
     Commands {
         /// Only say whether they are up to date.
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Test(arguments) => test::run(&arguments),
         Task::Soak(arguments) => soak::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Commands { check } => commands::run(check),
         Task::CheckImports => imports::run(),
     };

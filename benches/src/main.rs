@@ -1,0 +1,76 @@
+//! `bench`: the client beside its peers, in one run on a real cluster; `cargo xtask bench` runs it.
+//!
+//! `rows` says what is measured, who takes part and which ratio is to be reached; `contestants` has everybody who takes part;
+//! `measure` lets them take turns; `statistics` is what is left of the rounds; `report` and `json` show it.
+//!
+//! Times are those of a caller's whole call: making the command in the form that the client takes, and looking at the reply
+//! in the form that it gives, belong to it.
+
+mod arguments;
+mod contestants;
+mod json;
+mod machine;
+mod measure;
+mod progress;
+mod report;
+mod rows;
+mod statistics;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow};
+use clap::Parser as _;
+
+use crate::arguments::Arguments;
+use crate::contestants::{Cast, Files};
+use crate::machine::Machine;
+use crate::measure::{Settings, measure};
+use crate::progress::Progress;
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let rows = arguments.rows().map_err(|error| anyhow!(error))?;
+    let settings = Settings { rounds: arguments.rounds(), seconds: arguments.seconds() };
+    let json_file = match &arguments.json {
+        // Before the long part, so that what is wrong with it is told at once.
+        Some(path) => {
+            let file = fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            Some((path, file))
+        }
+        None => None,
+    };
+    let files = Files { component: arguments.component.clone(), peer: arguments.peer.clone() };
+    let mut cast = Cast::new(files)?;
+
+    let count = rows.len();
+    let progress = Progress::new(rows.iter().map(|row| row.ways().len() * settings.rounds).sum());
+    let mut measured = Vec::new();
+    for (place, row) in rows.into_iter().enumerate() {
+        progress.begin(row.name, place, count);
+        let name = row.name;
+        measured.push(measure(&mut cast, row, settings, &progress).with_context(|| format!("row {name}"))?);
+    }
+    progress.end();
+
+    let machine = Machine::new(cast.stage().map(|stage| stage.server.clone()));
+    if let Some((path, file)) = json_file {
+        let value = json::render(&machine, settings, &measured);
+        serde_json::to_writer_pretty(file, &value)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    match io::stdout().write_all(report::render(&machine, settings, &measured).as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
