@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::rows::{self, Row};
+use crate::rows::{self, Row, Way};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,6 +28,9 @@ pub(crate) struct Arguments {
     /// Only the rows of this name, or with this in their names.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     rows: Vec<String>,
+    /// Only the contestants with this in their names.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
     /// How many rounds [default: 15; 5 with --quick]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
@@ -40,6 +43,10 @@ pub(crate) struct Arguments {
     /// Writes everything that was measured to this file, too.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// For `perf record --delay=-1 --control=fifo:FILE`: tells it when the rounds begin and end, and the names of the
+    /// components' functions.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) perf: Option<PathBuf>,
     /// The Keyslot component.
     #[arg(long, value_name = "FILE", default_value = "target/wasm32-wasip2/component/keyslot_redis.wasm")]
     pub(crate) component: PathBuf,
@@ -57,6 +64,11 @@ impl Arguments {
     /// How long a contestant works in a round.
     pub(crate) fn seconds(&self) -> f64 {
         self.seconds.unwrap_or(if self.quick { 0.05 } else { 0.15 })
+    }
+
+    /// Whether a contestant is wanted.
+    pub(crate) fn takes_part(&self, way: Way) -> bool {
+        self.only.is_empty() || self.only.iter().any(|word| way.name().contains(word.as_str()))
     }
 
     /// The rows that are wanted; the error names the word that no row has.
@@ -122,6 +134,14 @@ mod tests {
     fn a_name_that_no_row_has_is_told() {
         let error = parse(&["--rows", "get-1,hget"]).rows().unwrap_err();
         assert!(error.contains("\"hget\"") && error.contains("get-1000"), "{error}");
+    }
+
+    #[test]
+    fn contestants_can_be_left_out() {
+        let arguments = parse(&["--only", "typed,socket"]);
+        let taking_part = [Way::Typed, Way::Socket, Way::Host].map(|way| arguments.takes_part(way));
+        assert_eq!(taking_part, [true, true, false]);
+        assert!(parse(&[]).takes_part(Way::Host));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod contestants;
 mod json;
 mod machine;
 mod measure;
+mod perf;
 mod progress;
 mod report;
 mod rows;
@@ -20,14 +21,16 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use clap::Parser as _;
 
 use crate::arguments::Arguments;
-use crate::contestants::{Cast, Files};
+use crate::contestants::{Cast, Components};
 use crate::machine::Machine;
 use crate::measure::{Settings, measure};
+use crate::perf::Perf;
 use crate::progress::Progress;
+use crate::rows::{Row, Way};
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -50,16 +53,30 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let files = Files { component: arguments.component.clone(), peer: arguments.peer.clone() };
-    let mut cast = Cast::new(files)?;
+    let mut cast = Cast::new(Components {
+        keyslot: arguments.component.clone(),
+        peer: arguments.peer.clone(),
+        perf_map: arguments.perf.is_some(),
+    })?;
 
+    let rows: Vec<(Row, Vec<Way>)> = rows
+        .into_iter()
+        .map(|row| {
+            let ways = row.ways().into_iter().filter(|way| arguments.takes_part(*way)).collect();
+            (row, ways)
+        })
+        .filter(|(_, ways): &(_, Vec<Way>)| !ways.is_empty())
+        .collect();
+    ensure!(!rows.is_empty(), "none of these contestants takes part in these rows");
+    let mut perf = Perf::open(arguments.perf.as_deref())?;
     let count = rows.len();
-    let progress = Progress::new(rows.iter().map(|row| row.ways().len() * settings.rounds).sum());
+    let progress = Progress::new(rows.iter().map(|(_, ways)| ways.len() * settings.rounds).sum());
     let mut measured = Vec::new();
-    for (place, row) in rows.into_iter().enumerate() {
+    for (place, (row, ways)) in rows.into_iter().enumerate() {
         progress.begin(row.name, place, count);
         let name = row.name;
-        measured.push(measure(&mut cast, row, settings, &progress).with_context(|| format!("row {name}"))?);
+        let outcome = measure(&mut cast, row, &ways, settings, &progress, &mut perf);
+        measured.push(outcome.with_context(|| format!("row {name}"))?);
     }
     progress.end();
 

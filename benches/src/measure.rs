@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::contestants::Cast;
+use crate::perf::Perf;
 use crate::progress::Progress;
 use crate::rows::{Comparison, Row, Way};
 use crate::statistics::Summary;
@@ -43,19 +44,22 @@ impl Measured {
     }
 }
 
-/// Measures a row.
+/// Measures these contestants of a row.
 pub(crate) fn measure(
     cast: &mut Cast,
     row: Row,
+    ways: &[Way],
     settings: Settings,
     progress: &Progress,
+    perf: &mut Perf,
 ) -> anyhow::Result<Measured> {
     let mut contestants = Vec::new();
-    for way in row.ways() {
+    for &way in ways {
         progress.show(row.name, &format!("{} warms up", way.name()));
         let calls = warm_up(cast, &row, way, settings.seconds)?;
         contestants.push(Times { way, calls, rounds: Vec::new() });
     }
+    perf.begin()?;
     for round in 0..settings.rounds {
         for place in order(round, contestants.len()) {
             let times = &mut contestants[place];
@@ -65,6 +69,7 @@ pub(crate) fn measure(
             progress.step();
         }
     }
+    perf.end()?;
     Ok(Measured { row, contestants })
 }
 

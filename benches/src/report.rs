@@ -13,8 +13,11 @@ pub(crate) fn render(machine: &Machine, settings: Settings, rows: &[Measured]) -
     let coloured = is_coloured();
     let mut text = format!("\n{machine}\n{} rounds of {} s\n\n", settings.rounds, settings.seconds);
     text += &lines(&times(rows, coloured));
-    text += "\nratios, ours to theirs: lower is better\n\n";
-    text += &lines(&ratios(rows, coloured));
+    let ratios = ratios(rows, coloured);
+    if !ratios.is_empty() {
+        text += "\nratios, ours to theirs: lower is better\n\n";
+        text += &lines(&ratios);
+    }
     text
 }
 

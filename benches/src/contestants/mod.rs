@@ -9,7 +9,7 @@ mod typed;
 mod wasm;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use keyslot_core::slot::Slot;
 use keyslot_testcluster::TestCluster;
 use tokio::runtime::Runtime;
 
+use self::wasm::Plain;
 use crate::rows::{Task, Way};
 
 const PRIMARIES: usize = 3;
@@ -35,15 +36,19 @@ pub(crate) trait Contestant {
     fn run(&mut self, task: Task, calls: usize) -> anyhow::Result<Duration>;
 }
 
-/// Where the components are.
-pub(crate) struct Files {
-    pub(crate) component: PathBuf,
+/// The components.
+pub(crate) struct Components {
+    /// Keyslot's file.
+    pub(crate) keyslot: PathBuf,
+    /// The file of redis-rs and the decoders.
     pub(crate) peer: PathBuf,
+    /// Whether `perf` is told the names of their functions.
+    pub(crate) perf_map: bool,
 }
 
 /// All contestants so far.
 pub(crate) struct Cast {
-    files: Files,
+    components: Components,
     contestants: Vec<(Way, Box<dyn Contestant>)>,
     stage: Option<Stage>,
     /// That of the asynchronous clients, as `#[tokio::main]` makes it.
@@ -62,10 +67,10 @@ pub(crate) struct Stage {
 }
 
 impl Cast {
-    pub(crate) fn new(files: Files) -> anyhow::Result<Self> {
+    pub(crate) fn new(components: Components) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         Ok(Self {
-            files,
+            components,
             contestants: Vec::new(),
             stage: None,
             runtime: Arc::new(runtime),
@@ -102,12 +107,16 @@ impl Cast {
         let (urls, data) = (stage.cluster.urls(), stage.data.clone());
         let runtime = Arc::clone(&self.runtime);
         Ok(match way {
-            Way::Typed => Box::new(typed::Typed::connect(&self.files.component, &urls, data)?),
+            Way::Typed => {
+                Box::new(typed::Typed::connect(self.plain(&self.components.keyslot)?, &urls, data)?)
+            }
             Way::Host => Box::new(host::Host::connect(runtime, urls, data)?),
             Way::RedisSync => Box::new(redis_native::Sync::connect(&urls, data)?),
             Way::RedisSyncPipeline => Box::new(redis_native::SyncPipeline::connect(&urls, data)?),
             Way::RedisAsync => Box::new(redis_native::Async::connect(runtime, &urls, data)?),
-            Way::RedisWasm => Box::new(redis_wasm::RedisWasm::connect(&self.files.peer, &urls, &data)?),
+            Way::RedisWasm => {
+                Box::new(redis_wasm::RedisWasm::connect(self.plain(&self.components.peer)?, &urls, &data)?)
+            }
             Way::Socket => {
                 let data = Data::new(stage.keys_of_first.clone(), VALUE.to_vec());
                 Box::new(socket::Socket::connect(&stage.cluster.nodes()[0].address(), data)?)
@@ -122,12 +131,19 @@ impl Cast {
         })
     }
 
+    /// A host with the component of this file.
+    fn plain(&self, file: &Path) -> anyhow::Result<Plain> {
+        Plain::load(file, self.components.perf_map)
+    }
+
     /// Those that decode, which needs no cluster.
     fn decoder(&self, way: Way) -> anyhow::Result<Option<Box<dyn Contestant>>> {
         use keyslot_bench_peer::decode::{keyslot, redis_rs};
 
         let replies = self.replies.clone();
-        let in_wasm = |decoder| redis_wasm::DecoderWasm::start(&self.files.peer, decoder, replies.clone());
+        let in_wasm = |decoder| {
+            redis_wasm::DecoderWasm::start(self.plain(&self.components.peer)?, decoder, replies.clone())
+        };
         Ok(Some(match way {
             Way::Decoder => Box::new(decode::Native::new(keyslot, replies)),
             Way::RedisParser => Box::new(decode::Native::new(redis_rs, replies)),

@@ -1,6 +1,5 @@
 //! redis-rs in a component, and the decoders there: benches/peer, in the same plain host as the component of Keyslot.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -29,8 +28,7 @@ struct Instance {
 }
 
 impl Instance {
-    fn start(file: &Path) -> anyhow::Result<Self> {
-        let mut host = Plain::load(file)?;
+    fn start(mut host: Plain) -> anyhow::Result<Self> {
         let Plain { component, linker, store, runtime } = &mut host;
         let peer = runtime.block_on(Peer::instantiate_async(store, component, linker))?;
         Ok(Self { host, peer })
@@ -41,8 +39,8 @@ impl Instance {
 pub(super) struct RedisWasm(Instance);
 
 impl RedisWasm {
-    pub(super) fn connect(file: &Path, urls: &[String], data: &Data) -> anyhow::Result<Self> {
-        let mut instance = Instance::start(file)?;
+    pub(super) fn connect(host: Plain, urls: &[String], data: &Data) -> anyhow::Result<Self> {
+        let mut instance = Instance::start(host)?;
         let Instance { host, peer } = &mut instance;
         let connecting =
             peer.keyslot_bench_peer_measured().call_connect(&mut host.store, urls, data.keys(), data.value());
@@ -79,8 +77,8 @@ pub(super) struct DecoderWasm {
 }
 
 impl DecoderWasm {
-    pub(super) fn start(file: &Path, decoder: Decoder, replies: Replies) -> anyhow::Result<Self> {
-        Ok(Self { instance: Instance::start(file)?, decoder, replies })
+    pub(super) fn start(host: Plain, decoder: Decoder, replies: Replies) -> anyhow::Result<Self> {
+        Ok(Self { instance: Instance::start(host)?, decoder, replies })
     }
 }
 

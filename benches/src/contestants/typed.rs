@@ -1,6 +1,5 @@
 //! The component's typed interface, called from a plain wasmtime host.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, ensure};
@@ -29,8 +28,7 @@ pub(super) struct Typed {
 }
 
 impl Typed {
-    pub(super) fn connect(component: &Path, urls: &[String], data: Data) -> anyhow::Result<Self> {
-        let mut host = Plain::load(component)?;
+    pub(super) fn connect(mut host: Plain, urls: &[String], data: Data) -> anyhow::Result<Self> {
         let Plain { component, linker, store, runtime } = &mut host;
         let (bindings, client) = runtime.block_on(async {
             let bindings = Redis::instantiate_async(&mut *store, component, linker).await?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
 use wasmtime::component::{Component, Linker, ResourceTable};
-use wasmtime::{Config, Engine, OptLevel, Store};
+use wasmtime::{Config, Engine, OptLevel, ProfilingStrategy, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 /// What a component is run with.
@@ -31,12 +31,15 @@ impl WasiView for State {
 
 impl Plain {
     /// Compiles the component of a file.
-    pub(super) fn load(file: &Path) -> anyhow::Result<Self> {
+    pub(super) fn load(file: &Path, perf_map: bool) -> anyhow::Result<Self> {
         let bytes = std::fs::read(file).with_context(|| {
             format!("cannot read the component {} (cargo xtask bench builds it)", file.display())
         })?;
         let mut config = Config::new();
         config.cranelift_opt_level(OptLevel::Speed).concurrency_support(false);
+        if perf_map {
+            config.profiler(ProfilingStrategy::PerfMap);
+        }
         let engine = Engine::new(&config)?;
         let component = Component::from_binary(&engine, &bytes)?;
         let mut linker = Linker::new(&engine);
