@@ -11,7 +11,7 @@ Examples:
   bench                           all rows, in some minutes
   bench --quick                   the same in less time, and less exact
   bench --rows decode,get         the rows whose names contain `decode` or `get`
-  bench --rows set-1 --rounds 51  that row alone, more exact
+  bench --rows set-1 --rounds 101  that row alone, more exact
   bench --json bench.json         everything as JSON, beside the table
   KEYSLOT_REDIS_SERVER=/opt/valkey/bin/valkey-server bench
                                   with another server
@@ -31,10 +31,10 @@ pub(crate) struct Arguments {
     /// Only the contestants with this in their names.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// How many rounds [default: 15; 5 with --quick]
+    /// How many rounds [default: 31; 7 with --quick]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// How many seconds a contestant works in a round [default: 0.15; 0.05 with --quick]
+    /// How many seconds a contestant works in a round [default: 0.05; 0.03 with --quick]
     #[arg(long, value_parser = seconds)]
     seconds: Option<f64>,
     /// Fewer and shorter rounds.
@@ -58,12 +58,12 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// How many rounds each row has.
     pub(crate) fn rounds(&self) -> usize {
-        usize::from(self.rounds.unwrap_or(if self.quick { 5 } else { 15 }))
+        usize::from(self.rounds.unwrap_or(if self.quick { 7 } else { 31 }))
     }
 
     /// How long a contestant works in a round.
     pub(crate) fn seconds(&self) -> f64 {
-        self.seconds.unwrap_or(if self.quick { 0.05 } else { 0.15 })
+        self.seconds.unwrap_or(if self.quick { 0.03 } else { 0.05 })
     }
 
     /// Whether a contestant is wanted.
@@ -146,10 +146,10 @@ mod tests {
 
     #[test]
     fn quick_is_a_default() {
-        let quick = parse(&["--quick", "--rounds", "7"]);
-        assert_eq!((quick.rounds(), quick.seconds()), (7, 0.05));
+        let quick = parse(&["--quick", "--rounds", "9"]);
+        assert_eq!((quick.rounds(), quick.seconds()), (9, 0.03));
         let usual = parse(&["--seconds", "0.2"]);
-        assert_eq!((usual.rounds(), usual.seconds()), (15, 0.2));
+        assert_eq!((usual.rounds(), usual.seconds()), (31, 0.2));
         for wrong in [["--rounds", "0"], ["--seconds", "0"], ["--seconds", "NaN"]] {
             assert!(Arguments::try_parse_from(["bench"].iter().chain(&wrong)).is_err());
         }

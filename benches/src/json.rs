@@ -2,7 +2,7 @@
 //!
 //! ```json
 //! {"machine": {"cores": 2, "server": "Redis 7.0.15", "crates": {"redis": "1.8.1"}},
-//!  "settings": {"rounds": 15, "seconds": 0.15},
+//!  "settings": {"rounds": 31, "seconds": 0.05},
 //!  "rows": [{"name": "set-1", "unit": "command", "units_per_call": 1,
 //!    "contestants": [{"name": "redis-rs cluster", "calls_per_round": 2000,
 //!      "nanoseconds": {"lower_quartile": 1, "median": 2, "upper_quartile": 3}, "rounds": [2]}],

@@ -9,7 +9,8 @@ use keyslot_bench_peer::work::{Data, Shape, Verb, Work};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use super::{Contestant, typed};
+use super::Contestant;
+use super::component::command;
 use crate::rows::Task;
 
 pub(super) struct Host {
@@ -49,7 +50,7 @@ async fn commands(client: &Client, data: &Data, work: Work, calls: usize) -> any
             Shape::Pipeline => {
                 let keys = data.keys_of(call, work.keys);
                 let commands =
-                    keys.iter().map(|key| typed::command(work, std::slice::from_ref(key), value)).collect();
+                    keys.iter().map(|key| command(work, std::slice::from_ref(key), value)).collect();
                 let replies = client.pipeline(commands).await;
                 ensure!(replies.len() == keys.len(), "a reply is missing");
                 for reply in replies {
@@ -58,7 +59,7 @@ async fn commands(client: &Client, data: &Data, work: Work, calls: usize) -> any
             }
             Shape::Many => {
                 let keys = data.keys_of(call, work.keys);
-                let reply = client.execute(typed::command(work, keys, value)).await?;
+                let reply = client.execute(command(work, keys, value)).await?;
                 if work.verb == Verb::Set {
                     check(work.verb, &reply, value)?;
                 } else {

@@ -1,5 +1,6 @@
 //! The contestants, and what they work on: each is made when a row needs it first.
 
+mod component;
 mod decode;
 mod host;
 mod redis_native;
@@ -20,6 +21,7 @@ use keyslot_core::slot::Slot;
 use keyslot_testcluster::TestCluster;
 use tokio::runtime::Runtime;
 
+use self::component::Component;
 use self::wasm::Plain;
 use crate::rows::{Task, Way};
 
@@ -107,9 +109,11 @@ impl Cast {
         let (urls, data) = (stage.cluster.urls(), stage.data.clone());
         let runtime = Arc::clone(&self.runtime);
         Ok(match way {
-            Way::Typed => {
-                Box::new(typed::Typed::connect(self.plain(&self.components.keyslot)?, &urls, data)?)
-            }
+            Way::Typed => Box::new(typed::Typed(Component::connect(
+                self.plain(&self.components.keyslot)?,
+                &urls,
+                data,
+            )?)),
             Way::Host => Box::new(host::Host::connect(runtime, urls, data)?),
             Way::RedisSync => Box::new(redis_native::Sync::connect(&urls, data)?),
             Way::RedisSyncPipeline => Box::new(redis_native::SyncPipeline::connect(&urls, data)?),

@@ -3,60 +3,30 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, ensure};
-use keyslot_bench_peer::work::{Data, Shape, Verb, Work};
-use wasmtime::component::ResourceAny;
+use keyslot_bench_peer::work::{Shape, Verb};
 
-use self::bindings::Redis;
-use self::bindings::exports::keyslot::redis::types::ReplyNode;
+use super::component::bindings::exports::keyslot::redis::types::ReplyNode;
+use super::component::{Component, command};
 use super::wasm::Plain;
 use super::{Contestant, work};
 use crate::rows::Task;
 
-mod bindings {
-    wasmtime::component::bindgen!({
-        path: "../wit",
-        world: "redis",
-        exports: { default: async },
-    });
-}
-
-pub(super) struct Typed {
-    host: Plain,
-    bindings: Redis,
-    client: ResourceAny,
-    data: Data,
-}
-
-impl Typed {
-    pub(super) fn connect(mut host: Plain, urls: &[String], data: Data) -> anyhow::Result<Self> {
-        let Plain { component, linker, store, runtime } = &mut host;
-        let (bindings, client) = runtime.block_on(async {
-            let bindings = Redis::instantiate_async(&mut *store, component, linker).await?;
-            let guest = bindings.keyslot_redis_redis_cluster();
-            let options = guest.options().call_constructor(&mut *store, urls).await?;
-            let client = guest.client().call_connect(&mut *store, options).await?;
-            let client = client.map_err(|error| anyhow!("{error:?}"))?;
-            options.resource_drop_async(&mut *store).await?;
-            anyhow::Ok((bindings, client))
-        })?;
-        Ok(Self { host, bindings, client, data })
-    }
-}
+pub(super) struct Typed(pub(super) Component);
 
 impl Contestant for Typed {
     fn run(&mut self, task: Task, calls: usize) -> anyhow::Result<Duration> {
         let work = work(task)?;
-        let Plain { store, runtime, .. } = &mut self.host;
-        let guest = self.bindings.keyslot_redis_redis_cluster().client();
-        let value = self.data.value();
+        let Component { host: Plain { store, runtime, .. }, bindings, client, data } = &mut self.0;
+        let guest = bindings.keyslot_redis_redis_cluster().client();
+        let value = data.value();
         runtime.block_on(async {
             let started = Instant::now();
             for call in 0..calls {
-                let keys = self.data.keys_of(call, work.keys);
+                let keys = data.keys_of(call, work.keys);
                 if work.shape == Shape::Pipeline {
                     let commands: Vec<Vec<Vec<u8>>> =
                         keys.iter().map(|key| command(work, std::slice::from_ref(key), value)).collect();
-                    let replies = guest.call_pipeline(&mut *store, self.client, &commands).await?;
+                    let replies = guest.call_pipeline(&mut *store, *client, &commands).await?;
                     ensure!(replies.len() == commands.len(), "a reply is missing");
                     for reply in replies {
                         let reply = reply.map_err(|error| anyhow!("{error:?}"))?;
@@ -64,7 +34,7 @@ impl Contestant for Typed {
                     }
                 } else {
                     let command = command(work, keys, value);
-                    let reply = guest.call_execute(&mut *store, self.client, &command).await?;
+                    let reply = guest.call_execute(&mut *store, *client, &command).await?;
                     let reply = reply.map_err(|error| anyhow!("{error:?}"))?;
                     let is_right = match work.shape {
                         Shape::Many => are_right(work.verb, &reply, keys.len(), value),
@@ -76,19 +46,6 @@ impl Contestant for Typed {
             Ok(started.elapsed())
         })
     }
-}
-
-/// The command as the interface takes it.
-pub(super) fn command(work: Work, keys: &[Vec<u8>], value: &[u8]) -> Vec<Vec<u8>> {
-    let mut command = Vec::with_capacity(1 + 2 * keys.len());
-    command.push(work.command().as_bytes().to_vec());
-    for key in keys {
-        command.push(key.clone());
-        if work.verb == Verb::Set {
-            command.push(value.to_vec());
-        }
-    }
-    command
 }
 
 /// Whether it is the reply to a command of one key.
