@@ -11,7 +11,7 @@ Examples:
   bench                           all rows, in some minutes
   bench --quick                   the same in less time, and less exact
   bench --rows decode,get         the rows whose names contain `decode` or `get`
-  bench --rows set-1 --rounds 101  that row alone, more exact
+  bench --rows get-1 --rounds 99  that row alone, more exact
   bench --json bench.json         everything as JSON, beside the table
   KEYSLOT_REDIS_SERVER=/opt/valkey/bin/valkey-server bench
                                   with another server

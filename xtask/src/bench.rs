@@ -90,7 +90,7 @@ impl Profile {
 
     /// Prints where the time went in the threads of the program, the servers left out: by library, and by function.
     fn report(&self) -> anyhow::Result<()> {
-        for sort in ["dso", "dso,symbol"] {
+        for sort in ["comm,dso", "comm,dso,symbol"] {
             let mut command = Command::new("perf");
             command.args(["report", "--stdio", "--percent-limit", "0.5", "--percentage", "relative"]);
             command.args(["--comms", "bench,tokio-rt-worker", "--sort", sort, "--input"]);
