@@ -13,6 +13,9 @@ Examples:
   bench --rows decode,get         the rows whose names contain `decode` or `get`
   bench --rows get-1 --rounds 99  that row alone, more exact
   bench --json bench.json         everything as JSON, beside the table
+  taskset -c 0 bench --rows set-1,get-1
+                                  client and servers on one core: without the wake-ups of another one, which on
+                                  virtual machines take longer than everything else, and steadier
   KEYSLOT_REDIS_SERVER=/opt/valkey/bin/valkey-server bench
                                   with another server
 
