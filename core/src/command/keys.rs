@@ -8,6 +8,7 @@
 //! <https://redis.io/docs/latest/develop/reference/key-specs/>
 
 use super::{CommandSpec, Flags, table};
+use crate::error::Quoted;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -75,7 +76,7 @@ pub enum KeyError {
         given: usize,
     },
     /// The number of keys is not written as one; the text is what stands in its place.
-    #[error("numkeys is not a number: {0:?}")]
+    #[error("numkeys is not a number: {}", Quoted(.0))]
     NotANumber(String),
     /// The number of keys is negative, or zero for a command that needs a key.
     #[error("numkeys is {0}, but at least one key is needed")]
@@ -106,6 +107,17 @@ impl CommandSpec {
     #[must_use]
     pub fn key_specs(&self) -> &'static [KeySpec] {
         self.key_specs.of(&table::KEY_SPECS)
+    }
+
+    /// Whether the command has one key, its first argument.
+    #[must_use]
+    pub fn has_one_key(&self) -> bool {
+        let only_first = |spec: &KeySpec| {
+            matches!(spec.begin_search, BeginSearch::Index(1))
+                && matches!(spec.find_keys, FindKeys::Range { last_key: 0, limit: 0, .. })
+                && !spec.not_key
+        };
+        self.finder == KeyFinder::Specs && matches!(self.key_specs(), [spec] if only_first(spec))
     }
 
     /// Whether the command can have keys.

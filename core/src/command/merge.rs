@@ -1,17 +1,21 @@
 //! Making one reply of several nodes' replies, by the response policy.
 //!
-//! Replies are untrusted: a part of another shape than its command has is an error that says so, never a wrong answer.
-//! Attributes before a part's root are dropped; those inside stay.
+//! Replies are put together as they were sent, without being decoded. They are untrusted: a part of another shape than its
+//! command has is an error that says so, never a wrong answer. Attributes before a part's root are dropped; those inside
+//! stay.
 //!
 //! <https://redis.io/docs/latest/develop/reference/command-tips/>, "response_policy"
 
+use alloc::collections::BinaryHeap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use bytes::BytesMut;
+
 use super::ResponsePolicy;
-use crate::resp::{Reply, ReplyNode, ReplyRef};
+use crate::resp::{RawReply, Token, put_integer_line};
 
 /// How the replies of several nodes become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +37,14 @@ pub enum Merge {
 ///
 /// # Errors
 /// Says what is wrong when the replies do not fit the command or each other.
-pub fn merge(how: Merge, parts: &[(Vec<u32>, Reply)], chance: usize) -> Result<Reply, String> {
+pub fn merge(how: Merge, parts: &[(Vec<u32>, RawReply)], chance: usize) -> Result<RawReply, String> {
     let replies = parts.iter().map(|(_, reply)| reply);
     match how {
         Merge::Keys => by_key(parts),
         Merge::Concatenate => concatenated(replies, false),
         Merge::Union => concatenated(replies, true),
         Merge::Pick => {
-            let is_there = |reply: &&Reply| reply.cursor().is_some_and(|root| !root.is_null());
+            let is_there = |reply: &&RawReply| reply.root().is_some_and(|root| !root.is_null());
             let mut in_turn = replies.clone().cycle().skip(chance % parts.len().max(1)).take(parts.len());
             in_turn.clone().find(is_there).or_else(|| in_turn.next()).cloned().ok_or_else(none)
         }
@@ -53,33 +57,48 @@ fn none() -> String {
 }
 
 /// Puts the elements of several arrays into the order of the command's keys, each of which one part has.
-fn by_key(parts: &[(Vec<u32>, Reply)]) -> Result<Reply, String> {
+fn by_key(parts: &[(Vec<u32>, RawReply)]) -> Result<RawReply, String> {
     let count = parts.iter().map(|(keys, _)| keys.len()).sum();
-    let mut elements: Vec<Option<ReplyRef<'_>>> = vec![None; count];
+    let mut elements: Vec<&[u8]> = vec![&[]; count];
     for (keys, reply) in parts {
-        let root = reply.cursor().ok_or_else(none)?;
-        if *root.node() != ReplyNode::Array(keys.len() as u32) {
-            return Err(format!("a part of {} keys was answered with {}", keys.len(), kind(root.node())));
-        }
-        for (key, element) in keys.iter().zip(root.children()) {
+        let root = reply.root().ok_or_else(none)?;
+        let mut children = reply.children();
+        let mut found = 0;
+        for (key, element) in keys.iter().zip(&mut children) {
             if let Some(place) = elements.get_mut(*key as usize) {
-                *place = Some(element);
+                *place = element;
             }
+            found += 1;
+        }
+        if root.marker != b'*' || found != keys.len() || children.next().is_some() {
+            return Err(format!("a part of {} keys was answered with {}", keys.len(), kind(&root)));
         }
     }
-    let mut nodes = vec![ReplyNode::Array(count as u32)];
-    for element in elements {
-        let element = element.ok_or("a part's reply ends too early")?;
-        nodes.push(element.node().clone());
-        nodes.extend_from_slice(element.descendants());
+    if elements.iter().any(|element| element.is_empty()) {
+        return Err("a part's reply ends too early".to_string());
     }
-    Ok(Reply { nodes })
+    Ok(aggregate(b'*', count as u64, elements.iter().copied(), parts.iter().map(|(_, reply)| reply)))
+}
+
+/// An aggregate of these elements, which are those of these replies.
+fn aggregate<'a>(
+    marker: u8,
+    count: u64,
+    elements: impl Iterator<Item = &'a [u8]> + Clone,
+    replies: impl Iterator<Item = &'a RawReply>,
+) -> RawReply {
+    let length: usize = elements.clone().map(<[u8]>::len).sum();
+    let mut bytes = BytesMut::with_capacity(length + 32);
+    put_integer_line(marker, count as i64, &mut bytes);
+    elements.for_each(|element| bytes.extend_from_slice(element));
+    let nodes = replies.fold(1u32, |sum, reply| sum.saturating_add(reply.node_count().saturating_sub(1)));
+    RawReply::new(bytes.freeze(), nodes)
 }
 
 fn by_policy<'a>(
     policy: ResponsePolicy,
-    mut replies: impl Iterator<Item = &'a Reply>,
-) -> Result<Reply, String> {
+    mut replies: impl Iterator<Item = &'a RawReply>,
+) -> Result<RawReply, String> {
     let join: fn(i64, i64) -> i64 = match policy {
         ResponsePolicy::AllSucceeded | ResponsePolicy::OneSucceeded | ResponsePolicy::Special => {
             return replies.next().cloned().ok_or_else(none);
@@ -90,87 +109,120 @@ fn by_policy<'a>(
         ResponsePolicy::AggLogicalAnd => |a, b| i64::from(a != 0 && b != 0),
         ResponsePolicy::AggLogicalOr => |a, b| i64::from(a != 0 || b != 0),
     };
-    let first = replies.next().and_then(Reply::cursor).ok_or_else(none)?;
-    let is_number = |node: &ReplyNode| matches!(node, ReplyNode::Integer(_));
-    let mut all = first.to_reply();
-    if !all.nodes.iter().any(is_number) && *first.node() != ReplyNode::Array(0) {
-        return Err(format!("a part was answered with {}", kind(first.node())));
+    let first = replies.next().ok_or_else(none)?;
+    let root = first.root().ok_or_else(none)?;
+    let is_empty = root.marker == b'*' && first.children().next().is_none();
+    if !is_empty && !first.tokens().any(|token| token.marker == b':') {
+        return Err(format!("a part was answered with {}", kind(&root)));
     }
+    let mut all = first.clone();
     for reply in replies {
-        let root = reply.cursor().ok_or_else(none)?;
-        let own = core::iter::once(root.node()).chain(root.descendants());
-        if all.nodes.len() != root.descendants().len() + 1 {
-            return Err("the parts have not the same number of elements".to_string());
-        }
-        for (so_far, node) in all.nodes.iter_mut().zip(own) {
-            match (&*so_far, node) {
-                (ReplyNode::Integer(a), ReplyNode::Integer(b)) => *so_far = ReplyNode::Integer(join(*a, *b)),
-                // What the numbers are of, as in PUBSUB NUMSUB.
-                (a, b) if a == b => {}
-                (_, other) => return Err(format!("a part was answered with {}", kind(other))),
-            }
-        }
+        all = joined(&all, reply, join)?;
     }
     Ok(all)
 }
 
-/// All elements of several arrays, sets or maps, which are all of one kind. `once`: of elements that are alike, one.
-fn concatenated<'a>(replies: impl Iterator<Item = &'a Reply>, once: bool) -> Result<Reply, String> {
-    let mut nodes = vec![ReplyNode::Null];
-    let mut all: Option<ReplyNode> = None;
-    for reply in replies {
-        let root = reply.cursor().ok_or_else(none)?;
-        let mut elements = root.descendants().to_vec();
-        let mut root = root.node().clone();
-        if once && let ReplyNode::Array(count) | ReplyNode::Set(count) = &mut root {
-            elements.retain(|element| !nodes.contains(element));
-            *count = elements.len() as u32;
+/// Two replies of one shape, with their integers joined. What the numbers are of, as in PUBSUB NUMSUB, must be the same.
+fn joined(a: &RawReply, b: &RawReply, join: fn(i64, i64) -> i64) -> Result<RawReply, String> {
+    let mut bytes = BytesMut::with_capacity(a.as_bytes().len() + 16);
+    let (mut left, mut right) = (a.tokens(), b.tokens());
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) => return Ok(RawReply::new(bytes.freeze(), a.node_count())),
+            (Some(a), Some(b)) => match (a.as_integer(), b.as_integer()) {
+                (Some(a), Some(b)) => put_integer_line(b':', join(a, b), &mut bytes),
+                _ if a.bytes == b.bytes => bytes.extend_from_slice(a.bytes),
+                _ => {
+                    return Err(format!(
+                        "one part was answered with {}, another with {}",
+                        kind(&a),
+                        kind(&b)
+                    ));
+                }
+            },
+            _ => return Err("the parts have not the same number of elements".to_string()),
         }
-        let sum = |a: u32, b: u32| a.checked_add(b).ok_or("the parts have too many elements together");
-        all = Some(match (all, root) {
-            (None, root @ (ReplyNode::Array(_) | ReplyNode::Set(_) | ReplyNode::Map(_))) => root,
-            (Some(ReplyNode::Array(a)), ReplyNode::Array(b)) => ReplyNode::Array(sum(a, b)?),
-            (Some(ReplyNode::Set(a)), ReplyNode::Set(b)) => ReplyNode::Set(sum(a, b)?),
-            (Some(ReplyNode::Map(a)), ReplyNode::Map(b)) => ReplyNode::Map(sum(a, b)?),
-            (_, other) => return Err(format!("a part was answered with {}", kind(&other))),
-        });
-        nodes.append(&mut elements);
     }
-    match nodes.first_mut().zip(all) {
-        Some((first, root)) => *first = root,
-        None => return Err(none()),
-    }
-    Ok(Reply { nodes })
 }
 
-/// What a node is called in an error.
-fn kind(node: &ReplyNode) -> String {
-    match node {
-        ReplyNode::Array(count) => format!("an array of {count}"),
-        ReplyNode::Set(count) => format!("a set of {count}"),
-        ReplyNode::Map(count) => format!("a map of {count}"),
-        ReplyNode::Integer(value) => format!("the integer {value}"),
-        ReplyNode::Null => "null".to_string(),
-        ReplyNode::SimpleString(_) | ReplyNode::BulkString(_) | ReplyNode::Verbatim { .. } => {
-            "a string".to_string()
+/// All elements of several arrays, sets or maps, which are all of one kind. `once`: of elements that are alike, one.
+fn concatenated<'a>(
+    replies: impl Iterator<Item = &'a RawReply> + Clone,
+    once: bool,
+) -> Result<RawReply, String> {
+    let mut marker = None;
+    let mut elements = Vec::new();
+    for reply in replies.clone() {
+        let root = reply.root().ok_or_else(none)?;
+        if root.is_null()
+            || !matches!(root.marker, b'*' | b'~' | b'%')
+            || marker.is_some_and(|marker| marker != root.marker)
+        {
+            return Err(format!("a part was answered with {}", kind(&root)));
         }
-        ReplyNode::Error(error) => format!("the error {error}"),
+        marker = Some(root.marker);
+        elements.extend(reply.children());
+    }
+    let marker = marker.ok_or_else(none)?;
+    if once && marker != b'%' {
+        elements = BinaryHeap::from(elements).into_sorted_vec();
+        elements.dedup();
+    }
+    let count = elements.len() as u64;
+    let count = if marker == b'%' { count / 2 } else { count };
+    Ok(aggregate(marker, count, elements.iter().copied(), replies))
+}
+
+/// What a token is called in an error.
+fn kind(token: &Token<'_>) -> String {
+    let line = String::from_utf8_lossy(token.line);
+    match token.marker {
+        _ if token.is_null() => "null".to_string(),
+        b'*' => format!("an array of {line}"),
+        b'~' => format!("a set of {line}"),
+        b'%' => format!("a map of {line}"),
+        b':' => format!("the integer {line}"),
+        b'+' | b'$' | b'=' => "a string".to_string(),
+        b'-' => format!("the error {line}"),
         _ => "another type".to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::ReplyNode::{Array, Attribute, Integer, Map, Null, Set, SimpleString};
     use super::*;
+    use crate::resp::ReplyNode::{self, Array, Attribute, Integer, Map, Null, Set, SimpleString};
+    use crate::resp::{Reply, put_integer_line};
 
     fn reply(nodes: &[ReplyNode]) -> Reply {
         Reply { nodes: nodes.to_vec() }
     }
 
-    fn merged(how: Merge, replies: Vec<Reply>) -> Result<Reply, String> {
-        let parts: Vec<_> = replies.into_iter().map(|reply| (Vec::new(), reply)).collect();
-        merge(how, &parts, 1)
+    /// The reply as a server sends it.
+    fn sent(reply: &Reply) -> RawReply {
+        let mut bytes = BytesMut::new();
+        for node in &reply.nodes {
+            let (marker, number) = match node {
+                Array(count) => (b'*', i64::from(*count)),
+                Set(count) => (b'~', i64::from(*count)),
+                Map(count) => (b'%', i64::from(*count)),
+                Attribute(count) => (b'|', i64::from(*count)),
+                Integer(value) => (b':', *value),
+                Null => (b'$', -1),
+                SimpleString(text) => {
+                    bytes.extend_from_slice(&[b"+", &text[..], b"\r\n"].concat());
+                    continue;
+                }
+                other => panic!("no test sends {other:?}"),
+            };
+            put_integer_line(marker, number, &mut bytes);
+        }
+        RawReply::new(bytes.freeze(), reply.nodes.len() as u32)
+    }
+
+    fn merged(how: Merge, replies: &[Reply]) -> Result<Reply, String> {
+        let parts: Vec<_> = replies.iter().map(|reply| (Vec::new(), sent(reply))).collect();
+        merge(how, &parts, 1).map(|reply| reply.decode())
     }
 
     fn text(text: &'static str) -> ReplyNode {
@@ -186,7 +238,8 @@ mod tests {
                 reply(&[Attribute(1), text("x"), text("y"), Array(1), Array(2), Integer(1), Integer(2)]),
             ),
         ];
-        let merged = merge(Merge::Keys, &parts, 0).unwrap();
+        let parts = parts.map(|(keys, reply)| (keys, sent(&reply)));
+        let merged = merge(Merge::Keys, &parts, 0).unwrap().decode();
         assert_eq!(merged, reply(&[Array(3), text("a"), Array(2), Integer(1), Integer(2), Null]));
     }
 
@@ -200,7 +253,7 @@ mod tests {
             reply(&[Array(2), text("a")]),
             Reply::default(),
         ] {
-            assert!(merge(Merge::Keys, &[(vec![0, 1], wrong.clone())], 0).is_err(), "{wrong:?}");
+            assert!(merge(Merge::Keys, &[(vec![0, 1], sent(&wrong))], 0).is_err(), "{wrong:?}");
         }
     }
 
@@ -208,7 +261,7 @@ mod tests {
     fn policies_do_what_their_names_say() {
         let integers =
             |values: &[i64]| values.iter().map(|value| reply(&[Integer(*value)])).collect::<Vec<_>>();
-        let one = |policy, values: &[i64]| merged(Merge::By(policy), integers(values)).unwrap();
+        let one = |policy, values: &[i64]| merged(Merge::By(policy), &integers(values)).unwrap();
         assert_eq!(one(ResponsePolicy::AggSum, &[1, 2, 3]), reply(&[Integer(6)]));
         assert_eq!(one(ResponsePolicy::AggMin, &[3, 1, 2]), reply(&[Integer(1)]));
         assert_eq!(one(ResponsePolicy::AggMax, &[3, 1, 2]), reply(&[Integer(3)]));
@@ -217,22 +270,22 @@ mod tests {
         assert_eq!(one(ResponsePolicy::AggSum, &[i64::MAX, 1]), reply(&[Integer(i64::MAX)]));
         let exists =
             vec![reply(&[Array(2), Integer(1), Integer(0)]), reply(&[Array(2), Integer(1), Integer(1)])];
-        let and = merged(Merge::By(ResponsePolicy::AggLogicalAnd), exists).unwrap();
+        let and = merged(Merge::By(ResponsePolicy::AggLogicalAnd), &exists).unwrap();
         assert_eq!(and, reply(&[Array(2), Integer(1), Integer(0)]));
         let keys = vec![reply(&[Array(1), text("a")]), reply(&[Array(0)]), reply(&[Array(1), text("b")])];
-        assert_eq!(merged(Merge::Concatenate, keys).unwrap(), reply(&[Array(2), text("a"), text("b")]));
+        assert_eq!(merged(Merge::Concatenate, &keys).unwrap(), reply(&[Array(2), text("a"), text("b")]));
         let maps = vec![reply(&[Map(1), text("a"), Integer(1)]), reply(&[Map(1), text("b"), Integer(2)])];
         assert_eq!(
-            merged(Merge::Concatenate, maps).unwrap(),
+            merged(Merge::Concatenate, &maps).unwrap(),
             reply(&[Map(2), text("a"), Integer(1), text("b"), Integer(2)])
         );
         let ok = vec![reply(&[text("OK")]), reply(&[text("OK")])];
-        assert_eq!(merged(Merge::By(ResponsePolicy::AllSucceeded), ok).unwrap(), reply(&[text("OK")]));
+        assert_eq!(merged(Merge::By(ResponsePolicy::AllSucceeded), &ok).unwrap(), reply(&[text("OK")]));
     }
 
     #[test]
     fn replies_that_do_not_fit_each_other_are_refused() {
-        let sum = |replies| merged(Merge::By(ResponsePolicy::AggSum), replies);
+        let sum = |replies: Vec<Reply>| merged(Merge::By(ResponsePolicy::AggSum), &replies);
         assert!(sum(vec![reply(&[Integer(1)]), reply(&[text("x")])]).is_err());
         assert!(sum(vec![reply(&[text("x")])]).is_err());
         assert!(
@@ -240,30 +293,30 @@ mod tests {
         );
         assert!(sum(vec![reply(&[Array(1), Integer(1)]), reply(&[Integer(1)])]).is_err());
         assert!(sum(Vec::new()).is_err());
-        assert!(merged(Merge::Concatenate, vec![reply(&[Array(0)]), reply(&[Set(0)])]).is_err());
-        assert!(merged(Merge::Concatenate, vec![reply(&[Integer(1)])]).is_err());
-        assert!(merged(Merge::Concatenate, Vec::new()).is_err());
+        assert!(merged(Merge::Concatenate, &[reply(&[Array(0)]), reply(&[Set(0)])]).is_err());
+        assert!(merged(Merge::Concatenate, &[reply(&[Integer(1)])]).is_err());
+        assert!(merged(Merge::Concatenate, &[]).is_err());
     }
 
     #[test]
     fn what_several_nodes_know_is_told_once() {
         let channels =
             vec![reply(&[Array(2), text("a"), text("b")]), reply(&[Array(2), text("b"), text("c")])];
-        let union = merged(Merge::Union, channels).unwrap();
+        let union = merged(Merge::Union, &channels).unwrap();
         assert_eq!(union, reply(&[Array(3), text("a"), text("b"), text("c")]));
         let subscribers = |count| reply(&[Array(2), text("a"), Integer(count)]);
-        let sum = merged(Merge::By(ResponsePolicy::AggSum), vec![subscribers(1), subscribers(2)]).unwrap();
+        let sum = merged(Merge::By(ResponsePolicy::AggSum), &[subscribers(1), subscribers(2)]).unwrap();
         assert_eq!(sum, subscribers(3));
     }
 
     #[test]
     fn any_key_will_do_but_none() {
         let picked = |replies: &[ReplyNode]| {
-            merged(Merge::Pick, replies.iter().cloned().map(Reply::single).collect()).unwrap()
+            merged(Merge::Pick, &replies.iter().cloned().map(Reply::single).collect::<Vec<_>>()).unwrap()
         };
         assert_eq!(picked(&[text("a"), text("b"), text("c")]), reply(&[text("b")]));
         assert_eq!(picked(&[text("a"), Null, Null]), reply(&[text("a")]));
         assert_eq!(picked(&[Null, Null]), reply(&[Null]));
-        assert!(merged(Merge::Pick, Vec::new()).is_err());
+        assert!(merged(Merge::Pick, &[]).is_err());
     }
 }

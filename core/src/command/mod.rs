@@ -66,6 +66,33 @@ pub fn find<A: AsRef<[u8]>>(args: &[A]) -> Option<&'static CommandSpec> {
     }
 }
 
+/// Finds commands, and remembers the last: pipelines mostly have many of one name.
+#[derive(Debug, Default)]
+pub struct Finder {
+    name: [u8; WORD_LENGTH_MAX],
+    spec: Option<&'static CommandSpec>,
+}
+
+impl Finder {
+    /// As [`find`].
+    pub fn find<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Option<&'static CommandSpec> {
+        let name = args.first()?.as_ref();
+        if let Some(spec) = self.spec
+            && self.name.get(..name.len()) == Some(name)
+            && spec.name.len() == name.len()
+        {
+            return Some(spec);
+        }
+        let spec = find(args)?;
+        // A container's name does not decide.
+        if let Some(copy) = self.name.get_mut(..name.len()).filter(|_| spec.name.len() == name.len()) {
+            copy.copy_from_slice(name);
+            self.spec = Some(spec).filter(|spec| !spec.is_container());
+        }
+        Some(spec)
+    }
+}
+
 /// Every command and subcommand of the table.
 pub fn all() -> impl Iterator<Item = &'static CommandSpec> {
     COMMANDS.iter().chain(&SUBCOMMANDS)
@@ -153,6 +180,33 @@ mod tests {
         assert_eq!(found("GeoRadiusByMember_RO k"), Some("GEORADIUSBYMEMBER_RO"));
         assert_eq!(found("config gEt maxmemory"), Some("CONFIG GET"));
         assert_eq!(found("cluster count-failure-reports x"), Some("CLUSTER COUNT-FAILURE-REPORTS"));
+    }
+
+    #[test]
+    fn what_was_found_last_changes_nothing() {
+        let mut finder = Finder::default();
+        let lines = [
+            "GET k",
+            "GET k",
+            "get k",
+            "GETT k",
+            "GET k",
+            "SET k",
+            "CONFIG GET x",
+            "CONFIG SET x",
+            "CONFIG",
+            "SE",
+            "SET k",
+            "SETT",
+            "G",
+            "GET k",
+            "FT.SEARCH x",
+            "GET",
+        ];
+        for line in lines {
+            let args: Vec<&str> = line.split(' ').collect();
+            assert_eq!(finder.find(&args).map(|spec| spec.name), found(line), "{line}");
+        }
     }
 
     #[test]

@@ -14,10 +14,10 @@ use bytes::BytesMut;
 /// ```
 pub fn encode_command<A: AsRef<[u8]>>(args: &[A], into: &mut BytesMut) {
     into.reserve(encoded_length(args));
-    put_header(b'*', args.len(), into);
+    put_header(b'*', args.len() as u64, into);
     for arg in args {
         let arg = arg.as_ref();
-        put_header(b'$', arg.len(), into);
+        put_header(b'$', arg.len() as u64, into);
         into.extend_from_slice(arg);
         into.extend_from_slice(b"\r\n");
     }
@@ -67,7 +67,17 @@ fn header_length(number: usize) -> usize {
     1 + number.checked_ilog10().map_or(1, |log| log as usize + 1) + 2
 }
 
-fn put_header(marker: u8, mut number: usize, into: &mut BytesMut) {
+/// Appends a line with an integer.
+pub(crate) fn put_integer_line(marker: u8, value: i64, into: &mut BytesMut) {
+    if value < 0 {
+        into.extend_from_slice(&[marker]);
+        put_header(b'-', value.unsigned_abs(), into);
+    } else {
+        put_header(marker, value.unsigned_abs(), into);
+    }
+}
+
+fn put_header(marker: u8, mut number: u64, into: &mut BytesMut) {
     // From the right: CR LF, the digits of a 64-bit number (at most 20), the type byte.
     let mut header = [0; 23];
     let mut start = header.len();
@@ -134,8 +144,8 @@ mod tests {
     #[test]
     fn the_largest_number_fits() {
         let mut buffer = BytesMut::new();
-        put_header(b'$', usize::MAX, &mut buffer);
-        assert_eq!(buffer, format!("${}\r\n", usize::MAX).as_bytes());
+        put_header(b'$', u64::MAX, &mut buffer);
+        assert_eq!(buffer, format!("${}\r\n", u64::MAX).as_bytes());
         assert_eq!(buffer.len(), header_length(usize::MAX));
     }
 }

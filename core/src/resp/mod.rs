@@ -3,12 +3,19 @@
 //! Source: the [RESP specification](https://redis.io/docs/latest/develop/reference/protocol-spec/) and the
 //! [RESP3 specification](https://github.com/antirez/RESP3/blob/master/spec.md), which alone describes streamed
 //! strings and streamed aggregates. Requests go out as arrays of bulk strings ([`encode_command`]); replies come
-//! in any pieces and leave the [`Decoder`] whole and flat ([`Reply`]), to be read with [`ReplyRef`].
+//! in any pieces and leave the [`Decoder`] whole: as they were sent ([`RawReply`]), or flat ([`Reply`]), to be read
+//! with [`ReplyRef`].
 
 mod decode;
+mod double;
 mod encode;
+mod raw;
 mod reply;
+mod request;
 
 pub use decode::{DecodeError, Decoder, Frame, LINE_LENGTH_MAX, Limits, NODE_COST};
+pub(crate) use encode::put_integer_line;
 pub use encode::{decode_command, encode_command, encoded_length};
+pub use raw::{Item, RawReply, Token, Tokens};
 pub use reply::{Children, Entries, Reply, ReplyNode, ReplyRef, subtree_length};
+pub use request::{RequestError, take_request};

@@ -1,4 +1,4 @@
-//! Received chunks, read as bytes, lines and payloads wherever they were cut.
+//! Received chunks, read as bytes, lines and payloads wherever they were cut, and kept as frames.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -9,54 +9,61 @@ use bytes::Bytes;
 use super::DecodeError;
 use super::limits::LineLimit;
 
-/// How much memory a payload gets ahead of its bytes while it is small; later it at most doubles.
+/// How much memory a frame that is cut gets ahead of its bytes while it is small; later it at most doubles.
 const RESERVE_MAX: usize = 64 << 10;
 
 const LINE_END: &[u8] = b"\r\n";
 
-/// The bytes that are received and not yet decoded.
+/// The bytes that are received and not yet handed out as frames.
 ///
-/// A line or payload that lies whole in a chunk is handed out in place. Of one that a chunk's end cuts, the
-/// beginning waits in `partial`, where each byte is copied once.
+/// ```text
+///   earlier: what of the frame came in chunks that are gone
+///   chunk:   [ frames that are handed out | the frame so far | not yet read ]
+///                                         ^ start            ^ position
+/// ```
+///
+/// A frame that lies whole in a chunk is handed out in place. Of one that a chunk's end cuts, each byte is copied
+/// once, into `earlier`.
 #[derive(Debug, Default)]
 pub(super) struct Input {
-    /// The chunk that is being read, from `position` on.
     chunk: Bytes,
+    start: usize,
     position: usize,
     /// The chunks after it, none of them empty.
     later: VecDeque<Bytes>,
-    /// The beginning of the line or payload that is being read. It may end with the CR of its line end.
-    partial: Vec<u8>,
-}
-
-/// A line without its line end.
-pub(super) enum Line<'a> {
-    /// In the chunk, from the first position up to the second.
-    Whole(&'a Bytes, usize, usize),
-    /// Put together of several chunks.
-    Joined(Vec<u8>),
+    earlier: Vec<u8>,
+    /// How many of the bytes read belong to the line or payload that is not yet whole.
+    unfinished: usize,
 }
 
 impl Input {
     pub(super) fn feed(&mut self, bytes: Bytes) {
-        if bytes.is_empty() {
-            return;
-        }
-        if self.position >= self.chunk.len() && self.later.is_empty() {
-            self.chunk = bytes;
-            self.position = 0;
-        } else {
+        if !bytes.is_empty() {
             self.later.push_back(bytes);
         }
     }
 
-    /// How many bytes wait for the rest of their line or payload.
-    pub(super) fn partial_length(&self) -> usize {
-        self.partial.len()
+    /// How many bytes wait for the rest of their line or payload. A line's may end with the CR of its line end.
+    pub(super) fn unfinished(&self) -> usize {
+        self.unfinished
     }
 
-    pub(super) fn partial_ends_in_cr(&self) -> bool {
-        self.partial.last() == Some(&b'\r')
+    /// The last byte that was read of the frame.
+    pub(super) fn last_byte(&self) -> Option<u8> {
+        let read = self.chunk.get(self.start..self.position).unwrap_or_default();
+        read.last().or(self.earlier.last()).copied()
+    }
+
+    /// The bytes of the chunk that are not yet read.
+    #[inline]
+    pub(super) fn rest(&self) -> &[u8] {
+        self.chunk.get(self.position..).unwrap_or_default()
+    }
+
+    /// Reads so many of them.
+    #[inline]
+    pub(super) fn skip(&mut self, length: usize) {
+        self.position += length;
     }
 
     pub(super) fn byte(&mut self) -> Option<u8> {
@@ -65,123 +72,120 @@ impl Input {
                 self.position += 1;
                 return Some(byte);
             }
-            if !self.next_chunk() {
+            if !self.next_chunk(0) {
                 return None;
             }
         }
     }
 
-    /// The bytes up to the next CR LF, once it is there.
-    pub(super) fn line(&mut self, limit: LineLimit) -> Result<Option<Line<'_>>, DecodeError> {
+    /// Reads up to the next CR LF, once it is there. Gives the length of the line without it.
+    pub(super) fn line(&mut self, limit: LineLimit) -> Result<Option<usize>, DecodeError> {
         loop {
-            let rest = self.chunk.get(self.position..).unwrap_or_default();
+            let rest = self.rest();
             let Some(&first) = rest.first() else {
-                if self.next_chunk() {
+                if self.next_chunk(0) {
                     continue;
                 }
                 return Ok(None);
             };
-            if self.partial_ends_in_cr() {
+            if self.unfinished > 0 && self.last_byte() == Some(b'\r') {
                 if first != b'\n' {
                     return Err(DecodeError::BareCarriageReturn { next: first });
                 }
                 self.position += 1;
-                self.partial.pop();
-                return Ok(Some(Line::Joined(mem::take(&mut self.partial))));
+                return Ok(Some(mem::take(&mut self.unfinished) - 1));
             }
 
-            let allowed = limit.length().saturating_sub(self.partial.len());
+            let allowed = limit.length().saturating_sub(self.unfinished);
             // One byte more than allowed: there the line end may begin.
-            let end =
-                rest.iter().take(allowed.saturating_add(1)).position(|byte| matches!(byte, b'\r' | b'\n'));
+            let searched = rest.get(..allowed.saturating_add(1)).unwrap_or(rest);
+            let end = searched.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
             match end.map(|end| (end, rest.get(end), rest.get(end + 1))) {
                 None if rest.len() > allowed => return Err(limit.exceeded()),
                 Some((_, Some(b'\n'), _)) => return Err(DecodeError::BareLineFeed),
                 Some((end, _, Some(b'\n'))) => {
-                    let start = self.position;
                     self.position += end + LINE_END.len();
-                    if self.partial.is_empty() {
-                        return Ok(Some(Line::Whole(&self.chunk, start, start + end)));
-                    }
-                    self.partial.extend_from_slice(rest.get(..end).unwrap_or_default());
-                    return Ok(Some(Line::Joined(mem::take(&mut self.partial))));
+                    return Ok(Some(mem::take(&mut self.unfinished) + end));
                 }
                 Some((_, _, Some(&next))) => return Err(DecodeError::BareCarriageReturn { next }),
                 // The chunk ends within the line, or between its CR and LF.
                 None | Some((_, _, None)) => {
-                    self.partial.extend_from_slice(rest);
+                    self.unfinished += rest.len();
                     self.position = self.chunk.len();
                 }
             }
         }
     }
 
-    /// The next `length` bytes, once they and the CR LF behind them are there.
-    pub(super) fn payload(&mut self, length: usize) -> Result<Option<Bytes>, DecodeError> {
+    /// Reads the next `length` bytes and the CR LF behind them. False while they are not all there.
+    pub(super) fn payload(&mut self, length: usize) -> Result<bool, DecodeError> {
         let whole = length.saturating_add(LINE_END.len());
         loop {
-            let rest = self.chunk.get(self.position..).unwrap_or_default();
-            if self.partial.is_empty() && rest.len() >= whole {
-                check_payload_end(rest, length)?;
-                let payload = self.chunk.slice(self.position..self.position + length);
-                self.position += whole;
-                return Ok(Some(payload));
+            let missing = whole.saturating_sub(self.unfinished);
+            let rest = self.rest();
+            let piece = rest.len().min(missing);
+            // Where the line end begins, if it is in this piece.
+            let end = length.saturating_sub(self.unfinished).min(piece);
+            let expected = LINE_END.get(self.unfinished.saturating_sub(length)..).unwrap_or_default();
+            let found = rest.get(end..piece).unwrap_or_default();
+            if let Some((&found, _)) = found.iter().zip(expected).find(|(found, expected)| found != expected)
+            {
+                return Err(DecodeError::PayloadEnd { length, found });
             }
-            if rest.is_empty() {
-                if self.next_chunk() {
-                    continue;
-                }
-                return Ok(None);
+            self.position += piece;
+            self.unfinished += piece;
+            if piece == missing {
+                self.unfinished = 0;
+                return Ok(true);
             }
-
-            let missing = whole.saturating_sub(self.partial.len());
-            let piece = rest.get(..missing).unwrap_or(rest);
-            if self.partial.capacity() - self.partial.len() < piece.len() {
-                let ahead = self.partial.len().max(piece.len()).max(RESERVE_MAX);
-                self.partial.reserve_exact(ahead.min(missing));
-            }
-            self.partial.extend_from_slice(piece);
-            self.position += piece.len();
-            if piece.len() == missing {
-                check_payload_end(&self.partial, length)?;
-                self.partial.truncate(length);
-                return Ok(Some(mem::take(&mut self.partial).into()));
+            if !self.next_chunk(missing - piece) {
+                return Ok(false);
             }
         }
     }
 
-    /// Goes on to the next chunk and lets go of the one that is read.
-    fn next_chunk(&mut self) -> bool {
+    /// The text, `length` bytes long, of the line or payload that was just read.
+    pub(super) fn text(&mut self, length: usize) -> &[u8] {
+        let whole = length + LINE_END.len();
+        if self.position - self.start < whole {
+            self.keep(0);
+            let begin = self.earlier.len().saturating_sub(whole);
+            return self.earlier.get(begin..begin + length).unwrap_or_default();
+        }
+        let begin = self.position - whole;
+        self.chunk.get(begin..begin + length).unwrap_or_default()
+    }
+
+    /// The frame that was read.
+    pub(super) fn take_frame(&mut self) -> Bytes {
+        if self.earlier.is_empty() {
+            let frame = self.chunk.slice(self.start..self.position);
+            self.start = self.position;
+            return frame;
+        }
+        self.keep(0);
+        mem::take(&mut self.earlier).into()
+    }
+
+    /// Goes on to the next chunk and lets go of the one that is read. `missing`: so many bytes are known to follow.
+    fn next_chunk(&mut self, missing: usize) -> bool {
+        self.keep(missing);
         let next = self.later.pop_front();
         let found = next.is_some();
         self.chunk = next.unwrap_or_default();
-        self.position = 0;
+        (self.start, self.position) = (0, 0);
         found
     }
-}
 
-impl Line<'_> {
-    pub(super) fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Whole(chunk, start, end) => chunk.get(*start..*end).unwrap_or_default(),
-            Self::Joined(bytes) => bytes,
+    /// Copies what of the frame is in the chunk.
+    fn keep(&mut self, missing: usize) {
+        let piece = self.chunk.get(self.start..self.position).unwrap_or_default();
+        if missing > 0 && self.earlier.capacity() - self.earlier.len() < piece.len() + missing {
+            let ahead = self.earlier.len().max(piece.len()).max(RESERVE_MAX);
+            self.earlier.reserve_exact(piece.len() + ahead.min(missing));
         }
-    }
-
-    pub(super) fn into_bytes(self) -> Bytes {
-        match self {
-            // `line` has found both positions in this chunk.
-            Self::Whole(chunk, start, end) => chunk.slice(start..end),
-            Self::Joined(bytes) => bytes.into(),
-        }
-    }
-}
-
-fn check_payload_end(bytes: &[u8], length: usize) -> Result<(), DecodeError> {
-    let end = bytes.get(length..).unwrap_or_default();
-    match end.iter().zip(LINE_END).find(|(found, expected)| found != expected) {
-        None => Ok(()),
-        Some((&found, _)) => Err(DecodeError::PayloadEnd { length, found }),
+        self.earlier.extend_from_slice(piece);
+        self.start = self.position;
     }
 }
 
@@ -194,11 +198,11 @@ mod tests {
         let length = 100 << 20;
         let mut input = Input::default();
         input.feed(Bytes::from_static(b"x"));
-        assert_eq!(input.payload(length), Ok(None));
-        assert!(input.partial.capacity() <= RESERVE_MAX);
+        assert_eq!(input.payload(length), Ok(false));
+        assert!(input.earlier.capacity() <= RESERVE_MAX + 1);
         input.feed(Bytes::from(alloc::vec![b'x'; 1 << 20]));
-        assert_eq!(input.payload(length), Ok(None));
-        assert!(input.partial.capacity() <= 2 << 20);
+        assert_eq!(input.payload(length), Ok(false));
+        assert!(input.earlier.capacity() <= (2 << 20) + 1);
     }
 
     #[test]
@@ -206,13 +210,14 @@ mod tests {
         let mut input = Input::default();
         for _ in 0..3 {
             input.feed(Bytes::from(alloc::vec![b'x'; 100_000]));
-            assert_eq!(input.payload(400_000), Ok(None));
+            assert_eq!(input.payload(400_000), Ok(false));
         }
         input.feed(Bytes::from(alloc::vec![b'x'; 100_000]));
-        assert_eq!(input.payload(400_000), Ok(None));
-        assert!(input.partial.capacity() <= 400_002);
+        assert_eq!(input.payload(400_000), Ok(false));
+        assert!(input.earlier.capacity() <= 400_002);
         input.feed(Bytes::from_static(b"\r\n"));
-        assert_eq!(input.payload(400_000).map(|payload| payload.map(|bytes| bytes.len())), Ok(Some(400_000)));
+        assert_eq!(input.payload(400_000), Ok(true));
+        assert_eq!(input.take_frame().len(), 400_002);
     }
 
     #[test]

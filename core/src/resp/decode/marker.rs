@@ -1,7 +1,5 @@
 //! The type bytes, and what the line behind each of them is.
 
-use crate::resp::ReplyNode;
-
 /// What a type byte begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Marker {
@@ -99,16 +97,6 @@ impl Aggregate {
         match self {
             Self::Array | Self::Set | Self::Push => 1,
             Self::Map | Self::Attribute => 2,
-        }
-    }
-
-    pub(super) fn node(self, entries: u32) -> ReplyNode {
-        match self {
-            Self::Array => ReplyNode::Array(entries),
-            Self::Set => ReplyNode::Set(entries),
-            Self::Map => ReplyNode::Map(entries),
-            Self::Push => ReplyNode::Push(entries),
-            Self::Attribute => ReplyNode::Attribute(entries),
         }
     }
 }

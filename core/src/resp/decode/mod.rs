@@ -7,33 +7,45 @@
 //! - What a header promises is not believed. Memory grows with the bytes that have arrived, up to [`Limits`].
 //! - How the bytes are cut changes nothing: frames and errors are a function of the bytes alone.
 //!
-//! The parts: [`input`] reads bytes, lines and payloads across chunks, [`marker`] names the type bytes,
-//! [`assembly`] makes nodes of them and knows when a frame is whole, [`limits`] and [`error`] are the vocabulary.
+//! The parts: [`input`] reads bytes, lines and payloads across chunks and keeps the frame, [`marker`] names the type bytes,
+//! [`leaf`] is the short way for most nodes, [`scan`] checks them and knows when a frame is whole, [`limits`] and [`error`] are the vocabulary. What comes out is
+//! the frame as it was sent, and valid: [`RawReply`] reads it without asking again.
 
-mod assembly;
 mod error;
 mod input;
+mod leaf;
 mod limits;
 mod marker;
+mod scan;
 
 use bytes::Bytes;
 
 pub use self::error::DecodeError;
 pub use self::limits::{LINE_LENGTH_MAX, Limits, NODE_COST};
 
-use self::assembly::{Assembly, Next};
 use self::input::Input;
+use self::leaf::Leaf;
 use self::marker::{Blob, Marker};
-use super::Reply;
+use self::scan::{Next, Scan};
+use super::{RawReply, Reply};
 
-/// A whole thing that a server sent.
+/// A whole thing that a server sent: as it was sent, or as a [`Reply`].
 #[derive(Clone, Debug, PartialEq)]
-pub enum Frame {
+pub enum Frame<R = Reply> {
     /// The answer to a request, in the order of the requests.
-    Reply(Reply),
+    Reply(R),
     /// RESP3 `>`: out-of-band data, which answers no request. Its first node, after possible attributes, is
     /// [`ReplyNode::Push`](super::ReplyNode::Push).
-    Push(Reply),
+    Push(R),
+}
+
+impl Frame<RawReply> {
+    fn decode(&self) -> Frame {
+        match self {
+            Self::Reply(raw) => Frame::Reply(raw.decode()),
+            Self::Push(raw) => Frame::Push(raw.decode()),
+        }
+    }
 }
 
 /// Decodes the bytes of one connection.
@@ -59,7 +71,7 @@ pub enum Frame {
 /// # Ok::<(), keyslot_core::resp::DecodeError>(())
 /// ```
 ///
-/// Strings that lie whole in one chunk share its memory: whoever keeps such a reply for long keeps the chunk.
+/// A frame that lies whole in one chunk shares its memory: whoever keeps such a reply for long keeps the chunk.
 ///
 /// After an error the position in the stream is lost. The decoder drops what it holds and answers every later
 /// poll with the same error; the connection has to be closed.
@@ -67,7 +79,7 @@ pub enum Frame {
 pub struct Decoder {
     input: Input,
     state: State,
-    assembly: Assembly,
+    scan: Scan,
     failure: Option<DecodeError>,
 }
 
@@ -91,7 +103,7 @@ enum State {
 impl Decoder {
     /// A decoder at the start of a connection.
     pub fn new(limits: Limits) -> Self {
-        Self { input: Input::default(), state: State::Type, assembly: Assembly::new(limits), failure: None }
+        Self { input: Input::default(), state: State::Type, scan: Scan::new(limits), failure: None }
     }
 
     /// Takes the next bytes of the connection. Chunks that come before earlier ones are drained wait their turn.
@@ -103,11 +115,16 @@ impl Decoder {
 
     /// The next whole frame, or `None` when it takes more bytes.
     pub fn poll(&mut self) -> Result<Option<Frame>, DecodeError> {
+        Ok(self.poll_raw()?.map(|frame| frame.decode()))
+    }
+
+    /// As [`poll`](Self::poll), with the frame as it was sent.
+    pub fn poll_raw(&mut self) -> Result<Option<Frame<RawReply>>, DecodeError> {
         if let Some(error) = &self.failure {
             return Err(error.clone());
         }
         self.advance().inspect_err(|error| {
-            let limits = self.assembly.limits();
+            let limits = self.scan.limits();
             *self = Self { failure: Some(error.clone()), ..Self::new(limits) };
         })
     }
@@ -117,32 +134,39 @@ impl Decoder {
     /// Chunks that are fed and not yet read do not count.
     pub fn buffered(&self) -> usize {
         // The line end counts from the type byte on.
-        let line_end = usize::from(matches!(self.state, State::Line(_)) && self.input.partial_ends_in_cr());
-        let partial = self.input.partial_length() - line_end;
-        usize::try_from(self.assembly.size()).unwrap_or(usize::MAX).saturating_add(partial)
+        let ends_in_cr = self.input.unfinished() > 0 && self.input.last_byte() == Some(b'\r');
+        let line_end = usize::from(matches!(self.state, State::Line(_)) && ends_in_cr);
+        let partial = self.input.unfinished() - line_end;
+        usize::try_from(self.scan.size()).unwrap_or(usize::MAX).saturating_add(partial)
     }
 
-    fn advance(&mut self) -> Result<Option<Frame>, DecodeError> {
+    fn advance(&mut self) -> Result<Option<Frame<RawReply>>, DecodeError> {
         loop {
             let next = match self.state {
                 State::Type => {
+                    if let Some(next) = self.whole_leaf() {
+                        if let Next::Frame = next {
+                            return Ok(Some(self.take_frame()));
+                        }
+                        continue;
+                    }
                     let Some(byte) = self.input.byte() else {
                         return Ok(None);
                     };
-                    self.state = State::Line(self.assembly.begin(byte)?);
+                    self.state = State::Line(self.scan.begin(byte)?);
                     continue;
                 }
                 State::Line(marker) => {
-                    let Some(line) = self.input.line(self.assembly.line_limit())? else {
+                    let Some(length) = self.input.line(self.scan.line_limit())? else {
                         return Ok(None);
                     };
-                    self.assembly.line(marker, line)?
+                    self.scan.line(marker, self.input.text(length))?
                 }
                 State::Payload(blob, length) => {
-                    let Some(payload) = self.input.payload(length)? else {
+                    if !self.input.payload(length)? {
                         return Ok(None);
-                    };
-                    self.assembly.payload(blob, payload)?
+                    }
+                    self.scan.payload(blob, length, &mut self.input)?
                 }
             };
             self.state = match next {
@@ -150,10 +174,26 @@ impl Decoder {
                 Next::Payload(blob, length) => State::Payload(blob, length),
                 Next::Frame => {
                     self.state = State::Type;
-                    return Ok(Some(self.assembly.take_frame()));
+                    return Ok(Some(self.take_frame()));
                 }
             };
         }
+    }
+
+    /// Reads a node without children that lies whole in the chunk, and with which nothing is wrong: nearly all do. Of
+    /// any other it reads nothing.
+    #[inline]
+    fn whole_leaf(&mut self) -> Option<Next> {
+        let leaf = Leaf::at(self.input.rest())?;
+        let next = self.scan.whole_leaf(&leaf)?;
+        self.input.skip(leaf.length);
+        Some(next)
+    }
+
+    fn take_frame(&mut self) -> Frame<RawReply> {
+        let (nodes, is_push) = self.scan.take_frame();
+        let raw = RawReply::new(self.input.take_frame(), nodes);
+        if is_push { Frame::Push(raw) } else { Frame::Reply(raw) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Lines and payloads become the nodes of a flat reply.
+//! Checks a frame's lines and payloads one by one, and knows where the frame ends.
 //!
 //! The open aggregates are a stack of counters, so that no nesting in the input is nesting of calls here.
 
@@ -6,15 +6,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::{mem, str};
 
-use bytes::Bytes;
-
 use super::error::excerpt;
-use super::input::Line;
+use super::input::Input;
+use super::leaf::Leaf;
 use super::limits::LineLimit;
 use super::marker::{Aggregate, Blob, Marker};
-use super::{DecodeError, Frame, LINE_LENGTH_MAX, Limits, NODE_COST};
-use crate::error::ServerError;
-use crate::resp::{Reply, ReplyNode};
+use super::{DecodeError, LINE_LENGTH_MAX, Limits, NODE_COST};
+use crate::resp::double::parse_double;
 
 /// The bytes of a line besides its text: the type byte and CR LF.
 const LINE_OVERHEAD: u64 = 3;
@@ -22,15 +20,16 @@ const LINE_OVERHEAD: u64 = 3;
 /// The bytes of a payload besides its text: CR LF.
 const PAYLOAD_OVERHEAD: u64 = 2;
 
-/// The frame that is being decoded.
+/// The frame that is being read.
 #[derive(Debug)]
-pub(super) struct Assembly {
+pub(super) struct Scan {
     limits: Limits,
-    nodes: Vec<ReplyNode>,
+    /// How many nodes it has so far.
+    nodes: u32,
     /// The aggregates that still get children, outermost first.
     open: Vec<Open>,
-    /// The text so far of the streamed string that is being read.
-    stream: Option<Vec<u8>>,
+    /// How much text the streamed string that is being read has so far.
+    stream: Option<u64>,
     /// Whether an attribute has just ended, so that what it describes must follow.
     dangling: bool,
     push: bool,
@@ -52,8 +51,6 @@ pub(super) enum Next {
 #[derive(Debug)]
 struct Open {
     aggregate: Aggregate,
-    /// Where its node is.
-    header: usize,
     children: Children,
 }
 
@@ -65,17 +62,9 @@ enum Children {
     Streamed(u32),
 }
 
-impl Assembly {
+impl Scan {
     pub(super) fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            nodes: Vec::new(),
-            open: Vec::new(),
-            stream: None,
-            dangling: false,
-            push: false,
-            size: 0,
-        }
+        Self { limits, nodes: 0, open: Vec::new(), stream: None, dangling: false, push: false, size: 0 }
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -107,67 +96,89 @@ impl Assembly {
         Ok(marker)
     }
 
+    /// Takes a leaf, if it keeps to the limits and may stand here.
+    #[inline]
+    pub(super) fn whole_leaf(&mut self, leaf: &Leaf) -> Option<Next> {
+        let size = leaf.length as u64 + NODE_COST;
+        let fits = size <= self.left()
+            && leaf.text as u64 <= self.limits.bulk_length
+            && self.nodes < self.limits.elements
+            && self.stream.is_none();
+        if !fits {
+            return None;
+        }
+        self.size += size;
+        self.nodes += 1;
+        self.dangling = false;
+        Some(if self.open.is_empty() { Next::Frame } else { self.child_ended() })
+    }
+
     /// Takes the line behind a type byte.
-    pub(super) fn line(&mut self, marker: Marker, line: Line<'_>) -> Result<Next, DecodeError> {
-        let text = line.as_slice();
+    pub(super) fn line(&mut self, marker: Marker, text: &[u8]) -> Result<Next, DecodeError> {
         self.charge(text.len() as u64)?;
         match marker {
-            Marker::SimpleString => self.leaf(ReplyNode::SimpleString(line.into_bytes())),
-            Marker::Error => self.error(text),
-            Marker::Integer => self.leaf(ReplyNode::Integer(parse_integer(text, "integer")?)),
-            Marker::Null if text.is_empty() => self.leaf(ReplyNode::Null),
-            Marker::Null => Err(DecodeError::invalid("null", text)),
-            Marker::Boolean => self.leaf(ReplyNode::Boolean(parse_boolean(text)?)),
-            Marker::Double => self.leaf(ReplyNode::Double(parse_double(text)?)),
-            Marker::BigNumber => self.leaf(ReplyNode::BigNumber(parse_big_number(text)?)),
-            Marker::Blob(blob) => self.blob(blob, text),
-            Marker::Aggregate(aggregate) => self.aggregate(aggregate, text),
-            Marker::End if text.is_empty() => self.end_aggregate(),
-            Marker::End => Err(DecodeError::invalid("end of stream", text)),
+            Marker::SimpleString => {}
+            Marker::Error => self.charge_error(text)?,
+            Marker::Integer => drop(parse_integer(text, "integer")?),
+            Marker::Null if text.is_empty() => {}
+            Marker::Null => return Err(DecodeError::invalid("null", text)),
+            Marker::Boolean if matches!(text, b"t" | b"f") => {}
+            Marker::Boolean => return Err(DecodeError::invalid("boolean", text)),
+            Marker::Double if parse_double(text).is_some() => {}
+            Marker::Double => return Err(DecodeError::invalid("double", text)),
+            Marker::BigNumber => check_big_number(text)?,
+            Marker::Blob(blob) => return self.blob(blob, text),
+            Marker::Aggregate(aggregate) => return self.aggregate(aggregate, text),
+            Marker::End if text.is_empty() => return self.end_aggregate(),
+            Marker::End => return Err(DecodeError::invalid("end of stream", text)),
         }
+        self.leaf()
     }
 
     /// Takes the payload of a blob.
-    pub(super) fn payload(&mut self, blob: Blob, payload: Bytes) -> Result<Next, DecodeError> {
-        self.charge(payload.len() as u64 + PAYLOAD_OVERHEAD)?;
+    pub(super) fn payload(
+        &mut self,
+        blob: Blob,
+        length: usize,
+        input: &mut Input,
+    ) -> Result<Next, DecodeError> {
+        self.charge(length as u64 + PAYLOAD_OVERHEAD)?;
         match blob {
-            Blob::String => self.leaf(ReplyNode::BulkString(payload)),
-            Blob::Error => self.error(&payload),
-            Blob::Verbatim => match payload.first_chunk() {
-                Some(&[a, b, c, b':']) => {
-                    self.leaf(ReplyNode::Verbatim { format: [a, b, c], text: payload.slice(4..) })
+            Blob::String => {}
+            Blob::Error => self.charge_error(input.text(length))?,
+            Blob::Verbatim => {
+                let text = input.text(length);
+                if text.get(3) != Some(&b':') {
+                    return Err(DecodeError::VerbatimFormat { text: excerpt(text) });
                 }
-                _ => Err(DecodeError::VerbatimFormat { text: excerpt(&payload) }),
-            },
+            }
             Blob::Chunk => {
-                if let Some(stream) = &mut self.stream {
-                    stream.extend_from_slice(&payload);
-                }
-                Ok(Next::Node)
+                self.stream = self.stream.map(|so_far| so_far.saturating_add(length as u64));
+                return Ok(Next::Node);
             }
         }
+        self.leaf()
     }
 
-    /// Hands out the frame, after [`Next::Frame`].
-    pub(super) fn take_frame(&mut self) -> Frame {
+    /// Begins the next frame, after [`Next::Frame`]. Gives how many nodes this one has, and whether it is a push.
+    pub(super) fn take_frame(&mut self) -> (u32, bool) {
         self.size = 0;
-        let reply = Reply { nodes: mem::take(&mut self.nodes) };
-        if mem::take(&mut self.push) { Frame::Push(reply) } else { Frame::Reply(reply) }
+        (mem::take(&mut self.nodes), mem::take(&mut self.push))
     }
 
     /// Takes the length of a blob.
     fn blob(&mut self, blob: Blob, line: &[u8]) -> Result<Next, DecodeError> {
         if blob == Blob::String && line == b"?" {
-            self.stream = Some(Vec::new());
+            self.stream = Some(0);
             return Ok(Next::Node);
         }
         let length = match parse_length(line, blob.length_name())? {
             Length::Some(0) if blob == Blob::Chunk => {
-                let text = self.stream.take().unwrap_or_default();
-                return self.leaf(ReplyNode::BulkString(text.into()));
+                self.stream = None;
+                return self.leaf();
             }
             Length::Some(length) => length,
-            Length::Null if blob == Blob::String => return self.leaf(ReplyNode::Null),
+            Length::Null if blob == Blob::String => return self.leaf(),
             Length::Null => return Err(DecodeError::invalid(blob.length_name(), line)),
         };
 
@@ -175,7 +186,7 @@ impl Assembly {
             Blob::String | Blob::Verbatim | Blob::Chunk => self.limits.bulk_length,
             Blob::Error => LINE_LENGTH_MAX as u64,
         };
-        let total = length.saturating_add(self.stream.as_ref().map_or(0, Vec::len) as u64);
+        let total = length.saturating_add(self.stream.unwrap_or(0));
         if total > limit {
             return Err(DecodeError::BulkLength { length: total, limit });
         }
@@ -196,7 +207,7 @@ impl Assembly {
         } else {
             match parse_length(line, aggregate.count_name())? {
                 Length::Some(count) => Some(count),
-                Length::Null if aggregate == Aggregate::Array => return self.leaf(ReplyNode::Null),
+                Length::Null if aggregate == Aggregate::Array => return self.leaf(),
                 Length::Null => return Err(DecodeError::invalid(aggregate.count_name(), line)),
             }
         };
@@ -205,12 +216,11 @@ impl Assembly {
             return Err(DecodeError::Depth { limit: self.limits.depth });
         }
         let children = entries.unwrap_or(0).saturating_mul(aggregate.nodes_per_entry().into());
-        let elements = children.saturating_add(self.nodes.len() as u64).saturating_add(1);
+        let elements = children.saturating_add(self.nodes.into()).saturating_add(1);
         let (Ok(children), true) = (u32::try_from(children), elements <= self.limits.elements.into()) else {
             return Err(DecodeError::Elements { elements, limit: self.limits.elements });
         };
-        let header = self.nodes.len();
-        self.push_node(aggregate.node(children / aggregate.nodes_per_entry()))?;
+        self.count_node()?;
         self.push |= aggregate == Aggregate::Push;
 
         let children = match entries {
@@ -218,14 +228,13 @@ impl Assembly {
             Some(_) => Children::Counted(children),
             None => Children::Streamed(0),
         };
-        self.open.push(Open { aggregate, header, children });
+        self.open.push(Open { aggregate, children });
         Ok(Next::Node)
     }
 
-    /// Takes the end of a streamed aggregate, and gives its node the count.
+    /// Takes the end of a streamed aggregate.
     fn end_aggregate(&mut self) -> Result<Next, DecodeError> {
-        let Some(&Open { aggregate, header, children: Children::Streamed(children) }) = self.open.last()
-        else {
+        let Some(&Open { aggregate, children: Children::Streamed(children) }) = self.open.last() else {
             return Err(DecodeError::UnexpectedEnd);
         };
         if self.dangling {
@@ -234,33 +243,31 @@ impl Assembly {
         if !children.is_multiple_of(aggregate.nodes_per_entry()) {
             return Err(DecodeError::OddMap { children });
         }
-        if let Some(node) = self.nodes.get_mut(header) {
-            *node = aggregate.node(children / aggregate.nodes_per_entry());
-        }
         self.open.pop();
         Ok(self.ended(aggregate))
     }
 
-    fn error(&mut self, text: &[u8]) -> Result<Next, DecodeError> {
-        let error = parse_error(text);
-        // Each byte that is not UTF-8 has become a replacement character of three.
-        let length = error.code.len() + error.message.len();
-        self.charge(length.saturating_sub(text.len()) as u64)?;
-        self.leaf(ReplyNode::Error(error))
+    /// In an error's text, each byte that is not UTF-8 becomes a replacement character of three.
+    fn charge_error(&mut self, text: &[u8]) -> Result<(), DecodeError> {
+        if str::from_utf8(text).is_ok() {
+            return Ok(());
+        }
+        let length = String::from_utf8_lossy(text).len() - usize::from(text.contains(&b' '));
+        self.charge(length.saturating_sub(text.len()) as u64)
     }
 
-    fn leaf(&mut self, node: ReplyNode) -> Result<Next, DecodeError> {
-        self.push_node(node)?;
+    fn leaf(&mut self) -> Result<Next, DecodeError> {
+        self.count_node()?;
         Ok(self.child_ended())
     }
 
-    fn push_node(&mut self, node: ReplyNode) -> Result<(), DecodeError> {
-        let elements = self.nodes.len() as u64 + 1;
-        if elements > self.limits.elements.into() {
+    fn count_node(&mut self) -> Result<(), DecodeError> {
+        if self.nodes >= self.limits.elements {
+            let elements = u64::from(self.nodes) + 1;
             return Err(DecodeError::Elements { elements, limit: self.limits.elements });
         }
         self.dangling = false;
-        self.nodes.push(node);
+        self.nodes += 1;
         Ok(())
     }
 
@@ -332,42 +339,10 @@ fn parse_integer(line: &[u8], what: &'static str) -> Result<i64, DecodeError> {
         .ok_or_else(|| DecodeError::invalid(what, line))
 }
 
-fn parse_boolean(line: &[u8]) -> Result<bool, DecodeError> {
-    match line {
-        b"t" => Ok(true),
-        b"f" => Ok(false),
-        _ => Err(DecodeError::invalid("boolean", line)),
-    }
-}
-
-/// Rust's own grammar is a superset of the specification's: it has `inf` and `nan` with any sign and in any case,
-/// which servers print as their C library does.
-fn parse_double(line: &[u8]) -> Result<f64, DecodeError> {
-    let text = str::from_utf8(line).ok();
-    text.and_then(|text| text.parse().ok()).ok_or_else(|| DecodeError::invalid("double", line))
-}
-
-fn parse_big_number(line: &[u8]) -> Result<String, DecodeError> {
+fn check_big_number(line: &[u8]) -> Result<(), DecodeError> {
     let digits = line.strip_prefix(b"-").or_else(|| line.strip_prefix(b"+")).unwrap_or(line);
-    let valid = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    match str::from_utf8(line) {
-        Ok(text) if valid => Ok(text.into()),
-        _ => Err(DecodeError::invalid("big number", line)),
-    }
-}
-
-fn parse_error(text: &[u8]) -> ServerError {
-    let mut words =
-        text.splitn(2, |&byte| byte == b' ').map(|word| String::from_utf8_lossy(word).into_owned());
-    ServerError { code: words.next().unwrap_or_default(), message: words.next().unwrap_or_default() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_costs_what_it_holds() {
-        assert!(size_of::<ReplyNode>() as u64 <= NODE_COST);
+    match !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) {
+        true => Ok(()),
+        false => Err(DecodeError::invalid("big number", line)),
     }
 }
