@@ -9,6 +9,8 @@ use core::str::FromStr;
 
 use litemap::LiteMap;
 
+use crate::error::Quoted;
+
 /// A node's host (a name or an IP address, an IPv6 address without brackets) and port.
 ///
 /// Two addresses are the same node when host and port are the same text: the cluster names its nodes so
@@ -80,10 +82,11 @@ impl AddressMap {
     /// # Errors
     /// Says which of the two is empty or malformed, or that `announced` has another entry.
     pub fn insert(&mut self, announced: &str, actual: &str) -> Result<(), String> {
-        let from = endpoint(announced).ok_or_else(|| format!("{announced:?} is not a host or host:port"))?;
-        let to = endpoint(actual).ok_or_else(|| format!("{actual:?} is not a host or host:port"))?;
+        let from =
+            endpoint(announced).ok_or_else(|| format!("{} is not a host or host:port", Quoted(announced)))?;
+        let to = endpoint(actual).ok_or_else(|| format!("{} is not a host or host:port", Quoted(actual)))?;
         if self.entries.get(&from).is_some_and(|other| *other != to) {
-            return Err(format!("{announced:?} stands there twice"));
+            return Err(format!("{} stands there twice", Quoted(announced)));
         }
         self.entries.insert(from, to);
         Ok(())

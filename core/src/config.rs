@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::address::{AddressMap, NodeAddr};
+use crate::error::Within;
 use crate::resp::Limits;
 use crate::topology::Topology;
 
@@ -231,13 +232,17 @@ impl Config {
         if let Some((name, low, least, high, most)) =
             ordered.iter().find(|(_, _, least, _, most)| least > most)
         {
-            return Err(format!("{name}: the {low} of {least:?} is above the {high} of {most:?}"));
+            return Err(format!(
+                "{name}: the {low} of {} is above the {high} of {}",
+                Within(*least),
+                Within(*most)
+            ));
         }
         if self.stall_after() > self.request_timeout {
             return Err(format!(
-                "attempt-timeout-ms of {:?} is above the request-timeout-ms of {:?}",
-                self.stall_after(),
-                self.request_timeout
+                "attempt-timeout-ms of {} is above the request-timeout-ms of {}",
+                Within(self.stall_after()),
+                Within(self.request_timeout)
             ));
         }
         let Pool { idle_min, connections_max, .. } = self.pool;

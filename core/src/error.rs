@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use core::fmt;
+use core::time::Duration;
 
 /// Why a request has no reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +46,32 @@ pub enum Error {
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
+}
+
+/// Text as an error quotes it: in quotes, and escaped where it is not printable ASCII.
+///
+/// `{:?}` would do much the same with tables of Unicode's properties, which are large for a component.
+#[derive(Debug)]
+pub struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.as_bytes().escape_ascii())
+    }
+}
+
+/// A time as an error tells it: `5s`, `1500ms`.
+#[derive(Debug)]
+pub(crate) struct Within(pub(crate) Duration);
+
+impl fmt::Display for Within {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let milliseconds = self.0.as_millis() as u64;
+        match (milliseconds / 1_000, milliseconds % 1_000) {
+            (seconds @ 1.., 0) => write!(f, "{seconds}s"),
+            _ => write!(f, "{milliseconds}ms"),
+        }
+    }
 }
 
 /// An error reply, taken apart at its first space: `code` is the upper-case word that tells errors apart

@@ -11,6 +11,7 @@
 //! | [`slot`], [`address`], [`topology`] | key → slot → node |
 //! | [`command`] | the command table and its key specifications |
 //! | [`cluster`] | the machine: routing, connections, redirects, retries |
+//! | [`wire`] | errors of the client among replies as bytes |
 //! | [`config`], [`error`], [`time`] | settings, errors, instants |
 #![no_std]
 
@@ -26,3 +27,4 @@ pub mod slot;
 pub mod time;
 pub mod topology;
 pub mod url;
+pub mod wire;
