@@ -20,6 +20,10 @@ use super::{LeaseId, NodeKey, RequestId};
 use crate::resp::{Decoder, Limits, encode_command};
 use crate::time::Instant;
 
+/// With so many bytes a connection is flushed while more commands are handed in: the server works on them meanwhile. It
+/// is a little less than a socket takes at once (64 KiB), so that there are no more writes for it.
+const FLUSH_FROM: usize = 60 << 10;
+
 /// Whose reply comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waiting {
@@ -149,6 +153,11 @@ impl Connection {
         }
     }
 
+    /// Whether so much is queued that it is worth a write of its own.
+    pub(super) fn is_full(&self) -> bool {
+        self.out.len() >= FLUSH_FROM
+    }
+
     /// Queues an encoded command for the next flush.
     pub(super) fn send(&mut self, frame: &[u8], waiting: Waiting, now: Instant) {
         self.out.extend_from_slice(frame);
@@ -179,7 +188,6 @@ impl Connection {
     /// Everything queued since the last flush.
     pub(super) fn flush(&mut self) -> Bytes {
         self.unsent = 0;
-        self.is_unflushed = false;
         if let Some(exclusive) = self.exclusive() {
             exclusive.used = exclusive.lease.is_some();
         }

@@ -12,8 +12,8 @@ use super::connection::{Usage, Waiting};
 use super::handshake::{self, Step};
 use super::request::Place;
 use super::{Cluster, ConnId, Connection, Event, Node, NodeKey, Output, Phase, State};
-use crate::error::Error;
-use crate::resp::{DecodeError, Frame, Reply};
+use crate::error::{Error, Within};
+use crate::resp::{DecodeError, Frame, RawReply, Reply};
 
 impl Cluster {
     /// Dials a node that has no connection, unless it is too early to try again; `redial` comes back to it then.
@@ -135,7 +135,7 @@ impl Cluster {
         }
         // A reply may be the connection's last, so it is looked up for each.
         while let Some(connection) = self.connections.get_mut(conn) {
-            match connection.decoder.poll() {
+            match connection.decoder.poll_raw() {
                 Ok(None) => break,
                 Ok(Some(Frame::Push(_))) => {}
                 Ok(Some(Frame::Reply(reply))) => match connection.replied() {
@@ -152,23 +152,25 @@ impl Cluster {
     }
 
     /// Gives a reply to whoever waits for it.
-    fn on_awaited(&mut self, conn: ConnId, waiting: Waiting, reply: Reply) {
+    fn on_awaited(&mut self, conn: ConnId, waiting: Waiting, reply: RawReply) {
         match waiting {
             Waiting::Request(id) => {
                 self.forgive(conn);
-                self.note_refusal(conn, id, &reply);
+                if reply.as_error().is_some() {
+                    self.note_refusal(conn, id);
+                }
                 self.on_reply(conn, id, reply);
             }
-            Waiting::Handshake(step) => self.on_handshake(conn, step, &reply),
+            Waiting::Handshake(step) => self.on_handshake(conn, step, &reply.decode()),
             Waiting::Asking => {}
-            Waiting::Slots(query) => self.on_slots(conn, query, &reply),
-            Waiting::Shards(query) => self.on_shards(conn, query, &reply),
+            Waiting::Slots(query) => self.on_slots(conn, query, &reply.decode()),
+            Waiting::Shards(query) => self.on_shards(conn, query, &reply.decode()),
             Waiting::Info(query) => {
                 self.forgive(conn);
-                self.on_info(query, &reply);
+                self.on_info(query, &reply.decode());
             }
             Waiting::Ping => self.on_pong(conn),
-            Waiting::Cleaning => self.on_cleaned(conn, &reply),
+            Waiting::Cleaning => self.on_cleaned(conn, &reply.decode()),
         }
     }
 
@@ -392,10 +394,10 @@ impl Cluster {
                     self.dial(conn, others);
                     continue;
                 }
-                State::Resolving => format!("the name was not resolved within {within:?}"),
-                State::Dialling { .. } => format!("no answer within {within:?}"),
+                State::Resolving => format!("the name was not resolved within {}", Within(within)),
+                State::Dialling { .. } => format!("no answer within {}", Within(within)),
                 State::Handshaking { .. } => {
-                    format!("connected, but no answer to the handshake within {within:?}")
+                    format!("connected, but no answer to the handshake within {}", Within(within))
                 }
                 State::Ready => "no answer to the health check".to_string(),
             };
@@ -414,7 +416,7 @@ pub(super) enum Driver {
 }
 
 /// What a reply that nobody asked for is called.
-fn unasked(reply: &Reply) -> String {
+fn unasked(reply: &RawReply) -> String {
     match reply.as_error() {
         Some(error) => format!("the server sent an error that answers no command: {error}"),
         None => "the server sent a reply that answers no command".to_string(),

@@ -13,7 +13,7 @@ use super::connections::Driver;
 use super::{Cluster, ConnId, Output, Phase};
 use crate::address::NodeAddr;
 use crate::config::Mode;
-use crate::error::{Error, ServerError};
+use crate::error::{Error, ServerError, Within};
 use crate::time::Instant;
 use crate::topology::Topology;
 
@@ -141,7 +141,7 @@ fn start_error(seeds: &[NodeAddr], reasons: &LiteMap<NodeAddr, Error>, within: D
         let reason = match reasons.get(seed) {
             Some(Error::Connect(reason)) => reason.clone(),
             Some(error) => error.to_string(),
-            None => format!("no answer within {within:?}"),
+            None => format!("no answer within {}", Within(within)),
         };
         let line = format!("{seed}: {reason}");
         if !lines.contains(&line) {

@@ -19,7 +19,7 @@ use crate::command::merge::{self, Merge};
 use crate::command::split;
 use crate::command::{ResponsePolicy, find};
 use crate::error::{Error, Interrupted, ServerError};
-use crate::resp::Reply;
+use crate::resp::RawReply;
 use crate::topology::{Health, Role};
 
 /// How many keys or nodes an error names.
@@ -42,7 +42,7 @@ struct PartState {
     name: String,
     /// Which of the command's keys it has; none for a part that is a whole command.
     keys: Vec<u32>,
-    outcome: Option<Result<Reply, Error>>,
+    outcome: Option<Result<RawReply, Error>>,
 }
 
 impl Cluster {
@@ -51,7 +51,7 @@ impl Cluster {
         let Some(request) = self.requests.get(id) else {
             return false;
         };
-        let deadline = request.deadline;
+        let (deadline, serial) = (request.deadline, request.serial);
         let parts = match request.command.spread {
             Spread::None => return false,
             Spread::Keys if !self.config.split_multi_key => return false,
@@ -74,9 +74,10 @@ impl Cluster {
             request.gather = Some(Box::new(gather));
         }
         for (index, (command, target, ..)) in parts.into_iter().enumerate() {
-            let parent = Some(Parent { id, part: index });
-            let part =
-                self.requests.insert(Request { parent, ..Request::new(command, target, self.now, deadline) });
+            let parent = Some(Parent { id, part: u32::try_from(index).unwrap_or(u32::MAX) });
+            let part = self
+                .requests
+                .insert(Request { parent, ..Request::new(command, target, serial, self.now, deadline) });
             if let Some(state) = self.part(id, index) {
                 state.id = Some(part);
             }
@@ -127,20 +128,20 @@ impl Cluster {
     }
 
     /// A part has ended.
-    pub(super) fn on_part(&mut self, parent: &Parent, result: Result<Reply, Error>) {
+    pub(super) fn on_part(&mut self, parent: &Parent, result: Result<RawReply, Error>) {
         let limit = self.config.limits.reply_size;
         let Some(gather) = self.requests.get_mut(parent.id).and_then(|request| request.gather.as_mut())
         else {
             return;
         };
-        gather.size += result.as_ref().map_or(0, Reply::size);
+        gather.size += result.as_ref().map_or(0, RawReply::size);
         let result = match result {
             Ok(_) if gather.size > limit => Err(Error::LimitExceeded(format!(
                 "the parts' replies are larger than {limit} bytes together (limit reply-size)"
             ))),
             result => result,
         };
-        let Some(state) = gather.parts.get_mut(parent.part) else {
+        let Some(state) = gather.parts.get_mut(parent.part as usize) else {
             return;
         };
         (state.id, state.outcome) = (None, Some(result));
@@ -174,7 +175,7 @@ impl Cluster {
 type PartPlan = (Command, Option<Target>, String, Vec<u32>);
 
 /// One result of all parts' results.
-fn conclude(command: &Command, gather: Gather, chance: usize) -> Result<Reply, Error> {
+fn conclude(command: &Command, gather: Gather, chance: usize) -> Result<RawReply, Error> {
     let tolerates = command.merge == Merge::By(ResponsePolicy::OneSucceeded);
     let is_ok = |part: &PartState| matches!(part.outcome, Some(Ok(_)));
     let enough = if tolerates { gather.parts.iter().any(is_ok) } else { gather.parts.iter().all(is_ok) };
@@ -219,14 +220,15 @@ fn failure(command: &Command, gather: &Gather) -> Error {
         possibly_executed,
     };
     match error {
+        Error::Timeout(late) => Error::Timeout(interrupted(&late.node, &late.message)),
+        Error::ConnectionLost(lost) => Error::ConnectionLost(interrupted(&lost.node, &lost.message)),
+        Error::Closed => Error::Closed,
+        // No other error would say that a part of it was executed.
+        other if possibly_executed && !command.read_only => Error::ConnectionLost(interrupted("", other)),
         Error::Server(error) => Error::Server(ServerError {
             code: error.code.clone(),
             message: format!("{} ({text})", error.message),
         }),
-        Error::Timeout(late) => Error::Timeout(interrupted(&late.node, &late.message)),
-        Error::ConnectionLost(lost) => Error::ConnectionLost(interrupted(&lost.node, &lost.message)),
-        Error::Closed => Error::Closed,
-        other if possibly_executed && !command.read_only => Error::ConnectionLost(interrupted("", other)),
         Error::Connect(why) => Error::Connect(format!("{why} ({text})")),
         Error::ClusterDown(why) => Error::ClusterDown(format!("{why} ({text})")),
         Error::RedirectLimit(why) => Error::RedirectLimit(format!("{why} ({text})")),

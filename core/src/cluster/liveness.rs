@@ -9,7 +9,7 @@ use super::connection::{Connection, Waiting};
 use super::connections::Driver;
 use super::request::Place;
 use super::{Cluster, ConnId, Event, Node, RequestId};
-use crate::error::Error;
+use crate::error::{Error, Within};
 use crate::time::Instant;
 
 /// So long a connection has for the answer to the health check's PING, or to what cleans it.
@@ -85,7 +85,7 @@ impl Cluster {
             return;
         }
         connection.draining = true;
-        let reason = format!("no answer for {:?}", self.now.saturating_since(connection.heard_at));
+        let reason = format!("no answer for {}", Within(self.now.saturating_since(connection.heard_at)));
         let requests: Vec<_> = connection.waiting.iter().filter_map(Waiting::request).collect();
         // A command that blocks is silent for good reasons.
         let blocks = requests.first().and_then(|id| self.requests.get(*id));
@@ -109,6 +109,7 @@ impl Cluster {
         if !blocks {
             self.want_refresh();
         }
+        self.leave_behind(&requests, conn);
         for id in requests {
             self.resend_stalled(conn, id, &reason);
         }

@@ -35,6 +35,7 @@
 //! | `mod.rs` | the contract, inputs and outputs, timers |
 //! | `requests.rs` | a request's way: dispatch, reply, redirect, retry, end |
 //! | `gather.rs` | commands that several nodes answer together |
+//! | `order.rs` | the order of commands for one slot |
 //! | `replicas.rs` | which node of a shard serves a read |
 //! | `connections.rs` | a connection's way: dial, handshake, replies, loss |
 //! | `liveness.rs` | health checks, and nodes that stop answering |
@@ -51,6 +52,7 @@ mod gather;
 mod handshake;
 mod liveness;
 mod node;
+mod order;
 mod pool;
 mod random;
 mod refresh;
@@ -74,7 +76,7 @@ use slotmap::SlotMap as Arena;
 use crate::address::NodeAddr;
 use crate::config::Config;
 use crate::error::Error;
-use crate::resp::Reply;
+use crate::resp::RawReply;
 use crate::slot::Slot;
 use crate::time::Instant;
 use crate::topology::Topology;
@@ -83,6 +85,7 @@ use discovery::Start;
 use events::Events;
 pub use events::{Event, MovedSlots, TopologyChange};
 use node::Node;
+use order::Order;
 use pool::Lease;
 use random::Random;
 use refresh::Refresh;
@@ -114,6 +117,18 @@ impl RequestId {
         // The low half of the key is its place in the arena, from 1 on; the high half tells its users apart.
         (slotmap::Key::data(&self).as_ffi() & u64::from(u32::MAX)) as usize
     }
+}
+
+/// Where the caller sends a request.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// Where its keys are; without keys, where the servers' command tips say.
+    Cluster,
+    /// To this node and to no other, whatever its keys: redirects and passing errors are answered to the caller, and it
+    /// ends at once when the node cannot be connected to.
+    Node(NodeAddr),
+    /// Over this connection, and so to one node, too: nothing is sent again.
+    Lent(LeaseId),
 }
 
 /// What happened outside.
@@ -186,8 +201,8 @@ pub enum Output {
     Done {
         /// The request.
         id: RequestId,
-        /// Its reply, or why there is none.
-        result: Result<Reply, Error>,
+        /// Its reply as it was sent, or why there is none. A reply that is an error is [`Error::Server`].
+        result: Result<RawReply, Error>,
     },
     /// Nothing more to do until something happens outside, or until this instant.
     WaitUntil(Option<Instant>),
@@ -220,6 +235,7 @@ pub struct Cluster {
     unrouted: VecDeque<RequestId>,
     /// What waits, and must not be without bound.
     held: Held,
+    order: Order,
     /// When requests' time runs out.
     deadlines: Timers,
     /// When delayed requests are tried again.
@@ -227,6 +243,8 @@ pub struct Cluster {
     outputs: VecDeque<Output>,
     /// Connections with something to flush.
     unflushed: Vec<ConnId>,
+    /// Those of them that have much.
+    full: Vec<ConnId>,
     events: Events,
     statistics: Statistics,
 }
@@ -265,10 +283,12 @@ impl Cluster {
             tended_at: now,
             unrouted: VecDeque::new(),
             held: Held::default(),
+            order: Order::new(),
             deadlines: Timers::default(),
             delayed: Timers::default(),
             outputs: VecDeque::new(),
             unflushed: Vec::new(),
+            full: Vec::new(),
             events: Events::default(),
             statistics: Statistics::default(),
             config,
@@ -287,26 +307,18 @@ impl Cluster {
     }
 
     /// Takes a request. Its end is an [`Output::Done`] with this id.
-    pub fn submit(&mut self, now: Instant, command: Command) -> RequestId {
+    pub fn submit(&mut self, now: Instant, command: Command, destination: &Destination) -> RequestId {
         if now > self.now {
             self.advance(now);
         }
-        let id = self.accept(command, None);
-        self.drive_refresh();
-        id
-    }
-
-    /// Takes a request for one node, whatever its keys. It goes to that node and to no other: redirects and passing
-    /// errors are answered to the caller, and it ends at once when the node cannot be connected to.
-    pub fn submit_to(&mut self, now: Instant, node: NodeAddr, command: Command) -> RequestId {
-        self.submit_to_target(now, command, Target::Node(node))
-    }
-
-    fn submit_to_target(&mut self, now: Instant, command: Command, target: Target) -> RequestId {
-        if now > self.now {
-            self.advance(now);
-        }
-        let id = self.accept(command, Some(target));
+        let id = self.accept(
+            command,
+            match destination {
+                Destination::Cluster => None,
+                Destination::Node(address) => Some(Target::Node(address.clone())),
+                Destination::Lent(lease) => Some(Target::Lent(*lease)),
+            },
+        );
         self.drive_refresh();
         id
     }
@@ -336,24 +348,43 @@ impl Cluster {
 
     /// What to do next; to be called until it says [`Output::WaitUntil`].
     pub fn poll_output(&mut self) -> Output {
+        self.release_held();
         if let Some(output) = self.outputs.pop_front() {
             return output;
         }
+        self.full.clear();
         while let Some(conn) = self.unflushed.pop() {
-            let Some(connection) = self.connections.get_mut(conn) else {
-                continue;
-            };
-            let bytes = connection.flush();
-            if !bytes.is_empty() {
-                self.statistics.flushes += 1;
-                self.statistics.bytes_out += bytes.len() as u64;
-                if let Some(node) = self.nodes.get_mut(connection.node) {
-                    node.statistics.bytes_out += bytes.len() as u64;
-                }
+            if let Some(connection) = self.connections.get_mut(conn) {
+                connection.is_unflushed = false;
+            }
+            if let Some(bytes) = self.flush(conn) {
                 return Output::Transmit { conn, bytes };
             }
         }
         Output::WaitUntil(self.next_wake())
+    }
+
+    /// A connection for which so much is queued that it is worth a write before the next requests are handed in.
+    ///
+    /// A driver that hands many in may ask after each, and [`flush`](Self::flush) it: then the server works on the first
+    /// while the last are still being routed.
+    pub fn next_full(&mut self) -> Option<ConnId> {
+        self.full.pop()
+    }
+
+    /// What a connection has queued, which is to be written as an [`Output::Transmit`] would be.
+    pub fn flush(&mut self, conn: ConnId) -> Option<Bytes> {
+        let connection = self.connections.get_mut(conn)?;
+        let bytes = connection.flush();
+        if bytes.is_empty() {
+            return None;
+        }
+        self.statistics.flushes += 1;
+        self.statistics.bytes_out += bytes.len() as u64;
+        if let Some(node) = self.nodes.get_mut(connection.node) {
+            node.statistics.bytes_out += bytes.len() as u64;
+        }
+        Some(bytes)
     }
 
     /// The connections that the next [`Output::Transmit`]s are for.
@@ -445,6 +476,7 @@ impl Cluster {
             + queued
             + self.leases.len()
             + self.unrouted.len()
+            + self.order.held()
             + self.deadlines.len()
             + self.delayed.len()
             + self.outputs.len()
@@ -505,10 +537,12 @@ impl Cluster {
         self.by_address.clear();
         self.unrouted.clear();
         self.unflushed.clear();
+        self.full.clear();
         self.deadlines = Timers::default();
         self.delayed = Timers::default();
         self.refresh = Refresh::default();
         self.slots = SlotMap::new();
+        self.order = Order::new();
     }
 
     /// What is known of the node at this address, from now on if nothing was.

@@ -19,9 +19,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::connection::{Connection, Exclusive, Usage, Waiting};
-use super::request::{Command, Effect, Place, Request, Target};
+use super::request::{Effect, Place, Request};
 use super::{Cluster, ConnId, LeaseId, NodeKey, Phase, RequestId};
-use crate::error::{Error, Interrupted};
+use crate::error::{Error, Interrupted, Within};
 use crate::resp::Reply;
 use crate::slot::Slot;
 use crate::time::Instant;
@@ -70,12 +70,6 @@ impl Cluster {
         self.place_lease(id);
         self.drive_refresh();
         id
-    }
-
-    /// Takes a request for a connection that is lent. It goes to that node and to no other: redirects are answered
-    /// to the caller, and nothing is sent again.
-    pub fn submit_on(&mut self, now: Instant, lease: LeaseId, command: Command) -> RequestId {
-        self.submit_to_target(now, command, Target::Lent(lease))
     }
 
     /// Gives a connection back, or stops waiting for one. Requests that are under way on it end.
@@ -143,10 +137,9 @@ impl Cluster {
     }
 
     /// What a WATCH, MULTI or EXEC that was refused has left behind is not known.
-    pub(super) fn note_refusal(&mut self, conn: ConnId, id: RequestId, reply: &Reply) {
+    pub(super) fn note_refusal(&mut self, conn: ConnId, id: RequestId) {
         let is_harmless = |request: &Request| request.command.effect == Effect::None;
-        if reply.as_error().is_some()
-            && !self.requests.get(id).is_some_and(is_harmless)
+        if !self.requests.get(id).is_some_and(is_harmless)
             && let Some(exclusive) = self.connections.get_mut(conn).and_then(Connection::exclusive)
         {
             exclusive.spoilt = true;
@@ -401,7 +394,10 @@ impl Cluster {
             _ => None,
         };
         let Some((key, node)) = key.and_then(|key| Some((key, self.nodes.get(key)?))) else {
-            return Error::ClusterDown(format!("no node for the connection turned up within {within:?}"));
+            return Error::ClusterDown(format!(
+                "no node for the connection turned up within {}",
+                Within(within)
+            ));
         };
         let address = &node.address;
         let most = self.config.pool.connections_max;
@@ -409,11 +405,12 @@ impl Cluster {
             Error::Connect(format!("{address}: {}", node.last_error))
         } else if self.exclusive_of(key).count() >= most as usize {
             Error::LimitExceeded(format!(
-                "all {most} connections of {address} are lent, and none came back within {within:?} \
-                 (pool max-connections, checkout-timeout-ms)"
+                "all {most} connections of {address} are lent, and none came back within {} \
+                 (pool max-connections, checkout-timeout-ms)",
+                Within(within)
             ))
         } else {
-            Error::Connect(format!("{address}: no connection within {within:?}"))
+            Error::Connect(format!("{address}: no connection within {}", Within(within)))
         }
     }
 

@@ -329,7 +329,9 @@ impl Cluster {
         }
         let nodes = &self.nodes;
         self.slots.forget_patches(|key| nodes.get(key).is_none_or(super::Node::is_down));
+        let before = self.owners_of_busy_slots();
         self.slots.replace(owners.iter().cloned(), asked_at, epoch);
+        self.hold_moved(&before);
         self.refresh.epoch = epoch;
         if !is_first {
             self.tell_changes(topology, &owners);

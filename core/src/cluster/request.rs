@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use super::gather::Gather;
 use crate::address::NodeAddr;
 use crate::command::merge::Merge;
-use crate::command::{self, CommandSpec, Flags, RequestPolicy, ResponsePolicy, split};
+use crate::command::{self, CommandSpec, Finder, Flags, RequestPolicy, ResponsePolicy, split};
 use crate::error::{Error, ServerError};
 use crate::resp::{decode_command, encode_command, encoded_length};
 use crate::slot::Slot;
@@ -72,7 +72,17 @@ pub(super) enum Route {
     /// To any primary.
     Any,
     /// Nowhere in a cluster, but a server alone takes it: two of its keys and their slots.
-    CrossSlot(String),
+    CrossSlot(Box<str>),
+}
+
+impl Route {
+    /// The slot that it belongs to.
+    pub(super) fn slot(&self) -> Option<Slot> {
+        match self {
+            Self::Slot(slot) => Some(*slot),
+            Self::Any | Self::CrossSlot(_) => None,
+        }
+    }
 }
 
 /// What a command does to a lent connection, beyond its reply.
@@ -158,32 +168,68 @@ impl Command {
     /// # Errors
     /// [`Error::InvalidArgument`] for an empty command, and for one that a shared connection cannot carry.
     pub fn new<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, Error> {
-        Self::checked(args, false)
+        Self::encoded(&words(args), false)
     }
 
-    /// As [`new`](Self::new), for a connection that is lent ([`Cluster::submit_on`](super::Cluster::submit_on)): also
+    /// As [`new`](Self::new), for a connection that is lent ([`Destination::Lent`](super::Destination::Lent)): also
     /// WATCH, MULTI, EXEC and others that a shared connection cannot carry.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for an empty command, and for one after which replies would not go with commands.
     pub fn for_lent<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, Error> {
-        Self::checked(args, true)
+        Self::encoded(&words(args), true)
     }
 
-    fn checked<A: AsRef<[u8]>>(args: &[A], lent: bool) -> Result<Self, Error> {
-        if args.first().is_none_or(|name| name.as_ref().is_empty()) {
+    /// As [`new`](Self::new) or [`for_lent`](Self::for_lent), of a command that is encoded already: `frame` holds these
+    /// arguments. Whoever makes many of them keeps the `finder`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn of_request(frame: Bytes, args: &[&[u8]], lent: bool, finder: &mut Finder) -> Result<Self, Error> {
+        let mut command = Self::told(finder.find(args), args, lent)?;
+        command.frame = frame;
+        Ok(command)
+    }
+
+    fn encoded(args: &[&[u8]], lent: bool) -> Result<Self, Error> {
+        let mut command = Self::told(command::find(args), args, lent)?;
+        let mut frame = BytesMut::with_capacity(encoded_length(args));
+        encode_command(args, &mut frame);
+        command.frame = frame.freeze();
+        Ok(command)
+    }
+
+    /// What can be told of a command by its arguments: everything but its frame.
+    fn told(spec: Option<&'static CommandSpec>, args: &[&[u8]], lent: bool) -> Result<Self, Error> {
+        if args.first().is_none_or(|name| name.is_empty()) {
             return Err(Error::InvalidArgument("the command is empty: its name is missing".to_owned()));
         }
-        let spec = command::find(args);
-        let full_name = spec.map_or("", |spec| spec.name);
-        let refused = NOT_SHARED.binary_search_by(|(name, _)| (*name).cmp(full_name)).ok();
-        let refused = refused.and_then(|row| NOT_SHARED.get(row));
-        let known = EFFECTS.iter().find(|(name, _)| *name == full_name).map(|(_, effect)| *effect);
-        let effect = known.unwrap_or(if refused.is_some() { Effect::Breaks } else { Effect::None });
-        if let Some((name, reason)) = refused.filter(|_| !lent || effect == Effect::Breaks) {
-            return Err(Error::InvalidArgument(format!("{name} cannot be sent as a command: {reason}")));
+        let has = |flag| spec.is_some_and(|spec| spec.flags.contains(flag));
+        let read_only = spec.is_some_and(command::CommandSpec::is_read_only);
+        let mut command = Self {
+            frame: Bytes::new(),
+            route: Route::Any,
+            read_only,
+            is_read: has(Flags::READONLY),
+            blocks: has(Flags::BLOCKING),
+            effect: Effect::None,
+            is_writing_script: false,
+            spread: Spread::None,
+            merge: Merge::Concatenate,
+        };
+        // Most commands work on one key: what follows is decided for them.
+        let one_key = spec.filter(|spec| spec.has_one_key() && (has(Flags::READONLY) || has(Flags::WRITE)));
+        if let (Some(spec), Some(key)) = (one_key, args.get(1)) {
+            if spec.check_arity(args).is_ok() {
+                command.route = Route::Slot(Slot::of_key(key));
+            }
+            return Ok(command);
         }
-        let route = match spec {
+        let full_name = spec.map_or("", |spec| spec.name);
+        command.effect = effect(full_name, lent)?;
+        command.is_writing_script =
+            !read_only && (full_name.starts_with("EVAL") || full_name.starts_with("FCALL"));
+        command.route = match spec {
             Some(spec) => {
                 let mut positions = Vec::new();
                 match spec.routing_positions(args, &mut positions) {
@@ -192,31 +238,21 @@ impl Command {
                 }
             }
             None if split::can_split(None, args) => route(args, &split::key_positions(None, args)),
-            None => args.get(1).map_or(Route::Any, |key| Route::Slot(Slot::of_key(key.as_ref()))),
+            None => args.get(1).map_or(Route::Any, |key| Route::Slot(Slot::of_key(key))),
         };
         // With a wrong number of arguments it cannot be cut: the server says what is wrong.
         let is_multi = spec.is_some_and(|spec| spec.request_policy == Some(RequestPolicy::MultiShard));
-        let route = match route {
-            Route::CrossSlot(_) if is_multi && !split::can_split(spec, args) => Route::Any,
-            route => route,
-        };
-        let mut frame = BytesMut::with_capacity(encoded_length(args));
-        encode_command(args, &mut frame);
-        let read_only = spec.is_some_and(command::CommandSpec::is_read_only);
-        let is_script = full_name.starts_with("EVAL") || full_name.starts_with("FCALL");
-        let (spread, merge) = spread(spec, args, &route);
-        let has = |flag| spec.is_some_and(|spec| spec.flags.contains(flag));
-        Ok(Self {
-            frame: frame.freeze(),
-            route,
-            read_only,
-            is_read: has(Flags::READONLY),
-            blocks: has(Flags::BLOCKING),
-            effect,
-            is_writing_script: is_script && !read_only,
-            spread,
-            merge,
-        })
+        if matches!(command.route, Route::CrossSlot(_)) && is_multi && !split::can_split(spec, args) {
+            command.route = Route::Any;
+        }
+        (command.spread, command.merge) = spread(spec, args, &command.route);
+        Ok(command)
+    }
+
+    /// How many bytes are to be sent.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.frame.len()
     }
 
     /// The command's name and arguments.
@@ -230,9 +266,28 @@ impl Command {
     }
 }
 
+/// The arguments as what all that looks at them takes, so that there is one copy of it.
+fn words<A: AsRef<[u8]>>(args: &[A]) -> Vec<&[u8]> {
+    args.iter().map(AsRef::as_ref).collect()
+}
+
+/// What a command with this name does to its connection; an error when that cannot be.
+fn effect(full_name: &str, lent: bool) -> Result<Effect, Error> {
+    let refused = NOT_SHARED.binary_search_by(|(name, _)| (*name).cmp(full_name)).ok();
+    let refused = refused.and_then(|row| NOT_SHARED.get(row));
+    let known = EFFECTS.iter().find(|(name, _)| *name == full_name).map(|(_, effect)| *effect);
+    let effect = known.unwrap_or(if refused.is_some() { Effect::Breaks } else { Effect::None });
+    match refused.filter(|_| !lent || effect == Effect::Breaks) {
+        Some((name, reason)) => {
+            Err(Error::InvalidArgument(format!("{name} cannot be sent as a command: {reason}")))
+        }
+        None => Ok(effect),
+    }
+}
+
 /// Which nodes answer a command, and how their replies become one: by the servers' policies, unless it is left to
 /// us. What they call special and is not among [`BY_HAND`] has no merged answer (INFO, LATENCY …): one node gives it.
-fn spread<A: AsRef<[u8]>>(spec: Option<&CommandSpec>, args: &[A], route: &Route) -> (Spread, Merge) {
+fn spread(spec: Option<&CommandSpec>, args: &[&[u8]], route: &Route) -> (Spread, Merge) {
     if matches!(route, Route::CrossSlot(_)) && split::can_split(spec, args) {
         // The table does not know JSON.MSET, whose parts say OK. Of the others it says so.
         let policy = spec.map_or_else(|| split::policy_of_module(args), |spec| spec.response_policy);
@@ -254,19 +309,22 @@ fn spread<A: AsRef<[u8]>>(spec: Option<&CommandSpec>, args: &[A], route: &Route)
 }
 
 /// The one slot of the keys at these positions.
-fn route<A: AsRef<[u8]>>(args: &[A], positions: &[usize]) -> Route {
-    let mut keys = positions.iter().filter_map(|position| args.get(*position)).map(AsRef::as_ref);
+fn route(args: &[&[u8]], positions: &[usize]) -> Route {
+    let mut keys = positions.iter().filter_map(|position| args.get(*position)).copied();
     let Some(first) = keys.next() else {
         return Route::Any;
     };
     let slot = Slot::of_key(first);
     match keys.map(|key| (key, Slot::of_key(key))).find(|(_, other)| *other != slot) {
         None => Route::Slot(slot),
-        Some((key, other)) => Route::CrossSlot(format!(
-            "key {} is in slot {slot}, key {} in slot {other}; give them one hash tag",
-            quoted(first),
-            quoted(key),
-        )),
+        Some((key, other)) => {
+            let text = format!(
+                "key {} is in slot {slot}, key {} in slot {other}; give them one hash tag",
+                quoted(first),
+                quoted(key),
+            );
+            Route::CrossSlot(text.into())
+        }
     }
 }
 
@@ -292,12 +350,16 @@ pub(super) struct Request {
     /// Times it was sent again for another reason.
     pub(super) retries: u32,
     /// The last server error that it waits to get over.
-    pub(super) last_error: Option<ServerError>,
+    pub(super) last_error: Option<Box<ServerError>>,
     /// Whether it was sent again because a node did not answer, rather than because a connection had ended.
     pub(super) stalled: bool,
     /// Whether a copy of it that got no answer may have been executed.
     pub(super) may_have_run: bool,
     pub(super) place: Place,
+    /// Its place among all requests, for those of one slot.
+    pub(super) serial: u64,
+    /// For which slot it is counted as under way.
+    pub(super) counted: Option<Slot>,
     /// When it was last put on a connection.
     pub(super) sent_at: Instant,
     /// When its time runs out.
@@ -313,11 +375,17 @@ pub(super) struct Request {
 pub(super) struct Parent {
     pub(super) id: super::RequestId,
     /// Which part.
-    pub(super) part: usize,
+    pub(super) part: u32,
 }
 
 impl Request {
-    pub(super) fn new(command: Command, target: Option<Target>, now: Instant, deadline: Instant) -> Self {
+    pub(super) fn new(
+        command: Command,
+        target: Option<Target>,
+        serial: u64,
+        now: Instant,
+        deadline: Instant,
+    ) -> Self {
         Self {
             command,
             target,
@@ -329,6 +397,8 @@ impl Request {
             stalled: false,
             may_have_run: false,
             place: Place::Nowhere,
+            serial,
+            counted: None,
             sent_at: now,
             deadline,
             parent: None,
@@ -370,6 +440,8 @@ pub(super) enum Place {
     Unrouted,
     /// Waiting for its retry.
     Delayed,
+    /// Waiting for earlier requests of its slot.
+    InOrder(Slot),
     /// Waiting for the connection that its caller is to be lent.
     AtLease(super::LeaseId),
     /// Waiting for its parts.
@@ -386,6 +458,19 @@ mod tests {
         for (name, _) in NOT_SHARED {
             let words: Vec<_> = name.split(' ').collect();
             assert!(matches!(Command::new(&words), Err(Error::InvalidArgument(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_command_on_one_key_does_anything_to_its_connection() {
+        for name in EFFECTS.iter().map(|(name, _)| name).chain(NOT_SHARED.iter().map(|(name, _)| name)) {
+            let words: Vec<_> = name.split(' ').collect();
+            let spec = command::find(&words).unwrap();
+            let is_data = spec.flags.contains(Flags::READONLY) || spec.flags.contains(Flags::WRITE);
+            assert!(!(is_data && spec.has_one_key()), "{name}");
+        }
+        for spec in command::all().filter(|spec| spec.has_one_key()) {
+            assert_eq!((spec.request_policy, spec.response_policy), (None, None), "{}", spec.name);
         }
     }
 

@@ -1,5 +1,6 @@
 //! A request's way through the machine: to a node, back with a reply, or around again.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -11,8 +12,8 @@ use super::verdict::{Verdict, judge};
 use super::{Cluster, ConnId, Event, NodeKey, Output, Phase, RequestId};
 use crate::address::NodeAddr;
 use crate::config::RetryWrites;
-use crate::error::{Error, Interrupted, ServerError};
-use crate::resp::Reply;
+use crate::error::{Error, Interrupted, ServerError, Within};
+use crate::resp::RawReply;
 use crate::topology::NODES_MAX;
 
 /// So many redirects are followed at once. Beyond, the nodes disagree, as they do for a moment at the end of
@@ -28,7 +29,8 @@ impl Cluster {
     pub(super) fn accept(&mut self, command: Command, target: Option<Target>) -> RequestId {
         self.statistics.requests += 1;
         let deadline = self.now + self.config.request_timeout;
-        let id = self.requests.insert(Request::new(command, target, self.now, deadline));
+        let serial = self.order.next();
+        let id = self.requests.insert(Request::new(command, target, serial, self.now, deadline));
         self.dispatch(id);
         if self.requests.contains_key(id) {
             self.deadlines.insert(deadline, id);
@@ -80,7 +82,13 @@ impl Cluster {
                 let address = address.clone();
                 self.node_for_caller(&address)
             }
-            (Phase::Standalone(node), ..) => Some(*node),
+            (Phase::Standalone(node), _, route) => {
+                let (node, slot) = (*node, route.slot());
+                if slot.is_some_and(|slot| self.hold_in_order(id, slot)) {
+                    return;
+                }
+                Some(node)
+            }
             (Phase::Clustered, Some(Target::Moved(address) | Target::Ask(address)), _) => {
                 let address = address.clone();
                 Some(self.node_at(&address))
@@ -92,11 +100,14 @@ impl Cluster {
                 if let Some(request) = self.requests.get_mut(id) {
                     request.at_replica = node != owner;
                 }
+                if node == owner && self.hold_in_order(id, slot) {
+                    return;
+                }
                 node
             }
             (Phase::Clustered, None, Route::Any) => self.any_primary(),
             (Phase::Clustered, None, Route::CrossSlot(why)) => {
-                let error = Error::CrossSlot(why.clone());
+                let error = Error::CrossSlot(why.to_string());
                 return self.finish(id, Err(error));
             }
         };
@@ -151,6 +162,9 @@ impl Cluster {
                 self.statistics.commands += 1;
                 node.statistics.commands += 1;
                 request.sent_at = self.now;
+                if connection.is_full() && self.full.last() != Some(&conn) {
+                    self.full.push(conn);
+                }
                 self.place(id, Place::OnConnection(conn));
                 self.mark_unflushed(conn);
             }
@@ -233,7 +247,7 @@ impl Cluster {
     }
 
     /// Takes a request's reply in.
-    pub(super) fn on_reply(&mut self, conn: ConnId, id: RequestId, reply: Reply) {
+    pub(super) fn on_reply(&mut self, conn: ConnId, id: RequestId, reply: RawReply) {
         let Some(request) = self.requests.get(id) else {
             return;
         };
@@ -246,8 +260,13 @@ impl Cluster {
             node.statistics.latency.record(self.now.saturating_since(request.sent_at));
         }
         let Some(error) = reply.as_error() else {
-            return self.finish(id, Ok(reply));
+            let is_read = request.command.read_only;
+            if is_read && self.hold_behind_earlier(id) {
+                return;
+            }
+            return self.answer(id, reply);
         };
+        let error = &error;
         let mut asked = String::new();
         if let Some(node) = self.nodes.get_mut(key) {
             node.statistics.count_error(&error.code);
@@ -260,6 +279,9 @@ impl Cluster {
             && let Some(node) = self.redirect_target(address)
         {
             self.statistics.moved += 1;
+            if self.slots.owner(*slot) != Some(node) {
+                self.order.hold(*slot);
+            }
             self.slots.patch(*slot, node, self.now);
             self.want_refresh();
         }
@@ -327,9 +349,13 @@ impl Cluster {
             return self.finish(id, Err(Error::RedirectLimit(text)));
         }
         request.target = Some(target);
+        if self.hold_behind_earlier(id) {
+            return;
+        }
         if redirects <= PROMPT_REDIRECTS {
             return self.dispatch(id);
         }
+        self.lead(id);
         let wait = self.random.backoff(REDIRECT_BASE, REDIRECT_CAP, redirects - PROMPT_REDIRECTS - 1);
         self.place(id, Place::Delayed);
         self.delayed.insert(self.now + wait, id);
@@ -346,8 +372,12 @@ impl Cluster {
             let error = last_word(error.clone(), request.may_have_run);
             return self.finish(id, Err(error));
         }
-        request.last_error = Some(error.clone());
+        request.last_error = Some(Box::new(error.clone()));
         self.send_again(id, Some(key), &error.to_string());
+        if self.hold_behind_earlier(id) {
+            return;
+        }
+        self.lead(id);
         let wait = self.random.backoff(retry.base, retry.cap, retries);
         self.place(id, Place::Delayed);
         self.delayed.insert(self.now + wait, id);
@@ -372,7 +402,8 @@ impl Cluster {
 
     /// A delayed request's wait is over.
     pub(super) fn retry(&mut self, id: RequestId) {
-        if self.requests.get(id).is_some_and(|request| request.place == Place::Delayed) {
+        let is_due = self.requests.get(id).is_some_and(|request| request.place == Place::Delayed);
+        if is_due && !self.hold_behind_earlier(id) {
             self.place(id, Place::Nowhere);
             self.dispatch(id);
         }
@@ -430,14 +461,14 @@ impl Cluster {
         let (stalled, may_have_run) = (request.stalled, request.may_have_run);
         // Without a server's error, it was sent again because its connection had ended.
         let lost = request.retries;
-        let within = format!("{:?}", self.config.request_timeout);
+        let within = Within(self.config.request_timeout).to_string();
         let error = match (place, last_error) {
             (Place::OnConnection(conn), _) => {
                 let node = self.connections.get(conn).and_then(|connection| self.nodes.get(connection.node));
                 let address = node.map(|node| &node.address);
                 Error::Timeout(interrupted(address, format!("no reply within {within}"), true))
             }
-            (_, Some(error)) => last_word(error, may_have_run),
+            (_, Some(error)) => last_word(*error, may_have_run),
             (Place::AtLease(lease), None) => self.lease_error(lease),
             (Place::AtNode(node), None) if lost > 0 => {
                 let node = self.nodes.get(node);
@@ -476,8 +507,22 @@ impl Cluster {
         }
     }
 
+    /// Ends a request that is on a connection, with its reply. As `finish`, the short way.
+    fn answer(&mut self, id: RequestId, reply: RawReply) {
+        let Some(mut request) = self.requests.remove(id) else {
+            return;
+        };
+        self.order.count(&mut request, false);
+        self.order.end(id, request.command.route.slot());
+        self.forget_timers();
+        match request.parent {
+            Some(parent) => self.on_part(&parent, Ok(reply)),
+            None => self.outputs.push_back(Output::Done { id, result: Ok(reply) }),
+        }
+    }
+
     /// Ends a request.
-    pub(super) fn finish(&mut self, id: RequestId, result: Result<Reply, Error>) {
+    pub(super) fn finish(&mut self, id: RequestId, result: Result<RawReply, Error>) {
         let Some(request) = self.requests.get(id) else {
             return;
         };
@@ -497,8 +542,10 @@ impl Cluster {
             return;
         };
         self.place(id, Place::Nowhere);
-        let parts = self.requests.remove(id).and_then(|request| request.gather);
-        self.abandon_parts(parts);
+        if let Some(request) = self.requests.remove(id) {
+            self.order.end(id, request.command.route.slot());
+            self.abandon_parts(request.gather);
+        }
         match place {
             Place::AtNode(node) => {
                 if let Some(node) = self.nodes.get_mut(node) {
@@ -507,8 +554,17 @@ impl Cluster {
             }
             Place::Unrouted => remove(&mut self.unrouted, id),
             Place::AtLease(lease) => self.forget_at_lease(lease, id),
-            Place::Nowhere | Place::OnConnection(_) | Place::Delayed | Place::Gathering => {}
+            Place::Nowhere
+            | Place::OnConnection(_)
+            | Place::Delayed
+            | Place::InOrder(_)
+            | Place::Gathering => {}
         }
+        self.forget_timers();
+    }
+
+    /// Lets go of the timers of requests that have ended.
+    fn forget_timers(&mut self) {
         let requests = &self.requests;
         self.deadlines.sweep(requests.len(), |id| requests.contains_key(id));
         self.delayed.sweep(requests.len(), |id| requests.contains_key(id));
@@ -528,6 +584,8 @@ impl Cluster {
             self.held = Held { requests: self.held.requests + 1, bytes: self.held.bytes + bytes };
         }
         request.place = place;
+        let under_way = matches!(place, Place::AtNode(_) | Place::OnConnection(_) | Place::Unrouted);
+        self.order.count(request, under_way);
     }
 }
 

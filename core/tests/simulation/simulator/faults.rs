@@ -6,7 +6,7 @@ use keyslot_core::slot::Slot;
 
 use super::choices::Choices;
 use super::leases::{Line, use_lease};
-use super::ledger::{Operation, TAG_COUNT, key};
+use super::ledger::{Operation, TAG_COUNT, key_of_tag};
 use super::network::Link;
 use super::scenario::submit;
 use super::server::{Condition, Migration, Reach, Servers};
@@ -141,7 +141,7 @@ pub(super) enum Act {
 }
 
 fn slot_of_tag(tag: u64) -> u16 {
-    Slot::of_key(key(tag, 'g', 0).as_bytes()).number()
+    Slot::of_key(key_of_tag(tag, 'g', 0).as_bytes()).number()
 }
 
 pub(super) fn plan_faults(choices: &mut Choices, servers: &Servers, mood: Mood, plan: &mut Vec<(u64, Act)>) {

@@ -2,7 +2,7 @@
 
 use super::choices::Choices;
 use super::faults::Act;
-use super::ledger::{Kind, Operation, TAG_COUNT, Transaction, key};
+use super::ledger::{Kind, Operation, TAG_COUNT, Transaction, key_of_tag};
 use super::server::Servers;
 use super::wire::Words;
 use super::world::{MILLISECOND, World};
@@ -128,7 +128,7 @@ pub(super) fn use_lease(world: &mut World<Act>, lease: u64, lines: &[Line]) {
 fn words(line: &Line) -> Words {
     let text = match line {
         Line::Plain(operation) | Line::Queued(operation) => return operation.words(),
-        Line::Watch(tag) => format!("WATCH {}", key(*tag, 'v', 0)),
+        Line::Watch(tag) => format!("WATCH {}", key_of_tag(*tag, 'v', 0)),
         Line::Select(database) => format!("SELECT {database}"),
         Line::Unwatch => "UNWATCH".into(),
         // In lower case, which tells it from the client's own.

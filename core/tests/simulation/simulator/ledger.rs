@@ -23,13 +23,17 @@ pub(crate) enum Kind {
     Append,
     Incr,
     Del,
+    /// MGET of keys in three slots.
+    Spread,
+    /// DEL of keys in two slots.
+    Wipe,
     /// SET of the tag's register, to the request's number.
     Put,
     /// GET of the tag's register: the answer is one of its values.
     Look,
 }
 
-pub(crate) const KINDS: [Kind; 14] = [
+pub(crate) const KINDS: [Kind; 16] = [
     Kind::Get,
     Kind::Set,
     Kind::Incr,
@@ -44,6 +48,8 @@ pub(crate) const KINDS: [Kind; 14] = [
     Kind::Look,
     Kind::Look,
     Kind::Put,
+    Kind::Spread,
+    Kind::Wipe,
 ];
 
 /// One request: its kind, its number, which nobody else has, and the hash tag that decides its slot.
@@ -58,21 +64,35 @@ pub(crate) struct Operation {
 pub(crate) const TAG_COUNT: u64 = 8;
 
 /// The key of one kind that carries a request's number.
-pub(crate) fn key(tag: u64, kind: char, number: u64) -> String {
+pub(crate) fn key_of_tag(tag: u64, kind: char, number: u64) -> String {
     format!("{{t{tag}}}:{kind}:{number}")
 }
 
 fn register(tag: u64) -> String {
-    key(tag, 'v', 0)
+    key_of_tag(tag, 'v', 0)
 }
 
+/// What the number of a request's second write has more than its first.
+const SECOND_WRITE: u64 = 1 << 32;
+
 impl Operation {
+    /// The numbers of the writes that it consists of.
+    fn numbers(&self) -> impl Iterator<Item = u64> + use<> {
+        let second = (self.kind == Kind::Wipe).then_some(self.number + SECOND_WRITE);
+        std::iter::once(self.number).chain(second)
+    }
+
+    /// Whether it has keys in several slots.
+    fn has_parts(&self) -> bool {
+        matches!(self.kind, Kind::Spread | Kind::Wipe)
+    }
+
     pub(crate) fn writes(&self) -> bool {
-        !matches!(self.kind, Kind::Echo | Kind::Get | Kind::Mget | Kind::Look)
+        !matches!(self.kind, Kind::Echo | Kind::Get | Kind::Mget | Kind::Spread | Kind::Look)
     }
 
     pub(crate) fn words(&self) -> Words {
-        let key = |kind| key(self.tag, kind, self.number);
+        let key = |kind| key_of_tag(self.tag, kind, self.number);
         let number = self.number.to_string();
         let words = match self.kind {
             Kind::Echo => vec!["ECHO".into(), number],
@@ -83,6 +103,15 @@ impl Operation {
             Kind::Append => vec!["APPEND".into(), key('l'), "x".repeat(self.number as usize)],
             Kind::Incr => vec!["INCR".into(), key('i')],
             Kind::Del => vec!["DEL".into(), key('d'), key('e')],
+            Kind::Spread => {
+                let key =
+                    |further: u64, kind| key_of_tag((self.tag + further) % TAG_COUNT, kind, self.number);
+                vec!["MGET".into(), key(1, 'm'), key(0, 'g'), key(3, 'n')]
+            }
+            Kind::Wipe => {
+                let other = key_of_tag((self.tag + 2) % TAG_COUNT, 'd', self.number + SECOND_WRITE);
+                vec!["DEL".into(), key('d'), other]
+            }
             Kind::Put => vec!["SET".into(), register(self.tag), number],
             Kind::Look => vec!["GET".into(), register(self.tag)],
         };
@@ -100,6 +129,8 @@ impl Operation {
             Kind::Echo => vec![bulk(number.to_string())],
             Kind::Get => vec![value('g')],
             Kind::Mget => vec![ReplyNode::Array(2), value('m'), value('n')],
+            Kind::Spread => vec![ReplyNode::Array(3), value('m'), value('g'), value('n')],
+            Kind::Wipe => vec![ReplyNode::Integer(2)],
             Kind::Set | Kind::Put => vec![ReplyNode::SimpleString("OK".into())],
             Kind::GetSet if again => vec![bulk(number.to_string())],
             Kind::GetSet => vec![value('o')],
@@ -157,6 +188,8 @@ pub(crate) struct Transaction {
 pub(crate) struct Entry {
     pub(crate) operation: Option<Operation>,
     pub(crate) way: Way,
+    /// How many requests came before.
+    serial: usize,
     /// On the machine's clock, as all times here.
     submitted_at: u64,
     deadline: u64,
@@ -204,6 +237,7 @@ impl Ledger {
         let entry = Entry {
             operation,
             way,
+            serial: self.entries.len(),
             submitted_at,
             deadline,
             forgotten: false,
@@ -232,8 +266,11 @@ impl Ledger {
             now <= due + 1_000_000,
             "INVARIANT: requests end within their time; {id:?} ended at {now}, its time was over at {due}"
         );
+        let has_parts = operation.is_some_and(|operation| operation.has_parts());
         if let Err(Error::LimitExceeded(text)) = &result
             && text.contains(WAITING_LIMIT)
+            // Its other parts are waited for.
+            && !has_parts
         {
             let at = entry.submitted_at;
             assert_eq!(now, at, "INVARIANT: what is beyond the limits ends at once: {id:?} {operation:?}");
@@ -260,6 +297,11 @@ impl Ledger {
         if operation.kind == Kind::Look {
             return check_look(entry, operation, nodes, servers);
         }
+        if operation.kind == Kind::Wipe && self.may_repeat && entry.way == Way::Free {
+            // A part that is executed again finds nothing.
+            let [ReplyNode::Integer(0..=2)] = nodes[..] else { panic!("INVARIANT: DEL counts: {nodes:?}") };
+            return;
+        }
         let fits = (1..=u64::from(runs)).any(|run| operation.expected(run).as_ref() == Some(nodes));
         assert!(fits, "INVARIANT: a reply belongs to its request: {operation:?} {nodes:?}");
     }
@@ -277,11 +319,56 @@ impl Ledger {
         }
     }
 
+    /// While nothing fails, commands for one slot are executed in their order, whatever moves: each read of a register sees
+    /// every write that was asked for before it.
+    pub(crate) fn check_order(&self, servers: &Servers) {
+        let of_kind = |kind: Kind| {
+            let entries = self.entries.values().filter(|entry| entry.way == Way::Free);
+            entries.filter_map(move |entry| {
+                Some((entry, entry.operation.filter(|operation| operation.kind == kind)?))
+            })
+        };
+        for (look, read) in of_kind(Kind::Look) {
+            let Some(Ok(reply)) = &look.outcome else { continue };
+            let key = register(read.tag).into_bytes();
+            let value = match &reply.nodes[..] {
+                [ReplyNode::BulkString(value)] => Some(&value[..]),
+                _ => None,
+            };
+            let seen = servers.store.serial_of(&key, value);
+            for (put, write) in of_kind(Kind::Put) {
+                if write.tag == read.tag && put.serial < look.serial && matches!(put.outcome, Some(Ok(_))) {
+                    let written = servers.store.serial_of(&key, Some(write.number.to_string().as_bytes()));
+                    assert!(
+                        seen >= written,
+                        "INVARIANT: a read sees the writes before it: {read:?} saw {value:?}, not {write:?}"
+                    );
+                }
+            }
+        }
+    }
+
     /// No write ran twice, and each ran as its outcome says.
     pub(crate) fn check_executions(&self, executions: &BTreeMap<u64, u32>) {
         for (id, entry) in &self.entries {
             let Some(operation) = entry.operation.filter(Operation::writes) else { continue };
-            let times = executions.get(&operation.number).copied().unwrap_or(0);
+            for number in operation.numbers() {
+                let times = executions.get(&number).copied().unwrap_or(0);
+                self.check_execution(*id, entry, operation, times, number == operation.number);
+            }
+        }
+    }
+
+    /// One of the writes that a request consists of. A server that is alone executes all of them as the first.
+    fn check_execution(
+        &self,
+        id: RequestId,
+        entry: &Entry,
+        operation: Operation,
+        times: u32,
+        is_first: bool,
+    ) {
+        {
             let outcome = &entry.outcome;
             let what = format!("{id:?} {operation:?} ran {times} times and ended as {outcome:?}");
             let may_repeat = self.may_repeat && entry.way == Way::Free;
@@ -289,7 +376,9 @@ impl Ledger {
             match outcome {
                 // The transaction's end decides.
                 Some(Ok(reply)) if entry.way == Way::Lent && *reply == queued() => {}
-                Some(Ok(_)) => assert_ne!(times, 0, "INVARIANT: what was answered was executed: {what}"),
+                Some(Ok(_)) => {
+                    assert!(times > 0 || !is_first, "INVARIANT: what was answered was executed: {what}");
+                }
                 // It is the second copy's.
                 Some(Err(Error::Server(error))) if may_repeat && matches!(&*error.code, "MOVED" | "ASK") => {}
                 Some(Err(error)) if promises_not_executed(error) => {

@@ -43,6 +43,9 @@ pub(crate) fn run(mut choices: Choices, trace: bool) {
     assert_eq!(world.ledger.pending(), 0, "INVARIANT: no request is left behind");
     if mood == Mood::Orderly {
         world.ledger.check_all_served();
+        if !world.may_read_replicas {
+            world.ledger.check_order(&world.servers);
+        }
     }
     if !matches!(world.ready, Some(Err(_))) {
         probe(&mut world, submitted);

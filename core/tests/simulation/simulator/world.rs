@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use keyslot_core::address::NodeAddr;
-use keyslot_core::cluster::{Cluster, Command, ConnId, Input, LeaseId, Output, RequestId};
+use keyslot_core::cluster::{Cluster, Command, ConnId, Destination, Input, LeaseId, Output, RequestId};
 use keyslot_core::config::{Config, ReplicaReads};
 use keyslot_core::error::Error;
 use keyslot_core::resp::Reply;
@@ -283,7 +283,7 @@ impl<A: std::fmt::Debug> World<A> {
     /// Submits a command; [`Self::drain`] has to follow.
     pub(crate) fn submit(&mut self, words: &Words, operation: Option<Operation>) -> Result<RequestId, Error> {
         let command = Command::new(words)?;
-        let id = self.cluster.submit(self.machine_now(), command);
+        let id = self.cluster.submit(self.machine_now(), command, &Destination::Cluster);
         self.submitted(id, words, operation, Way::Free);
         Ok(id)
     }
@@ -299,7 +299,7 @@ impl<A: std::fmt::Debug> World<A> {
         let address = NodeAddr::new(&state.host, state.address.port());
         let command = Command::new(words).expect("a command that can be sent");
         self.addressed.extend(operation.map(|operation| operation.number));
-        let id = self.cluster.submit_to(self.machine_now(), address, command);
+        let id = self.cluster.submit(self.machine_now(), command, &Destination::Node(address));
         self.submitted(id, words, operation, Way::Fixed);
         id
     }
@@ -310,7 +310,7 @@ impl<A: std::fmt::Debug> World<A> {
         if let Some(operation) = operation {
             self.servers.borrowers.of_number.insert(operation.number, lease);
         }
-        let id = self.cluster.submit_on(self.machine_now(), self.leases[&lease], command);
+        let id = self.cluster.submit(self.machine_now(), command, &Destination::Lent(self.leases[&lease]));
         self.submitted(id, words, operation, Way::Lent);
         id
     }
@@ -369,7 +369,7 @@ impl<A: std::fmt::Debug> World<A> {
                 Output::Done { id, result } => {
                     self.log(|| format!("{id:?} done: {result:?}"));
                     let now = self.machine_now().as_nanoseconds();
-                    self.ledger.done(id, result, now, &self.servers);
+                    self.ledger.done(id, result.map(|reply| reply.decode()), now, &self.servers);
                 }
                 Output::WaitUntil(until) => {
                     self.wait_until = until.map(Instant::as_nanoseconds);
