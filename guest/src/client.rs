@@ -7,36 +7,37 @@ use core::cell::RefCell;
 use core::time::Duration;
 
 use keyslot_core::address::NodeAddr;
-use keyslot_core::cluster::{Cluster, Command, RequestId};
-use keyslot_core::error::Error;
-use keyslot_core::resp::Reply;
+use keyslot_core::cluster::{Cluster, Command, Destination};
+use keyslot_core::error::{Error, Quoted};
+use keyslot_core::resp::RawReply;
 use keyslot_core::slot::Slot;
 use keyslot_core::time::Instant;
+use keyslot_core::topology::{self, Member};
 use wasi::clocks::monotonic_clock;
 use wasi::random::random::get_random_u64;
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
-    self, Completion, Counter, Event, EventList, GuestClient, NodeReport, NodeStatistics, OptionsBorrow,
-    Shard,
+    self, Completion, Counter, Event, EventList, GuestClient, NodeReply, NodeReport, NodeStatistics,
+    OptionsBorrow, Route, Shard,
 };
 use crate::bindings::exports::keyslot::redis::types;
 use crate::connection::Connection;
 use crate::convert;
-use crate::driver::Driver;
+use crate::driver::{Driver, Ended};
 use crate::options::Options;
 
 pub(crate) type CommandWords = Vec<Vec<u8>>;
 pub(crate) type WitResult = Result<types::Reply, types::Error>;
 
 /// A connected client.
-pub(crate) struct Client(Rc<Shared>);
+pub(crate) struct Client(pub(crate) Rc<Shared>);
 
 /// What a client and the connections that it has lent have together: the machine and its driver.
 pub(crate) struct Shared {
     pub(crate) driver: RefCell<Driver>,
     decode_responses: bool,
     /// How large the replies of one call may be together.
-    reply_size: u64,
+    pub(crate) reply_size: u64,
     made_at: Instant,
 }
 
@@ -45,30 +46,118 @@ impl Shared {
     pub(crate) fn run_all(
         &self,
         commands: Vec<CommandWords>,
-        check: impl Fn(&[Vec<u8>]) -> Result<Command, Error>,
-        submit: impl Fn(&mut Cluster, Instant, Command) -> RequestId,
+        lent: bool,
+        destination: Destination,
     ) -> Vec<WitResult> {
-        let mut results: Vec<WitResult> = Vec::with_capacity(commands.len());
-        let mut valid = Vec::with_capacity(commands.len());
-        for (index, command) in commands.into_iter().enumerate() {
-            // Every result is overwritten but those of commands that cannot be sent.
-            let placeholder = match check(&command) {
-                Ok(command) => {
-                    valid.push((index, command));
-                    types::Error::Closed
-                }
-                Err(error) => convert::wit_error(error),
-            };
-            results.push(Err(placeholder));
-        }
+        // Every place is written over.
+        let mut results: Vec<WitResult> = commands.iter().map(|_| Err(types::Error::Closed)).collect();
         let mut left = self.reply_size;
-        self.driver.borrow_mut().run(valid.into_iter(), submit, |index, ended| {
+        let mut commands = encoded(commands, lent, destination);
+        self.driver.borrow_mut().run(&mut commands, &mut |index, ended| {
             if let Some(result) = results.get_mut(index) {
-                *result = convert::result(within(&mut left, self.reply_size, ended), self.decode_responses);
+                let ended = within(&mut left, self.reply_size, ended);
+                *result = convert::result(ended, self.decode_responses);
             }
         });
         results
     }
+
+    /// The nodes that a route leads to.
+    fn nodes_of(&self, route: Route) -> Result<Vec<NodeAddr>, Error> {
+        let driver = self.driver.borrow();
+        let cluster = driver.cluster();
+        let wanted: fn(&Member) -> bool = match route {
+            Route::Node(node) => {
+                return Ok(Vec::from([parse_node(&node)?]));
+            }
+            Route::Slot(number) => {
+                let wrong = || Error::InvalidArgument(alloc::format!("the slot {number} is not below 16384"));
+                let slot = Slot::new(number).ok_or_else(wrong)?;
+                return Ok(Vec::from([primary_of(cluster, slot)?.clone()]));
+            }
+            Route::AllPrimaries => |member| member.role == topology::Role::Primary,
+            Route::AllReplicas => |member| member.role == topology::Role::Replica,
+            Route::AllNodes => |_| true,
+        };
+        if cluster.is_closed() {
+            return Err(Error::Closed);
+        }
+        let members = cluster.topology().shards.iter().flat_map(|shard| &shard.nodes);
+        Ok(members.filter(|member| wanted(member)).map(|member| member.address.clone()).collect())
+    }
+
+    /// Sends a command to each of these nodes and to no other. Gives how it has ended and after how many microseconds.
+    fn ask_each(&self, nodes: &[NodeAddr], command: &Command) -> Vec<(Ended, u64)> {
+        let started = monotonic_clock::now();
+        let mut answers: Vec<(Ended, u64)> = nodes.iter().map(|_| (Err(Error::Closed), 0)).collect();
+        let mut commands = nodes.iter().map(|node| Ok((command.clone(), Destination::Node(node.clone()))));
+        self.driver.borrow_mut().run(&mut commands, &mut |index, ended| {
+            if let Some(answer) = answers.get_mut(index) {
+                *answer = (ended, monotonic_clock::now().saturating_sub(started) / 1_000);
+            }
+        });
+        answers
+    }
+
+    /// Waits for tickets' commands to end, and gives those that have, up to what one call may hold.
+    pub(crate) fn wait(&self, timeout_ms: u32, mut give: impl FnMut(u64, Ended)) {
+        let mut driver = self.driver.borrow_mut();
+        driver.wait(Duration::from_millis(timeout_ms.into()));
+        let completed = driver.completed();
+        let mut left = self.reply_size;
+        let mut is_first = true;
+        while let Some((_, ended)) = completed.front() {
+            let size = ended.as_ref().map_or(0, RawReply::size);
+            // No reply is larger than the limit. Should one be, it must not stay for ever.
+            if !take_from(&mut left, size) && !is_first {
+                break;
+            }
+            if let Some((ticket, ended)) = completed.pop_front() {
+                give(ticket, ended);
+            }
+            is_first = false;
+        }
+    }
+
+    /// Hands many commands in and gives the first one's ticket.
+    pub(crate) fn submit_all(
+        &self,
+        commands: Vec<CommandWords>,
+        lent: bool,
+        destination: Destination,
+    ) -> u64 {
+        self.driver.borrow_mut().submit(&mut encoded(commands, lent, destination))
+    }
+}
+
+/// The commands as they are sent. Each one's words are dropped when it has been encoded.
+fn encoded(
+    commands: Vec<CommandWords>,
+    lent: bool,
+    destination: Destination,
+) -> impl Iterator<Item = Result<(Command, Destination), Error>> {
+    commands.into_iter().map(move |words: CommandWords| {
+        let command = if lent { Command::for_lent(&words)? } else { Command::new(&words)? };
+        Ok((command, destination.clone()))
+    })
+}
+
+fn primary_of(cluster: &Cluster, slot: Slot) -> Result<&NodeAddr, Error> {
+    match cluster.primary_of(slot) {
+        _ if cluster.is_closed() => Err(Error::Closed),
+        Some(address) => Ok(address),
+        None => Err(Error::ClusterDown(alloc::format!("no node serves slot {slot}"))),
+    }
+}
+
+/// The node that a caller names.
+pub(crate) fn destination(node: &str) -> Result<Destination, Error> {
+    parse_node(node).map(Destination::Node)
+}
+
+fn parse_node(node: &str) -> Result<NodeAddr, Error> {
+    let wrong = || Error::InvalidArgument(alloc::format!("the node {} is not host:port", Quoted(node)));
+    NodeAddr::parse(node).ok_or_else(wrong)
 }
 
 impl GuestClient for Client {
@@ -84,67 +173,40 @@ impl GuestClient for Client {
     }
 
     fn execute(&self, words: CommandWords) -> WitResult {
-        let command = Command::new(&words).map_err(convert::wit_error)?;
-        // It is encoded now; a large value need not be held twice.
-        drop(words);
-        let mut result = Err(types::Error::Closed);
-        self.0.driver.borrow_mut().run(core::iter::once((0, command)), Cluster::submit, |_, ended| {
-            result = convert::result(ended, self.0.decode_responses);
-        });
-        result
+        let results = self.0.run_all(Vec::from([words]), false, Destination::Cluster);
+        results.into_iter().next().unwrap_or(Err(types::Error::Closed))
     }
 
     fn pipeline(&self, commands: Vec<CommandWords>) -> Vec<WitResult> {
-        self.0.run_all(commands, Command::new, Cluster::submit)
+        self.0.run_all(commands, false, Destination::Cluster)
     }
 
     fn submit(&self, commands: Vec<CommandWords>) -> u64 {
-        // Each one's words are dropped when it has been encoded.
-        let commands = commands.into_iter().map(|words| Command::new(&words));
-        self.0.driver.borrow_mut().submit(commands, Cluster::submit)
+        self.0.submit_all(commands, false, Destination::Cluster)
     }
 
     fn submit_to(&self, node: String, commands: Vec<CommandWords>) -> u64 {
-        let address = NodeAddr::parse(&node);
-        let commands = commands.into_iter().map(|words| {
-            let address = address.clone().ok_or_else(|| {
-                Error::InvalidArgument(alloc::format!("the node {node:?} is not host:port"))
-            })?;
-            Ok((address, Command::new(&words)?))
-        });
-        let submit =
-            |cluster: &mut Cluster, now, (address, command)| cluster.submit_to(now, address, command);
-        self.0.driver.borrow_mut().submit(commands, submit)
+        match destination(&node) {
+            Ok(destination) => self.0.submit_all(commands, false, destination),
+            Err(error) => {
+                let mut failed = commands.iter().map(|_| Err(error.clone()));
+                self.0.driver.borrow_mut().submit(&mut failed)
+            }
+        }
     }
 
     fn wait(&self, timeout_ms: u32) -> Vec<Completion> {
-        let mut driver = self.0.driver.borrow_mut();
-        driver.wait(Duration::from_millis(timeout_ms.into()));
-        let completed = driver.completed();
-        let mut left = self.0.reply_size;
-        let mut completions = Vec::with_capacity(completed.len());
-        while let Some((_, ended)) = completed.front() {
-            let size = ended.as_ref().map_or(0, Reply::size);
-            // No reply is larger than the limit. Should one be, it must not stay for ever.
-            if !take_from(&mut left, size) && !completions.is_empty() {
-                break;
-            }
-            if let Some((ticket, ended)) = completed.pop_front() {
-                let result = convert::result(ended, self.0.decode_responses);
-                completions.push(Completion { ticket, result });
-            }
-        }
+        let mut completions = Vec::new();
+        self.0.wait(timeout_ms, |ticket, ended| {
+            completions.push(Completion { ticket, result: convert::result(ended, self.0.decode_responses) });
+        });
         completions
     }
 
     fn node_for_key(&self, key: Vec<u8>) -> Result<String, types::Error> {
         let driver = self.0.driver.borrow();
-        let slot = Slot::of_key(&key);
-        match driver.cluster().primary_of(slot) {
-            _ if driver.cluster().is_closed() => Err(types::Error::Closed),
-            Some(address) => Ok(address.to_string()),
-            None => Err(convert::wit_error(Error::ClusterDown(alloc::format!("no node serves slot {slot}")))),
-        }
+        let primary = primary_of(driver.cluster(), Slot::of_key(&key));
+        primary.map(ToString::to_string).map_err(convert::wit_error)
     }
 
     fn topology(&self) -> Vec<Shard> {
@@ -180,28 +242,37 @@ impl GuestClient for Client {
         nodes.collect()
     }
 
+    fn nodes(&self, route: Route) -> Result<Vec<String>, types::Error> {
+        let addresses = self.0.nodes_of(route).map_err(convert::wit_error)?;
+        Ok(addresses.iter().map(ToString::to_string).collect())
+    }
+
+    fn execute_on(&self, words: CommandWords, route: Route) -> Result<Vec<NodeReply>, types::Error> {
+        let nodes = self.0.nodes_of(route).map_err(convert::wit_error)?;
+        let command = Command::new(&words).map_err(convert::wit_error)?;
+        let answers = self.0.ask_each(&nodes, &command);
+        let replies = nodes.iter().zip(answers).map(|(node, (ended, _))| NodeReply {
+            node: node.to_string(),
+            result: convert::result(ended, self.0.decode_responses),
+        });
+        Ok(replies.collect())
+    }
+
     fn health(&self) -> Vec<NodeReport> {
-        let mut driver = self.0.driver.borrow_mut();
-        let members = driver.cluster().topology().shards.iter().flat_map(|shard| &shard.nodes);
-        let members: Vec<_> = members.map(|member| (member.address.clone(), member.role)).collect();
-        let closed = || Err(types::Error::Closed);
-        let mut answers: Vec<_> = members.iter().map(|_| closed()).collect();
-        let started = monotonic_clock::now();
-        let pings = members.iter().enumerate().filter_map(|(index, (address, _))| {
-            let ping = Command::new(&["PING"]).ok()?;
-            Some((index, (address.clone(), ping)))
-        });
-        let submit = |cluster: &mut Cluster, now, (address, ping)| cluster.submit_to(now, address, ping);
-        driver.run(pings, submit, |index, ended| {
-            let micros = monotonic_clock::now().saturating_sub(started) / 1_000;
-            if let Some(answer) = answers.get_mut(index) {
-                *answer = ended.map(|_| micros).map_err(convert::wit_error);
-            }
-        });
-        let reports = members.into_iter().zip(answers).map(|((address, role), answer)| NodeReport {
+        let members: Vec<_> = {
+            let driver = self.0.driver.borrow();
+            let members = driver.cluster().topology().shards.iter().flat_map(|shard| &shard.nodes);
+            members.map(|member| (member.address.clone(), convert::role(member.role))).collect()
+        };
+        let nodes: Vec<_> = members.iter().map(|(address, _)| address.clone()).collect();
+        let Ok(ping) = Command::new(&["PING"]) else {
+            return Vec::new();
+        };
+        let answers = self.0.ask_each(&nodes, &ping);
+        let reports = members.into_iter().zip(answers).map(|((address, role), (ended, micros))| NodeReport {
             address: address.to_string(),
-            role: convert::role(role),
-            answer,
+            role,
+            answer: ended.map(|_| micros).map_err(convert::wit_error),
         });
         reports.collect()
     }
@@ -227,7 +298,7 @@ impl GuestClient for Client {
 }
 
 /// The result, if what is `left` of the call's limit holds its reply.
-fn within(left: &mut u64, limit: u64, ended: Result<Reply, Error>) -> Result<Reply, Error> {
+pub(crate) fn within(left: &mut u64, limit: u64, ended: Ended) -> Ended {
     let reply = ended?;
     if take_from(left, reply.size()) {
         return Ok(reply);

@@ -3,7 +3,7 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
-use keyslot_core::cluster::{Cluster, Command, LeaseId};
+use keyslot_core::cluster::{Destination, LeaseId};
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::GuestConnection;
 use crate::bindings::exports::keyslot::redis::types;
@@ -11,8 +11,8 @@ use crate::client::{CommandWords, Shared, WitResult};
 
 /// A connection of the caller's own, until it is dropped.
 pub(crate) struct Connection {
-    shared: Rc<Shared>,
-    lease: LeaseId,
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) lease: LeaseId,
 }
 
 impl Connection {
@@ -28,15 +28,11 @@ impl GuestConnection for Connection {
     }
 
     fn pipeline(&self, commands: Vec<CommandWords>) -> Vec<WitResult> {
-        self.shared.run_all(commands, Command::for_lent, |cluster, now, command| {
-            cluster.submit_on(now, self.lease, command)
-        })
+        self.shared.run_all(commands, true, Destination::Lent(self.lease))
     }
 
     fn submit(&self, commands: Vec<CommandWords>) -> u64 {
-        let commands = commands.into_iter().map(|words| Command::for_lent(&words));
-        let submit = |cluster: &mut Cluster, now, command| cluster.submit_on(now, self.lease, command);
-        self.shared.driver.borrow_mut().submit(commands, submit)
+        self.shared.submit_all(commands, true, Destination::Lent(self.lease))
     }
 }
 

@@ -3,13 +3,13 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::str;
 use core::time::Duration;
 
-use bytes::Bytes;
 use keyslot_core::address::NodeAddr;
 use keyslot_core::cluster::{Event, NodeStatistics};
-use keyslot_core::error::{self, Error};
-use keyslot_core::resp::{self, Reply};
+use keyslot_core::error::{self, Error, Quoted};
+use keyslot_core::resp::{Item, RawReply};
 use keyslot_core::slot;
 use keyslot_core::topology::{self, Health, Member, Role, Topology};
 
@@ -20,45 +20,47 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::{
 use crate::bindings::exports::keyslot::redis::types::{self, ReplyNode};
 
 /// A result for the caller. `decode`: bulk strings that are UTF-8 become text.
-pub(crate) fn result(result: Result<Reply, Error>, decode: bool) -> Result<Vec<ReplyNode>, types::Error> {
-    match result {
-        Ok(reply) => Ok(reply.nodes.into_iter().map(|node| reply_node(node, decode)).collect()),
-        Err(error) => Err(wit_error(error)),
-    }
+pub(crate) fn result(result: Result<RawReply, Error>, decode: bool) -> Result<Vec<ReplyNode>, types::Error> {
+    let reply = result.map_err(wit_error)?;
+    let mut nodes = Vec::with_capacity(reply.node_count() as usize);
+    nodes.extend(reply.items().map(|item| reply_node(item, decode)));
+    Ok(nodes)
 }
 
-fn reply_node(node: resp::ReplyNode, decode: bool) -> ReplyNode {
-    match node {
-        resp::ReplyNode::Null => ReplyNode::Null,
-        resp::ReplyNode::Boolean(value) => ReplyNode::Boolean(value),
-        resp::ReplyNode::Integer(value) => ReplyNode::Integer(value),
-        resp::ReplyNode::Double(value) => ReplyNode::Double(value),
-        resp::ReplyNode::BigNumber(digits) => ReplyNode::BigNumber(digits),
-        resp::ReplyNode::SimpleString(text) => match String::from_utf8(owned(text)) {
-            Ok(text) => ReplyNode::SimpleString(text),
-            Err(error) => ReplyNode::BulkString(error.into_bytes()),
+fn reply_node(item: Item<'_>, decode: bool) -> ReplyNode {
+    match item {
+        Item::Null => ReplyNode::Null,
+        Item::Boolean(value) => ReplyNode::Boolean(value),
+        Item::Integer(value) => ReplyNode::Integer(value),
+        Item::Double(value) => ReplyNode::Double(value),
+        Item::BigNumber(digits) => ReplyNode::BigNumber(digits.to_string()),
+        Item::SimpleString(text) => match str::from_utf8(text) {
+            Ok(text) => ReplyNode::SimpleString(text.to_string()),
+            Err(_) => ReplyNode::BulkString(text.to_vec()),
         },
-        resp::ReplyNode::BulkString(bytes) if decode => match String::from_utf8(owned(bytes)) {
-            Ok(text) => ReplyNode::Text(text),
-            Err(error) => ReplyNode::BulkString(error.into_bytes()),
-        },
-        resp::ReplyNode::BulkString(bytes) => ReplyNode::BulkString(owned(bytes)),
-        resp::ReplyNode::Verbatim { format, text } => ReplyNode::VerbatimString(types::Verbatim {
+        Item::BulkString(bytes) => bulk_string(bytes.to_vec(), decode),
+        Item::StreamedString(bytes) => bulk_string(bytes, decode),
+        Item::Verbatim { format, text } => ReplyNode::VerbatimString(types::Verbatim {
             format: String::from_utf8_lossy(&format).into_owned(),
-            text: owned(text),
+            text: text.to_vec(),
         }),
-        resp::ReplyNode::Error(error) => ReplyNode::Error(server_error(error)),
-        resp::ReplyNode::Array(count) => ReplyNode::Array(count),
-        resp::ReplyNode::Set(count) => ReplyNode::Set(count),
-        resp::ReplyNode::Map(count) => ReplyNode::Map(count),
-        resp::ReplyNode::Push(count) => ReplyNode::Push(count),
-        resp::ReplyNode::Attribute(count) => ReplyNode::Attribute(count),
+        Item::Error(error) => ReplyNode::Error(server_error(error)),
+        Item::Array(count) => ReplyNode::Array(count),
+        Item::Set(count) => ReplyNode::Set(count),
+        Item::Map(count) => ReplyNode::Map(count),
+        Item::Push(count) => ReplyNode::Push(count),
+        Item::Attribute(count) => ReplyNode::Attribute(count),
     }
 }
 
-/// The bytes as the canonical ABI wants them; copied only where they are a part of something larger.
-fn owned(bytes: Bytes) -> Vec<u8> {
-    Vec::from(bytes)
+fn bulk_string(bytes: Vec<u8>, decode: bool) -> ReplyNode {
+    if !decode {
+        return ReplyNode::BulkString(bytes);
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => ReplyNode::Text(text),
+        Err(error) => ReplyNode::BulkString(error.into_bytes()),
+    }
 }
 
 pub(crate) fn wit_error(error: Error) -> types::Error {
@@ -141,7 +143,7 @@ pub(crate) fn topology(shards: Vec<Shard>) -> Result<Topology, String> {
 fn member(node: Node) -> Result<Member, String> {
     Ok(Member {
         address: NodeAddr::parse(&node.address)
-            .ok_or_else(|| format!("{:?} is not host:port", node.address))?,
+            .ok_or_else(|| format!("{} is not host:port", Quoted(&node.address)))?,
         id: node.id,
         role: match node.role {
             WitRole::Primary => Role::Primary,

@@ -9,9 +9,11 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
-use keyslot_core::cluster::{Cluster, ConnId, Event, Input, LeaseId, Output, RequestId};
+use keyslot_core::cluster::{
+    Cluster, Command, ConnId, Destination, Event, Input, LeaseId, Output, RequestId,
+};
 use keyslot_core::error::Error;
-use keyslot_core::resp::Reply;
+use keyslot_core::resp::RawReply;
 use keyslot_core::slot::Slot;
 use keyslot_core::time::Instant;
 use litemap::LiteMap;
@@ -27,6 +29,15 @@ const IDLE: Duration = Duration::from_millis(100);
 /// How much is read from one socket before the others have their turn, in bytes.
 const TURN: u64 = 512 << 10;
 
+/// So many bytes may wait for the sockets to take them before `run` hands more commands to the machine.
+const WINDOW: usize = 4 << 20;
+
+/// How a command has ended.
+pub(crate) type Ended = Result<RawReply, Error>;
+
+/// Commands to hand in, and where to; those that cannot be sent are their errors.
+pub(crate) type Commands<'a> = &'a mut dyn Iterator<Item = Result<(Command, Destination), Error>>;
+
 pub(crate) struct Driver {
     cluster: Cluster,
     sockets: LiteMap<ConnId, Socket>,
@@ -36,12 +47,12 @@ pub(crate) struct Driver {
     /// Owners whose request had ended, but was not yet among those done, when another one got its small number.
     displaced: VecDeque<(RequestId, Owner)>,
     /// Requests that have ended since their owners were last told.
-    done: Vec<(RequestId, Result<Reply, Error>)>,
+    done: Vec<(RequestId, Ended)>,
     next_ticket: u64,
     /// How many tickets are under way.
     open_tickets: usize,
     /// Tickets whose command has ended, until they are taken.
-    completed: VecDeque<(u64, Result<Reply, Error>)>,
+    completed: VecDeque<(u64, Ended)>,
     ready: Option<Result<(), Error>>,
     timer: Option<Timer>,
     socket_writes: u64,
@@ -116,53 +127,58 @@ impl Driver {
         }
     }
 
-    /// Runs commands until each has its result: `submit` hands one to the machine, `take` gets its result with its
-    /// index.
-    pub(crate) fn run<C>(
-        &mut self,
-        commands: impl Iterator<Item = (usize, C)>,
-        submit: impl Fn(&mut Cluster, Instant, C) -> RequestId,
-        mut take: impl FnMut(usize, Result<Reply, Error>),
-    ) {
-        let started = self.resume();
+    /// Runs commands until each has its result: `take` gets it with the command's number. They are handed in as fast as
+    /// the sockets take them, so that the memory for what is on its way has a bound.
+    pub(crate) fn run(&mut self, commands: Commands<'_>, take: &mut dyn FnMut(usize, Ended)) {
+        let mut now = self.resume();
+        let mut commands = commands.enumerate();
         let mut open = 0usize;
-        for (index, command) in commands {
-            let id = submit(&mut self.cluster, started, command);
-            self.own(id, Owner::Call(index));
-            open += 1;
-        }
-        self.look_before_writing(started);
+        let mut all_in = false;
         loop {
+            let mut room = WINDOW.saturating_sub(self.unwritten());
+            while !all_in && room > 0 {
+                match commands.next() {
+                    Some((index, Ok((command, destination)))) => {
+                        room = room.saturating_sub(command.length());
+                        let id = self.cluster.submit(now, command, &destination);
+                        self.own(id, Owner::Call(index));
+                        open += 1;
+                        self.write_what_is_much(now);
+                    }
+                    Some((index, Err(error))) => take(index, Err(error)),
+                    None => all_in = true,
+                }
+            }
+            self.look_before_writing(now);
             let wake = self.drain();
             self.settle(&mut |index, result| {
                 open -= 1;
                 take(index, result);
             });
-            if open == 0 {
+            if open == 0 && all_in {
                 break;
             }
-            self.sleep(wake);
+            if all_in || self.unwritten() >= WINDOW {
+                now = self.sleep(wake).unwrap_or_else(self::now);
+            }
         }
-        self.last_call_end = now();
+        self.last_call_end = self::now();
     }
 
     /// Takes commands in and writes what the sockets take now. Gives the first one's ticket; the others' follow it.
     /// One that cannot be sent has ended with its error.
-    pub(crate) fn submit<C>(
-        &mut self,
-        commands: impl Iterator<Item = Result<C, Error>>,
-        submit: impl Fn(&mut Cluster, Instant, C) -> RequestId,
-    ) -> u64 {
+    pub(crate) fn submit(&mut self, commands: Commands<'_>) -> u64 {
         let started = self.resume();
         let first = self.next_ticket;
         for command in commands {
             let ticket = self.next_ticket;
             self.next_ticket += 1;
             match command {
-                Ok(command) => {
-                    let id = submit(&mut self.cluster, started, command);
+                Ok((command, destination)) => {
+                    let id = self.cluster.submit(started, command, &destination);
                     self.own(id, Owner::Ticket(ticket));
                     self.open_tickets += 1;
+                    self.write_what_is_much(started);
                 }
                 Err(error) => self.completed.push_back((ticket, Err(error))),
             }
@@ -171,6 +187,30 @@ impl Driver {
         self.drain();
         self.last_call_end = started;
         first
+    }
+
+    /// Lets the servers begin while more commands are handed in.
+    fn write_what_is_much(&mut self, now: Instant) {
+        while let Some(conn) = self.cluster.next_full() {
+            // As before every write.
+            self.look_at(conn, now);
+            if let Some(bytes) = self.cluster.flush(conn) {
+                self.transmit(conn, bytes);
+            }
+        }
+    }
+
+    fn transmit(&mut self, conn: ConnId, bytes: Bytes) {
+        match self.sockets.get_mut(&conn).map(|socket| socket.send(bytes)) {
+            Some(Ok(writes)) => self.socket_writes += writes,
+            Some(Err(reason)) => self.after_write(conn, Err(reason), now()),
+            None => {}
+        }
+    }
+
+    /// How many bytes wait for the sockets to take them.
+    fn unwritten(&self) -> usize {
+        self.sockets.values().map(Socket::unwritten).sum()
     }
 
     /// Runs until a ticket's command has ended, none is under way, the time is up or the host ends the sleep.
@@ -193,7 +233,7 @@ impl Driver {
     }
 
     /// Tickets whose command has ended, in the order of their ends.
-    pub(crate) fn completed(&mut self) -> &mut VecDeque<(u64, Result<Reply, Error>)> {
+    pub(crate) fn completed(&mut self) -> &mut VecDeque<(u64, Ended)> {
         &mut self.completed
     }
 
@@ -257,7 +297,7 @@ impl Driver {
     }
 
     /// Tells the owners of the requests that have ended: `take` those of `run`.
-    fn settle(&mut self, take: &mut dyn FnMut(usize, Result<Reply, Error>)) {
+    fn settle(&mut self, take: &mut dyn FnMut(usize, Ended)) {
         for (id, result) in self.done.drain(..) {
             let place = self.owners.get_mut(id.index());
             let mut owner = place.and_then(|place| place.take_if(|(owned, _)| *owned == id));
@@ -299,13 +339,7 @@ impl Driver {
                     }
                     Err(reason) => self.tell(Input::Closed { conn, reason }),
                 },
-                Output::Transmit { conn, bytes } => {
-                    match self.sockets.get_mut(&conn).map(|socket| socket.send(bytes)) {
-                        Some(Ok(writes)) => self.socket_writes += writes,
-                        Some(Err(reason)) => self.after_write(conn, Err(reason), now()),
-                        None => {}
-                    }
-                }
+                Output::Transmit { conn, bytes } => self.transmit(conn, bytes),
                 Output::Close { conn } => {
                     self.sockets.remove(&conn);
                     self.lookups.remove(&conn);

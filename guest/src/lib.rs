@@ -24,6 +24,7 @@ mod driver;
 mod lookup;
 mod options;
 mod socket;
+mod wire;
 
 use keyslot_core::slot::Slot;
 

@@ -7,7 +7,7 @@ use core::cell::RefCell;
 use core::time::Duration;
 
 use keyslot_core::config::{self, Config};
-use keyslot_core::error::Error;
+use keyslot_core::error::{Error, Quoted};
 use keyslot_core::url::Seeds;
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
@@ -106,7 +106,8 @@ impl GuestOptions for Options {
         self.try_set(|config| match name.chars().find(|c| !c.is_ascii_graphic()) {
             // CLIENT SETNAME takes these and no others.
             Some(wrong) => {
-                Err(format!("client-name holds {wrong:?}: it takes printable ASCII without spaces"))
+                let wrong = Quoted(wrong.encode_utf8(&mut [0; 4])).to_string();
+                Err(format!("client-name holds {wrong}: it takes printable ASCII without spaces"))
             }
             None => {
                 config.client_name = Some(name).filter(|name| !name.is_empty());

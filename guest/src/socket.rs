@@ -121,6 +121,11 @@ impl Socket {
         Ok(writes)
     }
 
+    /// How many bytes wait for the host to take them.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.stream.as_ref().map_or(0, |stream| stream.unwritten.iter().map(Bytes::len).sum())
+    }
+
     /// Reads once; an empty list when nothing has come in. `much`: more of a long reply is on its way.
     pub(crate) fn read(&mut self, much: bool) -> Result<Vec<u8>, String> {
         match &mut self.stream {
@@ -155,10 +160,12 @@ fn end(error: StreamError) -> String {
         StreamError::LastOperationFailed(error) => {
             // WASI has only this for a broken stream, and each runtime words it in its own way.
             let reason = error.to_debug_string();
-            let is = |what: &str| reason.to_ascii_lowercase().replace(['-', '_', ' '], "").contains(what);
-            if is("connectionreset") {
+            let letters: Vec<u8> = reason.bytes().filter(u8::is_ascii_alphabetic).collect();
+            let is =
+                |what: &[u8]| letters.windows(what.len()).any(|letters| letters.eq_ignore_ascii_case(what));
+            if is(b"connectionreset") {
                 describe(ErrorCode::ConnectionReset)
-            } else if is("brokenpipe") {
+            } else if is(b"brokenpipe") {
                 "the connection was closed".to_string()
             } else {
                 reason

@@ -1,0 +1,145 @@
+//! The exported `wire`: requests and replies as bytes.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use keyslot_core::cluster::{Command, Destination};
+use keyslot_core::command::Finder;
+use keyslot_core::error::Error;
+use keyslot_core::resp::{RequestError, take_request};
+use keyslot_core::wire::encode_error;
+
+use crate::Component;
+use crate::bindings::exports::keyslot::redis::redis_cluster::{ClientBorrow, ConnectionBorrow};
+use crate::bindings::exports::keyslot::redis::types;
+use crate::bindings::exports::keyslot::redis::wire::{Completions, Guest};
+use crate::client::{Client, Shared, destination, within};
+use crate::connection::Connection;
+use crate::convert;
+use crate::driver::Ended;
+
+impl Guest for Component {
+    fn exchange(client: ClientBorrow<'_>, requests: Vec<u8>) -> Result<Vec<u8>, types::Error> {
+        let shared = &client.get::<Client>().0;
+        let requests = Requests::new(requests)?;
+        let mut replies = InOrder::new(requests.count);
+        let mut left = shared.reply_size;
+        let mut commands = requests.commands(false, Destination::Cluster);
+        shared.driver.borrow_mut().run(&mut commands, &mut |index, ended| {
+            replies.put(index, within(&mut left, shared.reply_size, ended));
+        });
+        Ok(replies.bytes)
+    }
+
+    fn submit(client: ClientBorrow<'_>, requests: Vec<u8>) -> Result<u64, types::Error> {
+        submit(&client.get::<Client>().0, requests, false, Destination::Cluster)
+    }
+
+    fn submit_to(client: ClientBorrow<'_>, node: String, requests: Vec<u8>) -> Result<u64, types::Error> {
+        let destination = destination(&node).map_err(convert::wit_error)?;
+        submit(&client.get::<Client>().0, requests, false, destination)
+    }
+
+    fn submit_on(connection: ConnectionBorrow<'_>, requests: Vec<u8>) -> Result<u64, types::Error> {
+        let connection = connection.get::<Connection>();
+        submit(&connection.shared, requests, true, Destination::Lent(connection.lease))
+    }
+
+    fn wait(client: ClientBorrow<'_>, timeout_ms: u32) -> Completions {
+        let mut completions = Completions { tickets: Vec::new(), replies: Vec::new() };
+        client.get::<Client>().0.wait(timeout_ms, |ticket, ended| {
+            completions.tickets.push(ticket);
+            put_reply(&ended, &mut completions.replies);
+        });
+        completions
+    }
+}
+
+fn submit(
+    shared: &Shared,
+    requests: Vec<u8>,
+    lent: bool,
+    destination: Destination,
+) -> Result<u64, types::Error> {
+    let requests = Requests::new(requests)?;
+    Ok(shared.driver.borrow_mut().submit(&mut requests.commands(lent, destination)))
+}
+
+/// Bytes that are whole requests.
+struct Requests {
+    bytes: Bytes,
+    count: usize,
+}
+
+impl Requests {
+    /// Looks at all of them, so that nothing is sent when the last one is wrong.
+    fn new(bytes: Vec<u8>) -> Result<Self, types::Error> {
+        let mut args = Vec::new();
+        let mut rest = bytes.as_slice();
+        let mut count = 0;
+        loop {
+            match take_request(&mut rest, &mut args) {
+                Ok(Some(_)) => count += 1,
+                Ok(None) => return Ok(Self { bytes: bytes.into(), count }),
+                Err(error) => return Err(no_requests(count, error)),
+            }
+        }
+    }
+
+    /// The commands, each of which shares the memory of all.
+    fn commands(
+        &self,
+        lent: bool,
+        destination: Destination,
+    ) -> impl Iterator<Item = Result<(Command, Destination), Error>> + '_ {
+        let mut rest: &[u8] = &self.bytes;
+        let mut args = Vec::new();
+        let mut finder = Finder::default();
+        core::iter::from_fn(move || {
+            let frame = take_request(&mut rest, &mut args).ok()??;
+            let command = Command::of_request(self.bytes.slice_ref(frame), &args, lent, &mut finder);
+            Some(command.map(|command| (command, destination.clone())))
+        })
+    }
+}
+
+fn no_requests(whole: usize, error: RequestError) -> types::Error {
+    convert::wit_error(Error::InvalidArgument(alloc::format!(
+        "behind {whole} requests: {error} (requests are RESP arrays of bulk strings)"
+    )))
+}
+
+/// Replies, put together in the requests' order as they come.
+struct InOrder {
+    bytes: Vec<u8>,
+    /// Those that came before their turn.
+    early: Vec<Option<Ended>>,
+    /// Whose turn it is.
+    next: usize,
+}
+
+impl InOrder {
+    fn new(count: usize) -> Self {
+        let mut early = Vec::new();
+        early.resize_with(count, || None);
+        Self { bytes: Vec::new(), early, next: 0 }
+    }
+
+    fn put(&mut self, index: usize, ended: Ended) {
+        if let Some(place) = self.early.get_mut(index) {
+            *place = Some(ended);
+        }
+        while let Some(ended) = self.early.get_mut(self.next).and_then(Option::take) {
+            put_reply(&ended, &mut self.bytes);
+            self.next += 1;
+        }
+    }
+}
+
+fn put_reply(ended: &Ended, bytes: &mut Vec<u8>) {
+    match ended {
+        Ok(reply) => bytes.extend_from_slice(reply.as_bytes()),
+        Err(error) => encode_error(error, bytes),
+    }
+}
