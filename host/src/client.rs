@@ -8,6 +8,7 @@ mod connection;
 mod events;
 mod flight;
 mod health;
+mod requests;
 mod worker;
 
 use std::convert::Infallible;
@@ -15,21 +16,20 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::bindings::exports::keyslot::redis::redis_cluster::{Counter, NodeStatistics, Shard};
+use crate::bindings::exports::keyslot::redis::redis_cluster::{Counter, NodeStatistics, Route, Shard};
 use crate::instance::Instance;
 use crate::{Error, Options, Reply};
 pub use connection::Connection;
 use connection::Lease;
 pub use events::{Event, Events};
 use events::{Feed, Subscriptions};
+use flight::Progress;
 pub use health::NodeReport;
+use requests::Requests;
 use worker::Worker;
 
 /// How many calls wait in the channel before callers wait for a place in it.
 const QUEUE_LENGTH: usize = 1_024;
-
-/// A command's name and arguments.
-pub(crate) type Command = Vec<Vec<u8>>;
 
 /// A connected client of a Redis or Valkey Cluster, or of one server.
 ///
@@ -62,19 +62,20 @@ struct Handle {
 }
 
 impl Handle {
-    async fn execute(&self, target: Target, command: Command) -> Result<Reply, Error> {
-        let commands = vec![command];
-        self.call(|reply| Call::Run { target, commands, caller: Caller::One(reply) }).await
+    async fn execute(&self, target: Target, requests: Requests) -> Result<Reply, Error> {
+        let run = |reply| Call::Run { target, requests, progress: Progress::New(Caller::One(reply)) };
+        self.call(run).await
     }
 
-    async fn pipeline(&self, target: Target, commands: Vec<Command>) -> Vec<Result<Reply, Error>> {
-        if commands.is_empty() {
+    async fn pipeline(&self, target: Target, commands: Vec<Vec<Vec<u8>>>) -> Vec<Result<Reply, Error>> {
+        // Each command's words are dropped when it has been encoded.
+        let requests = Requests::many(commands.into_iter());
+        let count = requests.count();
+        if count == 0 {
             return Vec::new();
         }
-        let count = commands.len();
-        self.call(|reply| Call::Run { target, commands, caller: Caller::Many(reply) })
-            .await
-            .unwrap_or_else(|error| vec![Err(error); count])
+        let run = |reply| Call::Run { target, requests, progress: Progress::New(Caller::Many(reply)) };
+        self.call(run).await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
     /// Puts a call into the channel and waits for its answer.
@@ -123,17 +124,41 @@ impl Client {
         &self,
         args: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> impl Future<Output = Result<Reply, Error>> + Send {
-        let command: Command = args.into_iter().map(|arg| arg.as_ref().to_vec()).collect();
-        self.handle.execute(Target::Cluster, command)
+        let args: Vec<_> = args.into_iter().collect();
+        self.handle.execute(Target::Cluster, Requests::one(&args))
     }
 
     /// Runs many commands: one write for each node, all nodes at the same time. The results are in the
-    /// commands' order, and each is independent of the others.
+    /// commands' order, and each is independent of the others. Commands for one slot are executed in their order.
     ///
-    /// The commands and their replies must fit into the component's memory at the same time
-    /// ([`Options::memory_limit`]).
+    /// However long it is, the component has at most 16 MiB of it at a time, and the replies that have just come: its memory does
+    /// not grow with the pipeline. The replies together are bounded by the limit `reply-size`.
     pub async fn pipeline(&self, commands: Vec<Vec<Vec<u8>>>) -> Vec<Result<Reply, Error>> {
         self.handle.pipeline(Target::Cluster, commands).await
+    }
+
+    /// Runs one command on each of the route's nodes and on no others, whatever its keys, all at the same time. Gives what
+    /// each has answered, with its address, in the topology's order. Redirects are not followed, nothing is merged.
+    ///
+    /// A replica answers commands with keys only where the client reads from replicas ([`Options::replica_reads`]); else
+    /// it answers MOVED.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for a node or slot that cannot be, [`Error::ClusterDown`] when no node is known to serve the
+    /// slot. What is wrong with a node, or with the command, is told in its result.
+    pub async fn execute_on(
+        &self,
+        route: Route,
+        args: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Result<Vec<(String, Result<Reply, Error>)>, Error> {
+        let args: Vec<Vec<u8>> = args.into_iter().map(|arg| arg.as_ref().to_vec()).collect();
+        let nodes = self.handle.call(|reply| Call::Ask(Question::Nodes { route, reply })).await??;
+        let mut answers = Vec::with_capacity(nodes.len());
+        for (node, answer) in self.ask_each(nodes, &args).await {
+            answers.push((node, answer.map(|(reply, _)| reply)));
+        }
+        Ok(answers)
     }
 
     /// Lends a connection of one's own to the primary that serves this key's slot, or, without a key, to any primary.
@@ -240,7 +265,7 @@ type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
 /// What a caller asks for.
 enum Call {
-    Run { target: Target, commands: Vec<Command>, caller: Caller },
+    Run { target: Target, requests: Requests, progress: Progress },
     Ask(Question),
     Close { reply: Answer<()> },
 }
@@ -273,6 +298,7 @@ enum Question {
     Statistics { reply: Answer<Vec<NodeStatistics>> },
     Memory { reply: Answer<u64> },
     Lend { key: Option<Vec<u8>>, reply: Answer<Lease> },
+    Nodes { route: Route, reply: Answer<Result<Vec<String>, Error>> },
 }
 
 #[cfg(all(test, keyslot_embedded))]

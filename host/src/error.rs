@@ -103,6 +103,40 @@ impl From<WitError> for Error {
     }
 }
 
+impl From<keyslot_core::error::Error> for Error {
+    fn from(error: keyslot_core::error::Error) -> Self {
+        use keyslot_core::error::Error as Core;
+        match error {
+            Core::InvalidArgument(text) => Self::InvalidArgument(text),
+            Core::CrossSlot(text) => Self::CrossSlot(text),
+            Core::Server(error) => Self::Server(error.into()),
+            Core::RedirectLimit(text) => Self::RedirectLimit(text),
+            Core::ClusterDown(text) => Self::ClusterDown(text),
+            Core::Connect(text) => Self::Connect(text),
+            Core::ConnectionLost(lost) => Self::ConnectionLost(lost.into()),
+            Core::Timeout(late) => Self::Timeout(late.into()),
+            Core::Authentication(text) => Self::Authentication(text),
+            Core::Tls(text) => Self::Tls(text),
+            Core::Protocol(text) => Self::Protocol(text),
+            Core::LimitExceeded(text) => Self::LimitExceeded(text),
+            Core::Closed => Self::Closed,
+        }
+    }
+}
+
+impl From<keyslot_core::error::ServerError> for ServerError {
+    fn from(error: keyslot_core::error::ServerError) -> Self {
+        Self { code: error.code, message: error.message }
+    }
+}
+
+impl From<keyslot_core::error::Interrupted> for Interrupted {
+    fn from(interrupted: keyslot_core::error::Interrupted) -> Self {
+        let keyslot_core::error::Interrupted { node, message, possibly_executed } = interrupted;
+        Self { node, message, possibly_executed }
+    }
+}
+
 /// As the server wrote it: the code, a space, the message.
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

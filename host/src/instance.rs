@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use wasmtime::Store;
@@ -11,9 +11,9 @@ use wasmtime::component::ResourceAny;
 
 use crate::bindings::Redis;
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
-    Completion, Counter, EventList, Guest, GuestOptions, NodeStatistics, Shard,
+    Counter, EventList, Guest, GuestOptions, NodeStatistics, Route, Shard,
 };
-use crate::client::Command;
+use crate::bindings::exports::keyslot::redis::wire::Completions;
 use crate::engine::Runtime;
 use crate::options::whole_milliseconds;
 use crate::wasi::State;
@@ -44,13 +44,23 @@ pub(crate) struct Lent(ResourceAny);
 /// Makes one call of the component. A macro, because each call borrows the bindings and the store at once
 /// and has a type of its own.
 macro_rules! call {
-    ($instance:expr, |$guest:ident, $store:ident| $call:expr) => {{
+    ($instance:expr, |$guest:ident, $store:ident| $call:expr) => {
+        call!($instance, keyslot_redis_redis_cluster, |$guest, $store| $call)
+    };
+    ($instance:expr, $interface:ident, |$guest:ident, $store:ident| $call:expr) => {{
         let _ticking = $instance.runtime.ticking();
-        let $guest = $instance.bindings.keyslot_redis_redis_cluster();
+        let $guest = $instance.bindings.$interface();
         $instance.store.data_mut().limiter.reset();
         let $store = &mut $instance.store;
         $call.await.map_err(|error| describe_trap(&error, $instance.store.data()))
     }};
+}
+
+/// The same for the interface `wire`.
+macro_rules! wire_call {
+    ($instance:expr, |$guest:ident, $store:ident| $call:expr) => {
+        call!($instance, keyslot_redis_wire, |$guest, $store| $call)
+    };
 }
 
 impl Instance {
@@ -93,26 +103,30 @@ impl Instance {
         self.store.data().limiter.memory() as u64
     }
 
-    /// Runs one command; for tests of what it does beside `submit`.
-    #[cfg(all(test, keyslot_embedded))]
-    pub(crate) async fn execute(&mut self, command: &Command) -> Result<Result<crate::Reply, Error>, Trap> {
-        let result = call!(self, |guest, store| guest.client().call_execute(store, self.client, command))?;
-        Ok(result.map(crate::Reply::new).map_err(Error::from))
-    }
-
-    /// Hands commands in. The first one's ticket is returned, the others' follow it one by one.
-    pub(crate) async fn submit(&mut self, commands: &[Command]) -> Result<u64, Trap> {
-        call!(self, |guest, store| guest.client().call_submit(store, self.client, commands))
+    /// Hands commands in, encoded. The first one's ticket is returned, the others' follow it one by one.
+    pub(crate) async fn submit(&mut self, requests: &[u8]) -> Result<Result<u64, Error>, Trap> {
+        let ticket = wire_call!(self, |wire, store| wire.call_submit(store, self.client, requests))?;
+        Ok(ticket.map_err(Error::from))
     }
 
     /// As `submit`, for one node.
-    pub(crate) async fn submit_to(&mut self, node: &str, commands: &[Command]) -> Result<u64, Trap> {
-        call!(self, |guest, store| guest.client().call_submit_to(store, self.client, node, commands))
+    pub(crate) async fn submit_to(
+        &mut self,
+        node: &str,
+        requests: &[u8],
+    ) -> Result<Result<u64, Error>, Trap> {
+        let ticket = wire_call!(self, |wire, store| wire.call_submit_to(store, self.client, node, requests))?;
+        Ok(ticket.map_err(Error::from))
     }
 
     /// As `submit`, on a connection that is lent.
-    pub(crate) async fn submit_on(&mut self, lent: Lent, commands: &[Command]) -> Result<u64, Trap> {
-        call!(self, |guest, store| guest.connection().call_submit(store, lent.0, commands))
+    pub(crate) async fn submit_on(
+        &mut self,
+        lent: Lent,
+        requests: &[u8],
+    ) -> Result<Result<u64, Error>, Trap> {
+        let ticket = wire_call!(self, |wire, store| wire.call_submit_on(store, lent.0, requests))?;
+        Ok(ticket.map_err(Error::from))
     }
 
     /// Lends a connection, which may still have to come.
@@ -130,28 +144,20 @@ impl Instance {
         &mut self,
         timeout_ms: u32,
         interrupt: impl Future<Output = ()>,
-    ) -> Result<Vec<Completion>, Trap> {
+    ) -> Result<Completions, Trap> {
         let interrupted = Arc::clone(&self.store.data().interrupted);
-        let mut waiting = pin!(async {
-            call!(self, |guest, store| guest.client().call_wait(store, self.client, timeout_ms))
-        });
-        let mut interrupt = pin!(interrupt);
-        let mut ended = false;
-        let outcome = poll_fn(|context| {
-            // The component's `poll` looks at the flag each time it is polled, which is now.
-            if !ended && interrupt.as_mut().poll(context).is_ready() {
-                ended = true;
-                interrupted.store(true, Ordering::Relaxed);
-            }
-            waiting.as_mut().poll(context)
-        });
-        let outcome = outcome.await;
-        interrupted.store(false, Ordering::Relaxed);
-        outcome
+        let waiting =
+            async { wire_call!(self, |wire, store| wire.call_wait(store, self.client, timeout_ms)) };
+        interruptible(waiting, &interrupted, interrupt).await
     }
 
     pub(crate) async fn node_for_key(&mut self, key: &[u8]) -> Result<Result<String, Error>, Trap> {
         let result = call!(self, |guest, store| guest.client().call_node_for_key(store, self.client, key))?;
+        Ok(result.map_err(Error::from))
+    }
+
+    pub(crate) async fn nodes(&mut self, route: &Route) -> Result<Result<Vec<String>, Error>, Trap> {
+        let result = call!(self, |guest, store| guest.client().call_nodes(store, self.client, route))?;
         Ok(result.map_err(Error::from))
     }
 
@@ -177,6 +183,60 @@ impl Instance {
 
     pub(crate) async fn close(&mut self) -> Result<(), Trap> {
         call!(self, |guest, store| guest.client().call_close(store, self.client))
+    }
+}
+
+/// Runs a call of the component, and has it end its `poll` when `interrupt` has ended.
+async fn interruptible<T>(
+    call: impl Future<Output = T>,
+    interrupted: &AtomicBool,
+    interrupt: impl Future<Output = ()>,
+) -> T {
+    let mut call = pin!(call);
+    let mut interrupt = pin!(interrupt);
+    let mut ended = false;
+    let outcome = poll_fn(|context| {
+        // The component's `poll` looks at the flag each time it is polled, which is now.
+        if !ended && interrupt.as_mut().poll(context).is_ready() {
+            ended = true;
+            interrupted.store(true, Ordering::Relaxed);
+        }
+        call.as_mut().poll(context)
+    });
+    let outcome = outcome.await;
+    interrupted.store(false, Ordering::Relaxed);
+    outcome
+}
+
+/// What this host does by `wire`; for tests.
+#[cfg(all(test, keyslot_embedded))]
+impl Instance {
+    pub(crate) async fn execute(
+        &mut self,
+        command: &Vec<Vec<u8>>,
+    ) -> Result<Result<crate::Reply, Error>, Trap> {
+        let result = call!(self, |guest, store| guest.client().call_execute(store, self.client, command))?;
+        Ok(result.map(crate::Reply::new).map_err(Error::from))
+    }
+
+    pub(crate) async fn submit_typed(&mut self, commands: &[Vec<Vec<u8>>]) -> Result<u64, Trap> {
+        call!(self, |guest, store| guest.client().call_submit(store, self.client, commands))
+    }
+
+    pub(crate) async fn wait_typed(
+        &mut self,
+        timeout_ms: u32,
+        interrupt: impl Future<Output = ()>,
+    ) -> Result<Vec<crate::bindings::exports::keyslot::redis::redis_cluster::Completion>, Trap> {
+        let interrupted = Arc::clone(&self.store.data().interrupted);
+        let waiting =
+            async { call!(self, |guest, store| guest.client().call_wait(store, self.client, timeout_ms)) };
+        interruptible(waiting, &interrupted, interrupt).await
+    }
+
+    pub(crate) async fn exchange(&mut self, requests: &[u8]) -> Result<Result<Vec<u8>, Error>, Trap> {
+        let replies = wire_call!(self, |wire, store| wire.call_exchange(store, self.client, requests))?;
+        Ok(replies.map_err(Error::from))
     }
 }
 

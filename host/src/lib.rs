@@ -74,7 +74,7 @@ mod wasi;
 
 pub use bindings::exports::keyslot::redis::redis_cluster::{
     Counter, EventKind, Limit, Mode, MovedSlots, Node, NodeFailure, NodeHealth, NodeStatistics, PoolSetting,
-    Protocol, Reconnection, Refreshed, ReplicaReads, RetryWrites, Role, Shard, SlotRange, Takeover,
+    Protocol, Reconnection, Refreshed, ReplicaReads, RetryWrites, Role, Route, Shard, SlotRange, Takeover,
     TopologyChange,
 };
 pub use bindings::exports::keyslot::redis::types::{Interrupted, ReplyNode, ServerError, Verbatim};

@@ -4,7 +4,12 @@
 //! children after it. [`ReplyRef`] is a position in that list which moves like a pointer into a tree. It
 //! trusts no count: where the list ends early, so do the children.
 
-use crate::bindings::exports::keyslot::redis::types::ReplyNode;
+use bytes::Bytes;
+use keyslot_core::resp::{Decoder, Frame, Item, Limits, RawReply};
+use keyslot_core::wire::decode_error;
+
+use crate::Error;
+use crate::bindings::exports::keyslot::redis::types::{ReplyNode, Verbatim};
 
 /// What stands where a list has no node: no reply of the component, but `Reply::new` takes any list.
 static NULL: ReplyNode = ReplyNode::Null;
@@ -19,6 +24,13 @@ impl Reply {
     /// A reply of these nodes, as the WIT type `reply` orders them.
     #[must_use]
     pub fn new(nodes: Vec<ReplyNode>) -> Self {
+        Self { nodes }
+    }
+
+    /// A reply as it was sent.
+    fn of(raw: &RawReply, decode_responses: bool) -> Self {
+        let mut nodes = Vec::with_capacity(raw.node_count() as usize);
+        nodes.extend(raw.items().map(|item| node(item, decode_responses)));
         Self { nodes }
     }
 
@@ -85,6 +97,78 @@ impl Reply {
             ReplyNode::VerbatimString(verbatim) => Some(verbatim.text),
             _ => None,
         }
+    }
+}
+
+/// The replies that the component gives as bytes.
+pub(crate) struct Replies {
+    decoder: Decoder,
+    /// Whether bulk strings that are UTF-8 become text.
+    decode_responses: bool,
+}
+
+/// How a command has ended.
+pub(crate) struct Ended {
+    pub(crate) result: Result<Reply, Error>,
+    /// What its reply counts in the limit `reply-size`.
+    pub(crate) size: u64,
+}
+
+impl Replies {
+    pub(crate) fn new(bytes: Vec<u8>, decode_responses: bool) -> Self {
+        // The component has its limits, and has kept to them.
+        let none =
+            Limits { depth: u32::MAX, bulk_length: u64::MAX, elements: u32::MAX, reply_size: u64::MAX };
+        let mut decoder = Decoder::new(none);
+        decoder.feed(Bytes::from(bytes));
+        Self { decoder, decode_responses }
+    }
+
+    /// The next one; an error when there is none.
+    pub(crate) fn next(&mut self) -> Result<Ended, String> {
+        let raw = match self.decoder.poll_raw() {
+            Ok(Some(Frame::Reply(raw) | Frame::Push(raw))) => raw,
+            Ok(None) => return Err("they end too early".to_owned()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let result = match raw.as_error() {
+            Some(error) => Err(decode_error(error).into()),
+            None => Ok(Reply::of(&raw, self.decode_responses)),
+        };
+        Ok(Ended { result, size: raw.size() })
+    }
+}
+
+fn node(item: Item<'_>, decode_responses: bool) -> ReplyNode {
+    let bulk_string = |bytes: Vec<u8>| match decode_responses {
+        true => match String::from_utf8(bytes) {
+            Ok(text) => ReplyNode::Text(text),
+            Err(error) => ReplyNode::BulkString(error.into_bytes()),
+        },
+        false => ReplyNode::BulkString(bytes),
+    };
+    match item {
+        Item::Null => ReplyNode::Null,
+        Item::Boolean(value) => ReplyNode::Boolean(value),
+        Item::Integer(value) => ReplyNode::Integer(value),
+        Item::Double(value) => ReplyNode::Double(value),
+        Item::BigNumber(digits) => ReplyNode::BigNumber(digits.to_owned()),
+        Item::SimpleString(text) => match std::str::from_utf8(text) {
+            Ok(text) => ReplyNode::SimpleString(text.to_owned()),
+            Err(_) => ReplyNode::BulkString(text.to_vec()),
+        },
+        Item::BulkString(bytes) => bulk_string(bytes.to_vec()),
+        Item::StreamedString(bytes) => bulk_string(bytes),
+        Item::Verbatim { format, text } => ReplyNode::VerbatimString(Verbatim {
+            format: String::from_utf8_lossy(&format).into_owned(),
+            text: text.to_vec(),
+        }),
+        Item::Error(error) => ReplyNode::Error(error.into()),
+        Item::Array(count) => ReplyNode::Array(count),
+        Item::Set(count) => ReplyNode::Set(count),
+        Item::Map(count) => ReplyNode::Map(count),
+        Item::Push(count) => ReplyNode::Push(count),
+        Item::Attribute(count) => ReplyNode::Attribute(count),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Command, Handle, Target};
+use super::{Handle, Requests, Target};
 use crate::{Error, Reply};
 
 /// A connection of one's own, from [`Client::lend`](crate::Client::lend): for WATCH to EXEC, for commands that block, for
@@ -55,8 +55,8 @@ impl Connection {
         &self,
         args: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> impl Future<Output = Result<Reply, Error>> + Send {
-        let command: Command = args.into_iter().map(|arg| arg.as_ref().to_vec()).collect();
-        self.handle.execute(Target::Lent(self.lease.id), command)
+        let args: Vec<_> = args.into_iter().collect();
+        self.handle.execute(Target::Lent(self.lease.id), Requests::one(&args))
     }
 
     /// Runs several commands in one write. The results are in their order.

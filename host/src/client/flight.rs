@@ -1,35 +1,38 @@
 //! Calls on their way through the component: gathered in a [`Batch`], handed in, then in [`Flight`].
+//!
+//! A call's commands may go in several pieces. Each piece is a [`Span`] of tickets there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::{Caller, Command, Target};
+use bytes::BytesMut;
+
+use super::requests::{Piece, Requests};
+use super::{Call, Caller, Target};
 use crate::bindings::exports::keyslot::redis::redis_cluster::Limit;
-use crate::{Error, Options, Reply, ReplyNode};
+use crate::reply::Ended;
+use crate::{Error, Options, Reply};
 
-/// How many commands of different calls are gathered for one submission. One call's own pipeline is never
-/// taken apart, so a batch can be longer by one call.
+/// How many commands of different calls are gathered for one submission, unless one piece alone has more.
 const BATCH_COMMANDS_MAX: usize = 1_000;
 
-/// How many bytes of arguments are gathered for one submission.
+/// How many bytes are gathered for one submission, unless one piece alone has more.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// How many commands are in the component at the same time, unless one pipeline alone has more. More than may wait for
-/// nodes that are down (limit `waiting-requests`), so that these leave room for the others.
-const FLIGHT_COMMANDS_MAX: usize = 100_000;
+/// How much is in the component at the same time. More commands than may wait for nodes that are down (limit
+/// `waiting-requests`), so that these leave room for the others.
+const FLIGHT_MAX: Load = Load { commands: 100_000, bytes: 256 << 20 };
 
-/// How many bytes of arguments are in the component at the same time, unless one call alone has more.
-const FLIGHT_BYTES_MAX: usize = 256 << 20;
+/// With how much in the component the next piece of a long pipeline follows: so its memory does not grow with the
+/// pipeline.
+const STREAM_MAX: Load = Load { commands: 40_000, bytes: 16 << 20 };
 
-/// What part of the component's memory those bytes may be: it holds a command twice for a while, and the replies.
+/// What part of the component's memory the bytes in it may be: it holds a command twice for a while, and the replies.
 const FLIGHT_MEMORY_PART: usize = 6;
 
 /// The component's default for the limit `reply-size`.
 const REPLY_SIZE_DEFAULT: u64 = 256 << 20;
 
-/// What a node of a reply costs besides its text, as the limit `reply-size` counts.
-const NODE_COST: u64 = 64;
-
-/// Commands that go to the component one after the other, those with the same target together.
+/// Pieces of calls that go to the component one after the other, those with the same target together.
 #[derive(Default)]
 pub(super) struct Batch {
     parts: Vec<Part>,
@@ -39,57 +42,90 @@ pub(super) struct Batch {
 /// Commands that are handed in by one call of the component.
 pub(super) struct Part {
     pub(super) target: Target,
-    pub(super) commands: Vec<Command>,
-    calls: Vec<(Caller, Load)>,
+    pub(super) requests: BytesMut,
+    spans: Vec<Span>,
 }
 
-/// What a call, a batch or all that is under way amounts to.
+/// One call's commands that were handed in together.
+#[derive(Clone, Copy)]
+struct Span {
+    /// The call's number.
+    call: u64,
+    /// The first command's place in its call.
+    first: usize,
+    load: Load,
+    /// How many have not ended.
+    open: usize,
+}
+
+/// What a piece, a batch or all that is under way amounts to.
 #[derive(Clone, Copy, Default)]
 struct Load {
     commands: usize,
-    /// Of arguments.
     bytes: usize,
 }
 
 impl Load {
-    fn of(commands: &[Command]) -> Self {
-        let bytes = commands.iter().flatten().map(Vec::len).sum();
-        Self { commands: commands.len(), bytes }
+    fn of(piece: &Piece) -> Self {
+        Self { commands: piece.count, bytes: piece.bytes.len() }
     }
 
-    fn add(&mut self, other: Self) {
-        self.commands += other.commands;
-        self.bytes += other.bytes;
+    fn plus(self, other: Self) -> Self {
+        Self { commands: self.commands + other.commands, bytes: self.bytes + other.bytes }
+    }
+
+    fn fits(self, max: Self) -> bool {
+        self.commands <= max.commands && self.bytes <= max.bytes
     }
 }
 
+/// How far a call has come that is not yet handed in as a whole.
+pub(super) enum Progress {
+    /// Nothing of it is.
+    New(Caller),
+    /// It has this number, and so many of its commands are.
+    Begun { call: u64, commands: usize },
+}
+
 impl Batch {
-    /// Takes a call whose caller still waits; gives it back when there is no room for it yet.
+    /// Takes what there is room for of a call whose caller still waits; gives the rest back.
     pub(super) fn add(
         &mut self,
         target: Target,
-        commands: Vec<Command>,
-        caller: Caller,
-        flight: &Flight,
-    ) -> Option<super::Call> {
-        if caller.is_gone() {
-            return None;
-        }
-        let load = Load::of(&commands);
-        let mut total = flight.load;
-        total.add(self.load);
-        if total.commands > 0 && !flight.holds(total, load) {
-            return Some(super::Call::Run { target, commands, caller });
-        }
-        self.load.add(load);
-        match self.parts.iter_mut().find(|part| part.target == target) {
-            Some(part) => {
-                part.commands.extend(commands);
-                part.calls.push((caller, load));
+        mut requests: Requests,
+        mut progress: Progress,
+        flight: &mut Flight,
+    ) -> Option<Call> {
+        let streams = requests.pieces() > 1 || matches!(progress, Progress::Begun { .. });
+        loop {
+            if flight.is_abandoned(&progress, requests.count()) {
+                return None;
             }
-            None => self.parts.push(Part { target, commands, calls: vec![(caller, load)] }),
+            let load = Load::of(requests.first()?);
+            let total = flight.load.plus(self.load);
+            let max = if streams { flight.stream_max } else { flight.max };
+            if total.commands > 0 && !total.plus(load).fits(max) {
+                return Some(Call::Run { target, requests, progress });
+            }
+            let piece = requests.take_first()?;
+            let (call, first) = match progress {
+                Progress::New(caller) => (flight.begin(caller, requests.count()), 0),
+                Progress::Begun { call, commands } => (call, commands),
+            };
+            progress = Progress::Begun { call, commands: first + load.commands };
+            self.load = self.load.plus(load);
+            let span = Span { call, first, load, open: load.commands };
+            match self.parts.iter_mut().find(|part| part.target == target) {
+                Some(part) => {
+                    part.requests.extend_from_slice(&piece.bytes);
+                    part.spans.push(span);
+                }
+                None => {
+                    let target = target.clone();
+                    self.parts.push(Part { target, requests: piece.bytes, spans: vec![span] });
+                }
+            }
         }
-        None
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -101,27 +137,22 @@ impl Batch {
     }
 }
 
-impl Part {
-    pub(super) fn fail(self, error: &Error) {
-        for (caller, _) in self.calls {
-            caller.fail(error);
-        }
-    }
-}
-
-/// Calls whose commands are in the component.
+/// Calls whose commands are in the component, or are about to be.
 pub(super) struct Flight {
-    /// By the ticket of the first command. The tickets of one call are consecutive.
-    calls: BTreeMap<u64, Call>,
+    calls: HashMap<u64, Waiting>,
+    next_call: u64,
+    /// By the ticket of the first command. The tickets of one span are consecutive.
+    spans: BTreeMap<u64, Span>,
     load: Load,
-    bytes_max: usize,
+    max: Load,
+    stream_max: Load,
     /// How large the replies of one call may be together.
     reply_size: u64,
 }
 
-struct Call {
+/// A call whose commands have not all ended.
+struct Waiting {
     caller: Caller,
-    load: Load,
     /// What has come of a pipeline, and how much has not.
     results: Vec<Option<Result<Reply, Error>>>,
     open: usize,
@@ -133,16 +164,22 @@ impl Flight {
     pub(super) fn new(options: &Options) -> Self {
         let mut limits = options.limits.iter().rev();
         let reply_size = limits.find(|(limit, _)| *limit == Limit::ReplySize).map(|(_, value)| *value);
+        let bytes_max = options.memory_limit / FLIGHT_MEMORY_PART;
+        let within_memory = |max: Load| Load { bytes: max.bytes.min(bytes_max), ..max };
         Self {
-            calls: BTreeMap::new(),
+            calls: HashMap::new(),
+            next_call: 0,
+            spans: BTreeMap::new(),
             load: Load::default(),
-            bytes_max: FLIGHT_BYTES_MAX.min(options.memory_limit / FLIGHT_MEMORY_PART),
+            max: within_memory(FLIGHT_MAX),
+            stream_max: within_memory(STREAM_MAX),
             reply_size: reply_size.unwrap_or(REPLY_SIZE_DEFAULT),
         }
     }
 
+    /// Whether the component has no commands.
     pub(super) fn is_empty(&self) -> bool {
-        self.calls.is_empty()
+        self.spans.is_empty()
     }
 
     /// Whether there are calls of callers, be they gone or not.
@@ -150,49 +187,97 @@ impl Flight {
         self.calls.values().any(|call| !matches!(call.caller, Caller::Nobody))
     }
 
-    /// Whether this much more may be under way.
-    fn holds(&self, total: Load, more: Load) -> bool {
-        total.commands + more.commands <= FLIGHT_COMMANDS_MAX && total.bytes + more.bytes <= self.bytes_max
+    /// Takes a call of so many commands. Gives its number.
+    fn begin(&mut self, caller: Caller, count: usize) -> u64 {
+        let results = match caller {
+            Caller::One(_) | Caller::Nobody => Vec::new(),
+            Caller::Many(_) => vec![None; count],
+        };
+        let call = self.next_call;
+        self.next_call += 1;
+        self.calls.insert(call, Waiting { caller, results, open: count, reply_size_left: self.reply_size });
+        call
     }
 
-    /// Takes calls; the first one's first command has this ticket.
-    pub(super) fn enter(&mut self, mut ticket: u64, part: Part) {
-        for (caller, load) in part.calls {
-            self.load.add(load);
-            let results = match caller {
-                Caller::One(_) | Caller::Nobody => Vec::new(),
-                Caller::Many(_) => vec![None; load.commands],
-            };
-            let reply_size_left = self.reply_size;
-            self.calls.insert(ticket, Call { caller, load, results, open: load.commands, reply_size_left });
-            ticket += load.commands as u64;
+    /// Whether nobody waits for a call any more, so that the rest of its commands need not be sent.
+    fn is_abandoned(&mut self, progress: &Progress, count: usize) -> bool {
+        match progress {
+            Progress::New(caller) => caller.is_gone(),
+            Progress::Begun { call, commands } => match self.calls.get_mut(call) {
+                None => true,
+                Some(waiting) if *commands < count && waiting.caller.is_gone() => {
+                    self.calls.remove(call);
+                    true
+                }
+                Some(_) => false,
+            },
+        }
+    }
+
+    /// Takes what was handed in; the first command has this ticket.
+    pub(super) fn enter(&mut self, mut ticket: u64, part: &Part) {
+        for span in &part.spans {
+            self.load = self.load.plus(span.load);
+            self.spans.insert(ticket, *span);
+            ticket += span.load.commands as u64;
+        }
+    }
+
+    /// Ends commands that could not be handed in.
+    pub(super) fn refuse(&mut self, part: &Part, error: &Error) {
+        for span in &part.spans {
+            for index in span.first..span.first + span.load.commands {
+                self.end(span.call, index, Err(error.clone()));
+            }
         }
     }
 
     /// Takes a command's result, and answers the caller if it is the last. False when that command is not
     /// under way.
-    pub(super) fn land(&mut self, ticket: u64, result: Result<Reply, Error>) -> bool {
-        let Some((&first, call)) = self.calls.range_mut(..=ticket).next_back() else {
+    pub(super) fn land(&mut self, ticket: u64, ended: Ended) -> bool {
+        let Some((&first, span)) = self.spans.range_mut(..=ticket).next_back() else {
             return false;
         };
+        let offset = usize::try_from(ticket - first).unwrap_or(usize::MAX);
+        if offset >= span.load.commands {
+            return false;
+        }
+        span.open -= 1;
+        self.load.commands -= 1;
+        let (call, index) = (span.call, span.first + offset);
+        if span.open == 0 {
+            self.load.bytes -= span.load.bytes;
+            self.spans.remove(&first);
+        }
+        let result = match self.calls.get_mut(&call) {
+            Some(Waiting { caller: Caller::Many(_), reply_size_left, .. }) => {
+                within(reply_size_left, self.reply_size, ended)
+            }
+            _ => ended.result,
+        };
+        self.end(call, index, result)
+    }
+
+    /// A call's command has ended. False when it had ended before.
+    fn end(&mut self, number: u64, index: usize, result: Result<Reply, Error>) -> bool {
+        // Nobody waits for what was abandoned.
+        let Some(call) = self.calls.get_mut(&number) else {
+            return true;
+        };
+        call.open -= 1;
         let result = match call.caller {
-            Caller::One(_) | Caller::Nobody if ticket == first => Some(result),
-            Caller::One(_) | Caller::Nobody => return false,
+            Caller::One(_) | Caller::Nobody => Some(result),
             Caller::Many(_) => {
-                let index = usize::try_from(ticket - first).unwrap_or(usize::MAX);
                 let Some(place @ None) = call.results.get_mut(index) else {
                     return false;
                 };
-                *place = Some(within(&mut call.reply_size_left, self.reply_size, result));
+                *place = Some(result);
                 None
             }
         };
-        call.open -= 1;
-        self.load.commands -= 1;
         if call.open == 0
-            && let Some(call) = self.calls.remove(&first)
+            && let Some(call) = self.calls.remove(&number)
         {
-            self.load.bytes -= call.load.bytes;
             match (call.caller, result) {
                 (Caller::One(reply), Some(result)) => drop(reply.send(result)),
                 (Caller::One(_), None) | (Caller::Nobody, _) => {}
@@ -209,6 +294,7 @@ impl Flight {
         for call in std::mem::take(&mut self.calls).into_values() {
             call.caller.fail(error);
         }
+        self.spans.clear();
         self.load = Load::default();
     }
 }
@@ -233,9 +319,9 @@ impl Caller {
 }
 
 /// The result, if what is `left` of the call's limit holds its reply.
-fn within(left: &mut u64, limit: u64, result: Result<Reply, Error>) -> Result<Reply, Error> {
-    let reply = result?;
-    match left.checked_sub(size(&reply)) {
+fn within(left: &mut u64, limit: u64, ended: Ended) -> Result<Reply, Error> {
+    let reply = ended.result?;
+    match left.checked_sub(ended.size) {
         Some(rest) => {
             *left = rest;
             Ok(reply)
@@ -244,24 +330,4 @@ fn within(left: &mut u64, limit: u64, result: Result<Reply, Error>) -> Result<Re
             "the pipeline's replies are larger than {limit} bytes together (limit reply-size); the command was executed"
         ))),
     }
-}
-
-/// How large a reply is, as the limit `reply-size` counts.
-fn size(reply: &Reply) -> u64 {
-    let text = |node: &ReplyNode| match node {
-        ReplyNode::BulkString(bytes) => bytes.len(),
-        ReplyNode::SimpleString(text) | ReplyNode::Text(text) | ReplyNode::BigNumber(text) => text.len(),
-        ReplyNode::VerbatimString(verbatim) => verbatim.text.len(),
-        ReplyNode::Error(error) => error.code.len() + error.message.len(),
-        ReplyNode::Null
-        | ReplyNode::Boolean(_)
-        | ReplyNode::Integer(_)
-        | ReplyNode::Double(_)
-        | ReplyNode::Array(_)
-        | ReplyNode::Set(_)
-        | ReplyNode::Map(_)
-        | ReplyNode::Push(_)
-        | ReplyNode::Attribute(_) => 0,
-    };
-    reply.nodes().iter().map(|node| text(node) as u64 + NODE_COST).sum()
 }

@@ -1,11 +1,11 @@
-//! How each node answers a PING.
+//! Asking each node on its own, and how each answers a PING.
 
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::{Client, Target};
-use crate::{Error, Role};
+use super::{Client, Requests, Target};
+use crate::{Error, Reply, Role};
 
 /// How a node has answered a PING.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,26 +27,41 @@ impl Client {
     ///
     /// As [`Self::topology`]. What is wrong with a node is told in its report.
     pub async fn health(&self) -> Result<Vec<NodeReport>, Error> {
-        let nodes = self.topology().await?.into_iter().flat_map(|shard| shard.nodes);
-        let mut pings = JoinSet::new();
-        let mut reports = Vec::new();
-        for (index, node) in nodes.enumerate() {
-            let client = self.clone();
-            let target = Target::Node(node.address.clone());
-            pings.spawn(async move {
+        let nodes: Vec<_> = self.topology().await?.into_iter().flat_map(|shard| shard.nodes).collect();
+        let addresses = nodes.iter().map(|node| node.address.clone()).collect();
+        let answers = self.ask_each(addresses, &[b"PING".to_vec()]).await;
+        let reports = nodes.iter().zip(answers).map(|(node, (address, answer))| NodeReport {
+            address,
+            role: node.role,
+            answer: answer.map(|(_, after)| after),
+        });
+        Ok(reports.collect())
+    }
+
+    /// Sends a command to each of these nodes. Gives their answers in the nodes' order, with how long each took.
+    pub(super) async fn ask_each(
+        &self,
+        nodes: Vec<String>,
+        args: &[Vec<u8>],
+    ) -> Vec<(String, Result<(Reply, Duration), Error>)> {
+        let mut calls = JoinSet::new();
+        let mut answers = Vec::with_capacity(nodes.len());
+        for (index, node) in nodes.into_iter().enumerate() {
+            let (client, target) = (self.clone(), Target::Node(node.clone()));
+            let requests = Requests::one(args);
+            calls.spawn(async move {
                 let started = Instant::now();
-                let answer = client.handle.execute(target, vec![b"PING".to_vec()]).await;
-                (index, answer.map(|_| started.elapsed()))
+                let answer = client.handle.execute(target, requests).await;
+                (index, answer.map(|reply| (reply, started.elapsed())))
             });
             // Until it is told better.
-            let answer = Err(Error::Host("the runtime that ran the client has ended".to_owned()));
-            reports.push(NodeReport { address: node.address, role: node.role, answer });
+            answers.push((node, Err(Error::Host("the runtime that ran the client has ended".to_owned()))));
         }
-        while let Some(ended) = pings.join_next().await {
+        while let Some(ended) = calls.join_next().await {
             if let Ok((index, answer)) = ended {
-                reports[index].answer = answer;
+                answers[index].1 = answer;
             }
         }
-        Ok(reports)
+        answers
     }
 }

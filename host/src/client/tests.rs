@@ -5,6 +5,7 @@
 
 mod lending;
 mod watching;
+mod wire;
 
 use std::future::{pending, ready};
 use std::net::SocketAddr;
@@ -99,7 +100,7 @@ async fn serve(stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-async fn read_command(stream: &mut BufReader<TcpStream>) -> std::io::Result<Command> {
+async fn read_command(stream: &mut BufReader<TcpStream>) -> std::io::Result<Vec<Vec<u8>>> {
     let mut command = Vec::new();
     for _ in 0..read_number(stream).await? {
         let mut argument = vec![0; read_number(stream).await? + 2];
@@ -348,7 +349,7 @@ async fn more_than_may_be_under_way_waits_its_turn() {
     }
 }
 
-fn command(words: &[&str]) -> Command {
+fn command(words: &[&str]) -> Vec<Vec<u8>> {
     words.iter().map(|word| word.as_bytes().to_vec()).collect()
 }
 
@@ -358,7 +359,7 @@ async fn instance(options: &Options) -> Instance {
 
 /// What one `wait` gives: tickets with the text that was echoed, or with nothing.
 async fn wait(instance: &mut Instance, timeout_ms: u32) -> Vec<(u64, Option<String>)> {
-    let completions = instance.wait(timeout_ms, pending()).await.expect("no trap");
+    let completions = instance.wait_typed(timeout_ms, pending()).await.expect("no trap");
     let text = |Completion { ticket, result }| {
         let text = result.ok().and_then(|nodes| Reply::new(nodes).as_str().map(ToOwned::to_owned));
         (ticket, text)
@@ -371,10 +372,10 @@ async fn submitted_commands_end_one_by_one_under_their_tickets() {
     let server = Server::start().await;
     let mut instance = instance(&server.options()).await;
     let commands = [command(&["ECHO", "a"]), command(&["ECHO", "b"])];
-    let first = instance.submit(&commands).await.expect("no trap");
-    let next = instance.submit(&[command(&["BLPOP", "list", "300"])]).await.expect("no trap");
+    let first = instance.submit_typed(&commands).await.expect("no trap");
+    let next = instance.submit_typed(&[command(&["BLPOP", "list", "300"])]).await.expect("no trap");
     assert_eq!(next, first + 2);
-    assert_eq!(instance.submit(&[]).await.expect("no trap"), first + 3);
+    assert_eq!(instance.submit_typed(&[]).await.expect("no trap"), first + 3);
 
     let mut ended = Vec::new();
     while ended.len() < 2 {
@@ -388,9 +389,9 @@ async fn submitted_commands_end_one_by_one_under_their_tickets() {
     assert_eq!(wait(&mut instance, 60).await, []);
     let slept = begin.elapsed();
     assert!(slept >= Duration::from_millis(60), "the time was not up");
-    let interrupted = instance.wait(5_000, tokio::time::sleep(Duration::from_millis(20))).await;
+    let interrupted = instance.wait_typed(5_000, tokio::time::sleep(Duration::from_millis(20))).await;
     assert_eq!(interrupted.expect("no trap"), []);
-    assert_eq!(instance.wait(5_000, ready(())).await.expect("no trap"), []);
+    assert_eq!(instance.wait_typed(5_000, ready(())).await.expect("no trap"), []);
     assert!(begin.elapsed() < Duration::from_millis(250), "an interruption ends the wait");
 
     assert_eq!(wait(&mut instance, 5_000).await, [(next, None)]);
@@ -404,23 +405,23 @@ async fn submitted_commands_go_on_during_other_calls() {
     let server = Server::start().await;
     let mut instance = instance(&server.options()).await;
     let commands = [command(&["ECHO", "a"]), Vec::new(), command(&["BLPOP", "list", "10"])];
-    let first = instance.submit(&commands).await.expect("no trap");
+    let first = instance.submit_typed(&commands).await.expect("no trap");
     // It comes over the same connection, after the others.
     let reply = instance.execute(&command(&["ECHO", "b"])).await.expect("no trap").expect("an echo");
     assert_eq!(reply.as_str(), Some("b"));
-    let completions = instance.wait(0, pending()).await.expect("no trap");
+    let completions = instance.wait_typed(0, pending()).await.expect("no trap");
     let tickets: Vec<_> = completions.iter().map(|completion| completion.ticket).collect();
     assert_eq!(tickets, [first + 1, first, first + 2]);
     assert!(matches!(completions[0].result, Err(types::Error::InvalidArgument(_))), "{completions:?}");
 
-    let first = instance.submit(&[command(&["BLPOP", "list", "5000"])]).await.expect("no trap");
+    let first = instance.submit_typed(&[command(&["BLPOP", "list", "5000"])]).await.expect("no trap");
     instance.close().await.expect("no trap");
-    let completions = instance.wait(5_000, pending()).await.expect("no trap");
+    let completions = instance.wait_typed(5_000, pending()).await.expect("no trap");
     assert_eq!(completions, [Completion { ticket: first, result: Err(types::Error::Closed) }]);
-    let first = instance.submit(&[command(&["ECHO", "a"])]).await.expect("no trap");
-    let completions = instance.wait(5_000, pending()).await.expect("no trap");
+    let first = instance.submit_typed(&[command(&["ECHO", "a"])]).await.expect("no trap");
+    let completions = instance.wait_typed(5_000, pending()).await.expect("no trap");
     assert_eq!(completions, [Completion { ticket: first, result: Err(types::Error::Closed) }]);
-    assert_eq!(instance.wait(5_000, pending()).await.expect("no trap"), []);
+    assert_eq!(instance.wait_typed(5_000, pending()).await.expect("no trap"), []);
 }
 
 #[tokio::test]
@@ -428,11 +429,11 @@ async fn one_wait_gives_no_more_than_the_reply_size() {
     let server = Server::start().await;
     let mut instance = instance(&server.options().limit(Limit::ReplySize, 10 << 20)).await;
     let commands = vec![command(&["GET", "4000000"]); 5];
-    let first = instance.submit(&commands).await.expect("no trap");
+    let first = instance.submit_typed(&commands).await.expect("no trap");
     instance.execute(&command(&["ECHO", "a"])).await.expect("no trap").expect("an echo");
     let mut tickets = Vec::new();
     for _ in 0..4 {
-        let completions = instance.wait(0, pending()).await.expect("no trap");
+        let completions = instance.wait_typed(0, pending()).await.expect("no trap");
         assert!(completions.iter().all(|completion| completion.result.is_ok()));
         tickets.push(completions.iter().map(|completion| completion.ticket - first).collect::<Vec<_>>());
     }
@@ -443,13 +444,13 @@ async fn one_wait_gives_no_more_than_the_reply_size() {
 async fn a_ticket_whose_time_runs_out_during_a_submit_keeps_its_owner() {
     let server = Server::start().await;
     let mut instance = instance(&server.options().request_timeout(Duration::from_millis(300))).await;
-    let first = instance.submit(&[command(&["BLPOP", "list", "5000"])]).await.expect("no trap");
+    let first = instance.submit_typed(&[command(&["BLPOP", "list", "5000"])]).await.expect("no trap");
     // The component hears of the time that has passed only with this call, and its number is free for the next.
     tokio::time::sleep(Duration::from_millis(400)).await;
-    let next = instance.submit(&[command(&["ECHO", "a"])]).await.expect("no trap");
+    let next = instance.submit_typed(&[command(&["ECHO", "a"])]).await.expect("no trap");
     let mut ended = Vec::new();
     while ended.len() < 2 {
-        let completions = instance.wait(5_000, pending()).await.expect("no trap");
+        let completions = instance.wait_typed(5_000, pending()).await.expect("no trap");
         assert!(!completions.is_empty());
         ended.extend(completions.into_iter().map(|completion| (completion.ticket, completion.result)));
     }

@@ -7,12 +7,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::flight::{Batch, Flight, Part};
+use super::flight::{Batch, Flight, Part, Progress};
+use super::requests::Requests;
 use super::{Answer, Call, Caller, Feed, Lease, Question, Target};
-use crate::bindings::exports::keyslot::redis::redis_cluster::Completion;
 use crate::bindings::exports::keyslot::redis::types::Interrupted;
+use crate::bindings::exports::keyslot::redis::wire::Completions;
 use crate::instance::{Instance, Lent, Trap};
-use crate::{Error, Options, Reply};
+use crate::reply::Replies;
+use crate::{Error, Options};
 
 /// How long after a use, and how often during one, the component is asked what has happened. No wait lasts longer.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -52,6 +54,7 @@ struct Borrowed {
     connection: Lent,
     /// Whether it has carried a command.
     is_used: bool,
+    since: Instant,
 }
 
 impl Worker {
@@ -134,7 +137,9 @@ impl Worker {
                 break;
             };
             self.next = match call {
-                Call::Run { target, commands, caller } => batch.add(target, commands, caller, &self.flight),
+                Call::Run { target, requests, progress } => {
+                    batch.add(target, requests, progress, &mut self.flight)
+                }
                 other @ (Call::Ask(_) | Call::Close { .. }) => Some(other),
             };
             if self.next.is_some() {
@@ -147,8 +152,8 @@ impl Worker {
     async fn submit(&mut self, batch: Batch) {
         for part in batch.into_parts() {
             match self.hand_in(&part).await {
-                Ok(first) => self.flight.enter(first, part),
-                Err(error) => part.fail(&error),
+                Ok(first) => self.flight.enter(first, &part),
+                Err(error) => self.flight.refuse(&part, &error),
             }
         }
     }
@@ -156,19 +161,19 @@ impl Worker {
     /// Gives commands to the component. Gives the first one's ticket.
     async fn hand_in(&mut self, part: &Part) -> Result<u64, Error> {
         let outcome = match &part.target {
-            Target::Cluster => self.instance().await?.submit(&part.commands).await,
-            Target::Node(node) => self.instance().await?.submit_to(node, &part.commands).await,
+            Target::Cluster => self.instance().await?.submit(&part.requests).await,
+            Target::Node(node) => self.instance().await?.submit_to(node, &part.requests).await,
             Target::Lent(id) => {
                 let Some(borrowed) = self.lent.get_mut(id) else {
                     return Err(if self.closed { Error::Closed } else { gone() });
                 };
                 borrowed.is_used = true;
                 let connection = borrowed.connection;
-                self.instance().await?.submit_on(connection, &part.commands).await
+                self.instance().await?.submit_on(connection, &part.requests).await
             }
         };
         self.look_within(LOOK_INTERVAL);
-        self.settle(outcome)
+        self.settle(outcome)?
     }
 
     /// Waits until a command has ended or a call has come, and hands over what there is.
@@ -197,17 +202,27 @@ impl Worker {
             pending::<()>().await;
         };
         let outcome = instance.wait(WAIT_MS_MAX, called).await;
-        for Completion { ticket, result } in self.settle(outcome).unwrap_or_default() {
-            if !self.flight.land(ticket, result.map(Reply::new).map_err(Error::from)) {
-                let _ = self.settle::<()>(Err(Trap(format!(
-                    "the component completed {ticket}, which was not under way"
-                ))));
-                break;
-            }
+        if let Ok(completions) = self.settle(outcome)
+            && let Err(message) = self.land(completions)
+        {
+            let _ = self.settle::<()>(Err(Trap(message)));
         }
         if let Some(id) = returned {
             self.take_back(id).await;
         }
+    }
+
+    /// Gives the callers what has come. An error when the component does not keep to the interface.
+    fn land(&mut self, completions: Completions) -> Result<(), String> {
+        let decode = self.options.decode_responses == Some(true);
+        let mut replies = Replies::new(completions.replies, decode);
+        for ticket in completions.tickets {
+            let ended = replies.next().map_err(|why| format!("the component's replies are broken: {why}"))?;
+            if !self.flight.land(ticket, ended) {
+                return Err(format!("the component completed {ticket}, which was not under way"));
+            }
+        }
+        Ok(())
     }
 
     async fn answer(&mut self, question: Question) {
@@ -226,6 +241,7 @@ impl Worker {
         }
         match question {
             Question::NodeForKey { key, reply } => ask!(reply, |instance| instance.node_for_key(&key).await),
+            Question::Nodes { route, reply } => ask!(reply, |instance| instance.nodes(&route).await),
             Question::Keyslot { key, reply } => ask!(reply, |instance| instance.keyslot(&key).await),
             Question::Topology { reply } => ask!(reply, |instance| instance.topology().await),
             Question::Counters { reply } => ask!(reply, |instance| instance.counters().await),
@@ -243,7 +259,7 @@ impl Worker {
         let connection = self.settle(outcome)?;
         let id = self.next_lease;
         self.next_lease += 1;
-        self.lent.insert(id, Borrowed { connection, is_used: false });
+        self.lent.insert(id, Borrowed { connection, is_used: false, since: Instant::now() });
         self.look_within(LOOK_INTERVAL);
         Ok(Lease::new(id, self.returning.clone()))
     }
@@ -267,9 +283,14 @@ impl Worker {
         if self.flight.is_empty() {
             let mut batch = Batch::default();
             let unused = self.lent.iter().filter(|(_, borrowed)| !borrowed.is_used);
-            for (id, _) in unused {
-                let ping = vec![vec![b"PING".to_vec()]];
-                batch.add(Target::Lent(*id), ping, Caller::Nobody, &self.flight);
+            let (due, early): (Vec<_>, Vec<_>) =
+                unused.partition(|(_, borrowed)| borrowed.since.elapsed() >= LOOK_INTERVAL);
+            if !early.is_empty() {
+                self.look_at = Some(Instant::now() + LOOK_INTERVAL);
+            }
+            for (id, _) in due {
+                let (ping, caller) = (Requests::one(&["PING"]), Progress::New(Caller::Nobody));
+                batch.add(Target::Lent(*id), ping, caller, &mut self.flight);
             }
             self.submit(batch).await;
         }
