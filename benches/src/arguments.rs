@@ -51,7 +51,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) perf: Option<PathBuf>,
     /// The Keyslot component.
-    #[arg(long, value_name = "FILE", default_value = "target/wasm32-wasip2/component/keyslot_redis.wasm")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "target/wasm32-wasip2/component-fast/keyslot_redis.wasm"
+    )]
     pub(crate) component: PathBuf,
     /// redis-rs as a component.
     #[arg(long, value_name = "FILE", default_value = "target/wasm32-wasip2/peer/keyslot_bench_peer.wasm")]

@@ -39,6 +39,8 @@ pub(crate) struct Comparison {
 pub(crate) enum Way {
     /// The component's typed interface, called from a plain wasmtime host.
     Typed,
+    /// The component's interface `wire`, called from the same host.
+    Wire,
     /// The crate `keyslot`.
     Host,
     /// redis-rs's synchronous cluster client.
@@ -67,6 +69,7 @@ impl Way {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Typed => "keyslot component, typed",
+            Self::Wire => "keyslot component, wire",
             Self::Host => "keyslot crate",
             Self::RedisSync => "redis-rs cluster",
             Self::RedisSyncPipeline => "redis-rs cluster, pipeline",
@@ -157,6 +160,7 @@ fn one(name: &'static str, verb: Verb) -> Row {
         task: Task::Commands(Work { verb, shape: Shape::One, keys: 1 }),
         comparisons: vec![
             compare(Way::Typed, Way::RedisSync, 1.15),
+            observe(Way::Wire, Way::RedisSync),
             compare(Way::Typed, Way::RedisWasm, AGAINST_WASM),
             observe(Way::Host, Way::RedisAsync),
         ],
@@ -171,7 +175,9 @@ fn pipeline(name: &'static str, verb: Verb, keys: usize) -> Row {
         task: Task::Commands(Work { verb, shape: Shape::Pipeline, keys }),
         comparisons: vec![
             compare(Way::Typed, Way::RedisSync, 1.1),
+            compare(Way::Wire, Way::RedisSync, 0.8),
             compare(Way::Typed, Way::RedisWasm, AGAINST_WASM),
+            compare(Way::Wire, Way::RedisWasm, AGAINST_WASM),
             observe(Way::Host, Way::RedisSync),
         ],
         besides: vec![Way::Socket],
@@ -190,6 +196,7 @@ fn many(name: &'static str, verb: Verb, keys: usize) -> Row {
             compare(Way::Typed, Way::RedisSync, 0.9),
             compare(Way::Typed, Way::RedisAsync, 0.9),
             observe(Way::Typed, Way::RedisSyncPipeline),
+            compare(Way::Wire, Way::RedisAsync, 0.9),
             compare(Way::Typed, Way::RedisWasm, AGAINST_WASM),
             observe(Way::Host, Way::RedisAsync),
         ],
@@ -231,7 +238,7 @@ mod tests {
     fn each_contestant_takes_part_once() {
         assert_eq!(
             one("set-1", Verb::Set).ways(),
-            [Way::Typed, Way::RedisSync, Way::RedisWasm, Way::Host, Way::RedisAsync, Way::Socket]
+            [Way::Typed, Way::RedisSync, Way::Wire, Way::RedisWasm, Way::Host, Way::RedisAsync, Way::Socket]
         );
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let target = xtask.ancestors().nth(2).context("this program is in no target folder")?;
     let profile = arguments.profile.then(|| Profile { folder: target.join("profiled") });
     let guests = profile.as_ref().map_or(target, |profile| &profile.folder);
-    for (package, profile) in [("keyslot-guest", "component"), ("keyslot-bench-peer", "peer")] {
+    for (package, profile) in [("keyslot-guest", "component-fast"), ("keyslot-bench-peer", "peer")] {
         let mut build = step::cargo(&["build", "--package", package, "--profile", profile]);
         build.args(["--target", "wasm32-wasip2", "--target-dir"]).arg(guests);
         if arguments.profile {
@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         None => Command::new(program),
     };
     let wasm = guests.join("wasm32-wasip2");
-    bench.arg("--component").arg(wasm.join("component/keyslot_redis.wasm"));
+    bench.arg("--component").arg(wasm.join("component-fast/keyslot_redis.wasm"));
     bench.arg("--peer").arg(wasm.join("peer/keyslot_bench_peer.wasm"));
     let status = bench.args(&arguments.rest).status();
     let status = status.with_context(|| format!("cannot run {}", bench.get_program().display()))?;

@@ -8,6 +8,7 @@ mod redis_wasm;
 mod socket;
 mod typed;
 mod wasm;
+mod wire;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -114,6 +115,9 @@ impl Cast {
                 &urls,
                 data,
             )?)),
+            Way::Wire => {
+                Box::new(wire::Wire(Component::connect(self.plain(&self.components.keyslot)?, &urls, data)?))
+            }
             Way::Host => Box::new(host::Host::connect(runtime, urls, data)?),
             Way::RedisSync => Box::new(redis_native::Sync::connect(&urls, data)?),
             Way::RedisSyncPipeline => Box::new(redis_native::SyncPipeline::connect(&urls, data)?),
