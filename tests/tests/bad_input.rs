@@ -72,7 +72,7 @@ async fn settings_that_cannot_be_or_do_not_go_together_are_named() -> Result<()>
         (set().reconnect_backoff(zero, second), &["reconnect-backoff-ms base is 0"]),
         (set().retry_backoff(second, ms), &["retry-backoff-ms", "base of 1s", "cap of 1ms"]),
         (set().reconnect_backoff(second, ms), &["reconnect-backoff-ms", "base of 1s", "cap of 1ms"]),
-        (set().retry_backoff(ms, zero), &["retry-backoff-ms", "cap of 0ns"]),
+        (set().retry_backoff(ms, zero), &["retry-backoff-ms", "cap of 0ms"]),
         (
             set().request_timeout(second).attempt_timeout(2 * second),
             &["attempt-timeout-ms of 2s", "request-timeout-ms of 1s"],

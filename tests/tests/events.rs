@@ -249,9 +249,11 @@ async fn events_that_nobody_fetches_are_dropped_and_counted() -> Result<()> {
     let client = Client::connect(given.max_retries(RETRIES as u32)).await?;
     let burst = async || -> Result<u64> {
         let mut callers = Vec::new();
-        for _ in 0..CALLERS {
+        for caller in 0..CALLERS {
             let client = client.clone();
-            callers.push(tokio::spawn(async move { client.execute(["GET", "key"]).await }));
+            // With a key of its own: of one key the later would wait for the earlier.
+            callers
+                .push(tokio::spawn(async move { client.execute(["GET", &format!("key:{caller}")]).await }));
         }
         for caller in callers {
             let ended = caller.await?;

@@ -1,0 +1,111 @@
+//! Commands for one key are executed in their order, also while its slot moves: a thousand pipelines write and read the
+//! same keys, with one key and with several, and each read sees the write before it.
+//!
+//! A thread moves the slots from primary to primary all the time, key by key, so that commands are redirected by MOVED and
+//! ASK, and those with several keys have to wait (TRYAGAIN).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use keyslot::{Client, Protocol, Reply};
+use keyslot_core::slot::Slot;
+use keyslot_testcluster::TestCluster;
+use keyslot_tests::{PROTOCOLS, count, options, words};
+
+const TAGS: usize = 4;
+const PIPELINES: usize = 1_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_read_sees_the_write_before_it_while_slots_move() -> Result<()> {
+    for protocol in PROTOCOLS {
+        run(protocol).await.with_context(|| format!("{protocol:?}"))?;
+    }
+    Ok(())
+}
+
+async fn run(protocol: Protocol) -> Result<()> {
+    let cluster = Arc::new(TestCluster::start(3, 0)?);
+    let client = Client::connect(options(&cluster.urls(), protocol)).await?;
+    let done = Arc::new(AtomicBool::new(false));
+    let mover = {
+        let (cluster, done) = (Arc::clone(&cluster), Arc::clone(&done));
+        tokio::task::spawn_blocking(move || move_slots(&cluster, &done))
+    };
+    // At least so many pipelines, and as many as it takes until a slot has moved under them.
+    let mut round = 0;
+    loop {
+        round += 1;
+        let outcome = write_and_read(&client, round).await;
+        let counters = client.counters().await?;
+        let met = count(&counters, "moved") > 0 && count(&counters, "ask") > 0;
+        if outcome.is_err() || (round >= PIPELINES && (met || round >= 20 * PIPELINES)) {
+            done.store(true, Ordering::SeqCst);
+            mover.await??;
+            outcome.with_context(|| format!("in pipeline {round}"))?;
+            let number = |name| count(&counters, name);
+            println!(
+                "{protocol:?}: {round} pipelines, {} MOVED, {} ASK, {} retries",
+                number("moved"),
+                number("ask"),
+                number("retries")
+            );
+            ensure!(met, "no slot moved under the pipelines");
+            return Ok(());
+        }
+    }
+}
+
+/// Three writes of each tag, each with its read behind it, the last in a pipeline of its own that is not waited for before the
+/// next.
+async fn write_and_read(client: &Client, round: usize) -> Result<()> {
+    let mut first = Vec::new();
+    let mut second = Vec::new();
+    for tag in 0..TAGS {
+        let key = |name: &str| format!("{{slot-{tag}}}:{name}");
+        first.push(words(&format!("SET {} {round}", key("a"))));
+        first.push(words(&format!("GET {}", key("a"))));
+        first.push(words(&format!("MSET {} {round} {} {round}", key("b"), key("c"))));
+        first.push(words(&format!("GET {}", key("c"))));
+        first.push(words(&format!("SET {} later", key("a"))));
+        second.push(words(&format!("GET {}", key("a"))));
+    }
+    let (first, second) = tokio::join!(client.pipeline(first), client.pipeline(second));
+    let read = |reply: &Result<Reply, keyslot::Error>, expected: &str| -> Result<()> {
+        let reply = reply.as_ref().map_err(Clone::clone)?;
+        ensure!(reply.as_str() == Some(expected), "{reply:?} is not {expected}");
+        Ok(())
+    };
+    let round = round.to_string();
+    for (tag, (first, second)) in first.chunks(5).zip(&second).enumerate() {
+        let seen = [
+            read(&first[0], "OK"),
+            read(&first[1], &round),
+            read(&first[2], "OK"),
+            read(&first[3], &round),
+            read(&first[4], "OK"),
+            read(second, "later"),
+        ];
+        for (number, seen) in seen.into_iter().enumerate() {
+            seen.with_context(|| format!("tag {tag}, command {number}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn move_slots(cluster: &TestCluster, done: &AtomicBool) -> Result<()> {
+    let primaries = cluster.primaries()?;
+    for turn in 0.. {
+        let slot = Slot::of_key(format!("slot-{}", turn % TAGS).as_bytes()).number();
+        let from = cluster.node_of_slot(slot)?;
+        let place =
+            primaries.iter().position(|primary| *primary == from).context("a primary has the slot")?;
+        cluster.start_slot_migration(slot, from, primaries[(place + 1) % primaries.len()])?;
+        while cluster.migrate_keys(slot, 1)? > 0 {}
+        cluster.finish_slot_migration(slot)?;
+        if done.load(Ordering::SeqCst) {
+            break;
+        }
+    }
+    Ok(())
+}
