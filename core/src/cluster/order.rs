@@ -114,16 +114,22 @@ impl Order {
     }
 
     /// A request has ended: what was held behind it may go on.
-    pub(super) fn end(&mut self, id: RequestId, slot: Option<Slot>) {
+    pub(super) fn end(&mut self, id: RequestId, request: &Request) {
+        let slot = request.command.route.slot();
         let Some((slot, hold)) = slot.and_then(|slot| Some((slot, self.holds.get_mut(&slot)?))) else {
             return;
         };
+        let before = hold.waiting.len() + hold.held.len();
         hold.waiting.retain(|entry| entry.id != id);
         // It is mostly the first: requests time out in the order they came.
-        if let Some(index) = hold.held.iter().position(|entry| entry.id == id) {
+        if matches!(request.place, Place::InOrder(_))
+            && let Some(index) = hold.held.iter().position(|entry| entry.id == id)
+        {
             hold.held.remove(index);
         }
-        self.loosened.push(slot);
+        if hold.waiting.len() + hold.held.len() < before {
+            self.loosened.push(slot);
+        }
     }
 
     fn hold_of(&mut self, slot: Slot) -> &mut Hold {
@@ -326,7 +332,7 @@ impl Cluster {
                 && request.place == Place::OnConnection(conn)
             {
                 self.order.count(request, false);
-                self.order.end(*id, request.command.route.slot());
+                self.order.end(*id, request);
             }
         }
     }

@@ -513,7 +513,7 @@ impl Cluster {
             return;
         };
         self.order.count(&mut request, false);
-        self.order.end(id, request.command.route.slot());
+        self.order.end(id, &request);
         self.forget_timers();
         match request.parent {
             Some(parent) => self.on_part(&parent, Ok(reply)),
@@ -541,11 +541,12 @@ impl Cluster {
         let Some(place) = self.requests.get(id).map(|request| request.place) else {
             return;
         };
-        self.place(id, Place::Nowhere);
-        if let Some(request) = self.requests.remove(id) {
-            self.order.end(id, request.command.route.slot());
-            self.abandon_parts(request.gather);
+        if let Some(request) = self.requests.get(id) {
+            self.order.end(id, request);
         }
+        self.place(id, Place::Nowhere);
+        let parts = self.requests.remove(id).and_then(|request| request.gather);
+        self.abandon_parts(parts);
         match place {
             Place::AtNode(node) => {
                 if let Some(node) = self.nodes.get_mut(node) {
