@@ -18,13 +18,14 @@
 //! | limit-exceeded | `-KEYSLOT.LIMIT-EXCEEDED text` |
 //! | closed | `-KEYSLOT.CLOSED` |
 //!
-//! Line breaks in the text are spaces.
+//! Line breaks in the text are spaces, and it ends after 1 MiB.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::error::{Error, Interrupted, ServerError};
+use crate::resp::LINE_LENGTH_MAX;
 
 /// What the codes of the client's own errors begin with.
 pub const PREFIX: &str = "KEYSLOT.";
@@ -36,11 +37,8 @@ const NOT_EXECUTED: &str = "not-executed";
 pub fn encode_error(error: &Error, into: &mut Vec<u8>) {
     let start = into.len();
     let mut put = |words: &[&str]| {
-        into.push(b'-');
-        for (number, word) in words.iter().filter(|word| !word.is_empty()).enumerate() {
-            if number > 0 {
-                into.push(b' ');
-            }
+        for (number, word) in words.iter().enumerate() {
+            into.push(if number == 0 { b'-' } else { b' ' });
             into.extend_from_slice(word.as_bytes());
         }
     };
@@ -57,6 +55,7 @@ pub fn encode_error(error: &Error, into: &mut Vec<u8>) {
         Error::InvalidArgument(text) => put(&["KEYSLOT.INVALID-ARGUMENT", text]),
         Error::CrossSlot(text) => put(&["KEYSLOT.CROSS-SLOT", text]),
         Error::Server(error) if error.code.starts_with(PREFIX) => put(&["ERR", &error.code, &error.message]),
+        Error::Server(error) if error.message.is_empty() => put(&[&error.code]),
         Error::Server(error) => put(&[&error.code, &error.message]),
         Error::RedirectLimit(text) => put(&["KEYSLOT.REDIRECT-LIMIT", text]),
         Error::ClusterDown(text) => put(&["KEYSLOT.CLUSTER-DOWN", text]),
@@ -72,6 +71,11 @@ pub fn encode_error(error: &Error, into: &mut Vec<u8>) {
     for byte in into.iter_mut().skip(start).filter(|byte| matches!(byte, b'\r' | b'\n')) {
         *byte = b' ';
     }
+    // No decoder takes a longer line. It is cut where a character begins.
+    let longest = start + 1 + LINE_LENGTH_MAX;
+    let is_within = |at: &usize| into.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let end = (0..4).map(|back| longest - back).find(|at| !is_within(at)).unwrap_or(longest);
+    into.truncate(end);
     into.extend_from_slice(b"\r\n");
 }
 
@@ -165,6 +169,18 @@ mod tests {
             ServerError { code: "KEYSLOT.TIMEOUT".to_string(), message: "not-executed - x".to_string() };
         let told = ServerError { code: "ERR".to_string(), message: made_up.to_string() };
         assert_eq!(through_the_wire(&Error::Server(made_up)), Error::Server(told));
+        let hidden =
+            ServerError { code: String::new(), message: "KEYSLOT.TIMEOUT not-executed - x".to_string() };
+        assert_eq!(through_the_wire(&Error::Server(hidden.clone())), Error::Server(hidden));
+    }
+
+    #[test]
+    fn an_error_is_never_too_long_to_be_read() {
+        for text in ["x".repeat(LINE_LENGTH_MAX), "\u{fffd}".repeat(LINE_LENGTH_MAX / 2)] {
+            let long = Error::Server(ServerError { code: "ERR".to_string(), message: text.clone() });
+            let Error::Server(read) = through_the_wire(&long) else { panic!("another error") };
+            assert!(text.starts_with(&read.message) && read.message.len() > LINE_LENGTH_MAX - 10);
+        }
     }
 
     #[test]

@@ -131,8 +131,9 @@ impl Client {
     /// Runs many commands: one write for each node, all nodes at the same time. The results are in the
     /// commands' order, and each is independent of the others. Commands for one slot are executed in their order.
     ///
-    /// However long it is, the component has at most 16 MiB of it at a time, and the replies that have just come: its memory does
-    /// not grow with the pipeline. The replies together are bounded by the limit `reply-size`.
+    /// However long it is, the component has at most 16 MiB and 40,000 commands of it at a time, and the replies that have just
+    /// come: its memory does not grow with the pipeline. The replies together are bounded by the limit `reply-size`. Calls that come
+    /// later wait until the last of it is in the component.
     pub async fn pipeline(&self, commands: Vec<Vec<Vec<u8>>>) -> Vec<Result<Reply, Error>> {
         self.handle.pipeline(Target::Cluster, commands).await
     }

@@ -109,3 +109,40 @@ fn move_slots(cluster: &TestCluster, done: &AtomicBool) -> Result<()> {
     }
     Ok(())
 }
+
+/// A read that is refused because an earlier write still waits has read too early, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_fails_before_its_write_is_made_again() -> Result<()> {
+    for protocol in PROTOCOLS {
+        let cluster = TestCluster::start(2, 0)?;
+        let client = Client::connect(options(&cluster.urls(), protocol)).await?;
+        client.execute(["RPUSH", "{t}list", "a"]).await?;
+        client.execute(["SET", "{t}text", "a"]).await?;
+        // One of the keys is moved, the other is not: commands with both have to wait.
+        let slot = Slot::of_key(b"t").number();
+        let from = cluster.node_of_slot(slot)?;
+        cluster.start_slot_migration(slot, from, 1 - from)?;
+        let target = &cluster.nodes()[1 - from];
+        let port = cluster.ports()[1 - from].to_string();
+        let mut source = cluster.connection(from)?;
+        source.call(&["MIGRATE", "127.0.0.1", &port, "{t}text", "0", "5000"])?;
+        let pipeline = ["MSET {t}list 1 {t}text 2", "GET {t}list", "STRLEN {t}list", "GET {t}text"];
+        let finish = async {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            while cluster.migrate_keys(slot, 1)? > 0 {}
+            cluster.finish_slot_migration(slot)
+        };
+        let (replies, finished) = tokio::join!(client.pipeline(pipeline.map(words).to_vec()), finish);
+        finished.with_context(|| format!("to {}", target.address()))?;
+        let text: Vec<_> = replies
+            .into_iter()
+            .map(|reply| {
+                reply.map(|reply| {
+                    reply.as_str().map_or(reply.as_integer().unwrap_or(-1).to_string(), str::to_owned)
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        ensure!(text == ["OK", "1", "1", "2"], "{protocol:?}: {text:?}");
+    }
+    Ok(())
+}

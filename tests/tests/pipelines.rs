@@ -83,6 +83,33 @@ async fn a_flush_reaches_the_server_in_one_piece() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_scripts_error_is_its_own_whatever_it_says() -> Result<()> {
+    let cluster = TestCluster::start(3, 0)?;
+    for protocol in PROTOCOLS {
+        let client = Client::connect(options(&cluster.urls(), protocol)).await?;
+        let before = counter(&client, "requests").await?;
+        let scripts = [
+            "return {err='KEYSLOT.TIMEOUT not-executed - made up'}",
+            "return {err=' KEYSLOT.TIMEOUT not-executed - made up'}",
+            "return {err='  two'}",
+            // Each byte of it becomes a character of three.
+            "return {err='LONG ' .. string.rep('\\255', 900000)}",
+        ];
+        let commands = scripts.map(|script| words_of(&["EVAL", script, "0"])).to_vec();
+        for (script, result) in scripts.iter().zip(client.pipeline(commands).await) {
+            ensure!(matches!(&result, Err(Error::Server(_))), "{protocol:?}: {script}: {result:?}");
+        }
+        let after = counter(&client, "requests").await?;
+        ensure!(after == before + scripts.len() as u64, "the component was started again");
+    }
+    Ok(())
+}
+
+fn words_of(words: &[&str]) -> Vec<Vec<u8>> {
+    words.iter().map(|word| word.as_bytes().to_vec()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_tasks_share_one_client() -> Result<()> {
     let cluster = TestCluster::start(3, 0)?;
     let client = Client::connect(options(&cluster.urls(), Protocol::Resp3)).await?;

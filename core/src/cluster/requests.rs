@@ -193,8 +193,14 @@ impl Cluster {
             core::mem::take(&mut node.queue)
         });
         for id in queue.into_iter().flatten() {
-            if self.requests.contains_key(id) {
-                self.send_to(id, node);
+            match self.requests.get(id).map(|request| &request.target) {
+                Some(Some(Target::Ask(_))) => {
+                    self.forget_ask(id);
+                    self.place(id, Place::Nowhere);
+                    self.dispatch(id);
+                }
+                Some(_) => self.send_to(id, node),
+                None => {}
             }
         }
     }
@@ -290,7 +296,13 @@ impl Cluster {
         };
         let follows = matches!(self.phase, Phase::Clustered);
         match verdict {
-            Verdict::Surface => self.finish(id, Err(Error::Server(error.clone()))),
+            Verdict::Surface => {
+                // Unless it has read too early.
+                let is_read = request.command.read_only;
+                if !(is_read && self.hold_behind_earlier(id)) {
+                    self.finish(id, Err(Error::Server(error.clone())));
+                }
+            }
             Verdict::Authentication => self.finish(id, Err(Error::Authentication(error.to_string()))),
             _ if request.target.as_ref().is_some_and(Target::is_fixed) => {
                 self.finish(id, Err(Error::Server(error.clone())));
@@ -348,17 +360,30 @@ impl Cluster {
             let text = format!("the last of {redirects} was {error}");
             return self.finish(id, Err(Error::RedirectLimit(text)));
         }
+        // An ASK is the owner's word, and for now: it is followed at once.
+        let is_ask = matches!(target, Target::Ask(_));
         request.target = Some(target);
         if self.hold_behind_earlier(id) {
             return;
         }
-        if redirects <= PROMPT_REDIRECTS {
+        // The nodes disagree: what comes later must not find them agreed before.
+        if redirects > 1 {
+            self.lead(id);
+        }
+        if is_ask || redirects <= PROMPT_REDIRECTS {
             return self.dispatch(id);
         }
-        self.lead(id);
         let wait = self.random.backoff(REDIRECT_BASE, REDIRECT_CAP, redirects - PROMPT_REDIRECTS - 1);
         self.place(id, Place::Delayed);
         self.delayed.insert(self.now + wait, id);
+    }
+
+    /// An ASK holds for now. After a wait the slot may have come and gone, and a key that the node imports from elsewhere
+    /// would be written where it is not: the owner is asked again.
+    fn forget_ask(&mut self, id: RequestId) {
+        if let Some(request) = self.requests.get_mut(id) {
+            request.target.take_if(|target| matches!(target, Target::Ask(_)));
+        }
     }
 
     /// Lets a request wait before it is routed anew.
@@ -576,7 +601,9 @@ impl Cluster {
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        let waits = |place| !matches!(place, Place::Nowhere | Place::OnConnection(_) | Place::Gathering);
+        // What is held in order waits for others, not for a node.
+        let waits =
+            |place| matches!(place, Place::AtNode(_) | Place::Unrouted | Place::Delayed | Place::AtLease(_));
         let bytes = request.command.frame.len() as u64;
         if waits(request.place) {
             self.held = Held { requests: self.held.requests - 1, bytes: self.held.bytes - bytes };

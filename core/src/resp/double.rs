@@ -16,6 +16,21 @@ const EXACT_POWERS: [f64; 23] = [
     1e19, 1e20, 1e21, 1e22,
 ];
 
+/// Whether [`parse_double`] finds a value.
+pub(super) fn is_double(text: &[u8]) -> bool {
+    let text = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
+    let is = |word: &[u8]| text.eq_ignore_ascii_case(word);
+    if is(b"inf") || is(b"infinity") || is(b"nan") {
+        return true;
+    }
+    let end = text.iter().position(|byte| matches!(byte, b'e' | b'E'));
+    let (mantissa, exponent) = text.split_at_checked(end.unwrap_or(text.len())).unwrap_or((text, &[]));
+    let points = mantissa.iter().filter(|byte| **byte == b'.').count();
+    let digits = mantissa.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let is_mantissa = digits > 0 && points <= 1 && digits + points == mantissa.len();
+    is_mantissa && exponent.get(1..).is_none_or(|exponent| parse_exponent(exponent).is_some())
+}
+
 /// The value of a decimal number with or without a point and an exponent, of an infinity or of NaN, in any case and with
 /// any sign: a superset of the specification's grammar, since servers print what their C library does.
 pub(super) fn parse_double(text: &[u8]) -> Option<f64> {
@@ -96,12 +111,33 @@ impl Decimal {
                 return if self.exponent < 0 { digits / power } else { digits * power };
             }
         }
+        if let Some(double) = self.short_to_double() {
+            return double;
+        }
         let mut numerator = vec![0];
         self.digits.iter().for_each(|digit| multiply(&mut numerator, 10, u32::from(*digit)));
         let mut denominator = vec![1];
         let scaled = if self.exponent < 0 { &mut denominator } else { &mut numerator };
         (0..self.exponent.unsigned_abs()).for_each(|_| multiply(scaled, 10, 0));
         nearest(numerator, denominator)
+    }
+}
+
+impl Decimal {
+    /// As servers print fractions: up to 19 digits, most of them behind the point.
+    fn short_to_double(&self) -> Option<f64> {
+        let places = self.exponent.unsigned_abs();
+        if self.digits.len() > 19 || self.exponent > 0 || places > 19 {
+            return None;
+        }
+        let digits = self.digits.iter().fold(0u64, |number, digit| number * 10 + u64::from(*digit));
+        let numerator = u128::from(digits) << 64;
+        let denominator = u128::from(10u64.checked_pow(places)?);
+        let (quotient, rest) = (numerator / denominator, numerator % denominator);
+        let dropped = (128 - quotient.leading_zeros()).checked_sub(55)?;
+        let kept = u64::try_from(quotient >> dropped).ok()?;
+        let is_exact = rest == 0 && quotient.trailing_zeros() >= dropped;
+        Some(rounded(kept, is_exact, 64 - i64::from(dropped)))
     }
 }
 
@@ -141,7 +177,11 @@ fn nearest(mut numerator: Vec<u32>, mut denominator: Vec<u32>) -> f64 {
             quotient |= 1;
         }
     }
-    let is_exact = numerator.iter().all(|word| *word == 0);
+    rounded(quotient, numerator.iter().all(|word| *word == 0), shift)
+}
+
+/// The double nearest to `quotient / 2^shift`, or to a little more when that is not exact. The quotient has 54 or 55 bits.
+fn rounded(quotient: u64, is_exact: bool, shift: i64) -> f64 {
     // The exponent of the last bit that a double keeps.
     let msb = 63 - i64::from(quotient.leading_zeros());
     let last = (msb - shift - 52).max(-1_074);
@@ -228,6 +268,7 @@ mod tests {
         let found = parse_double(text.as_bytes());
         let bits = |value: f64| if value.is_nan() { None } else { Some(value.to_bits()) };
         assert_eq!(found.map(bits), expected.map(bits), "{text}");
+        assert_eq!(is_double(text.as_bytes()), expected.is_some(), "{text}");
     }
 
     #[test]
@@ -310,6 +351,12 @@ mod tests {
         fn every_decimal_is_as_cores(digits in "[0-9]{1,40}(\\.[0-9]{0,40})?", exponent in -400i32..400) {
             assert_same(&digits);
             assert_same(&format!("{digits}e{exponent}"));
+        }
+
+        #[test]
+        fn short_fractions_are_as_cores(digits in "[0-9]{15,20}", point in 0usize..20) {
+            let point = point.min(digits.len());
+            assert_same(&format!("{}.{}", &digits[..point], &digits[point..]));
         }
 
         #[test]

@@ -29,6 +29,9 @@ const STREAM_MAX: Load = Load { commands: 40_000, bytes: 16 << 20 };
 /// What part of the component's memory the bytes in it may be: it holds a command twice for a while, and the replies.
 const FLIGHT_MEMORY_PART: usize = 6;
 
+/// What a command costs the component besides its bytes, until it has ended.
+const COMMAND_COST: usize = 512;
+
 /// The component's default for the limit `reply-size`.
 const REPLY_SIZE_DEFAULT: u64 = 256 << 20;
 
@@ -165,7 +168,9 @@ impl Flight {
         let mut limits = options.limits.iter().rev();
         let reply_size = limits.find(|(limit, _)| *limit == Limit::ReplySize).map(|(_, value)| *value);
         let bytes_max = options.memory_limit / FLIGHT_MEMORY_PART;
-        let within_memory = |max: Load| Load { bytes: max.bytes.min(bytes_max), ..max };
+        let commands_max = bytes_max / COMMAND_COST;
+        let within_memory =
+            |max: Load| Load { commands: max.commands.min(commands_max), bytes: max.bytes.min(bytes_max) };
         Self {
             calls: HashMap::new(),
             next_call: 0,

@@ -12,7 +12,7 @@ use super::leaf::Leaf;
 use super::limits::LineLimit;
 use super::marker::{Aggregate, Blob, Marker};
 use super::{DecodeError, LINE_LENGTH_MAX, Limits, NODE_COST};
-use crate::resp::double::parse_double;
+use crate::resp::double::is_double;
 
 /// The bytes of a line besides its text: the type byte and CR LF.
 const LINE_OVERHEAD: u64 = 3;
@@ -124,7 +124,7 @@ impl Scan {
             Marker::Null => return Err(DecodeError::invalid("null", text)),
             Marker::Boolean if matches!(text, b"t" | b"f") => {}
             Marker::Boolean => return Err(DecodeError::invalid("boolean", text)),
-            Marker::Double if parse_double(text).is_some() => {}
+            Marker::Double if is_double(text) => {}
             Marker::Double => return Err(DecodeError::invalid("double", text)),
             Marker::BigNumber => check_big_number(text)?,
             Marker::Blob(blob) => return self.blob(blob, text),
