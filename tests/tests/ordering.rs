@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use keyslot::{Client, Protocol, Reply};
@@ -15,6 +16,8 @@ use keyslot_tests::{PROTOCOLS, count, options, words};
 
 const TAGS: usize = 4;
 const PIPELINES: usize = 1_000;
+/// Between two moves of the slot that goes to and fro.
+const PAUSE: Duration = Duration::from_millis(50);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_read_sees_the_write_before_it_while_slots_move() -> Result<()> {
@@ -128,7 +131,7 @@ async fn a_read_that_fails_before_its_write_is_made_again() -> Result<()> {
         source.call(&["MIGRATE", "127.0.0.1", &port, "{t}text", "0", "5000"])?;
         let pipeline = ["MSET {t}list 1 {t}text 2", "GET {t}list", "STRLEN {t}list", "GET {t}text"];
         let finish = async {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
             while cluster.migrate_keys(slot, 1)? > 0 {}
             cluster.finish_slot_migration(slot)
         };
@@ -145,4 +148,75 @@ async fn a_read_that_fails_before_its_write_is_made_again() -> Result<()> {
         ensure!(text == ["OK", "1", "1", "2"], "{protocol:?}: {text:?}");
     }
     Ok(())
+}
+
+/// A counter whose slot is moved to and fro without a pause, while long pipelines count: nothing that was acknowledged is
+/// lost, nothing is counted twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_counts_each_command_once_while_its_slot_goes_to_and_fro() -> Result<()> {
+    const CALLERS: usize = 6;
+    const COMMANDS: usize = 40_000;
+    for protocol in PROTOCOLS {
+        let cluster = Arc::new(TestCluster::start(3, 0)?);
+        let client = Client::connect(options(&cluster.urls(), protocol)).await?;
+        let done = Arc::new(AtomicBool::new(false));
+        let mover = {
+            let (cluster, done) = (Arc::clone(&cluster), Arc::clone(&done));
+            tokio::task::spawn_blocking(move || move_to_and_fro(&cluster, &done))
+        };
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|_| {
+                let client = client.clone();
+                tokio::spawn(async move { client.pipeline(vec![words("INCR {to-and-fro}"); COMMANDS]).await })
+            })
+            .collect();
+        let (mut acknowledged, mut in_doubt, mut refused, mut turned) = (0i64, 0i64, 0usize, 0usize);
+        for caller in callers {
+            let mut last = 0;
+            for reply in caller.await? {
+                match reply {
+                    Ok(reply) => {
+                        let value = reply.as_integer().context("INCR answers with a number")?;
+                        turned += usize::from(value < last);
+                        last = value;
+                        acknowledged += 1;
+                    }
+                    Err(error) if error.possibly_executed() => in_doubt += 1,
+                    Err(_) => refused += 1,
+                }
+            }
+        }
+        done.store(true, Ordering::SeqCst);
+        let moves = mover.await??;
+        let value = client.execute(["GET", "{to-and-fro}"]).await?;
+        let value: i64 = value.as_str().context("a number")?.parse()?;
+        println!(
+            "{protocol:?}: {moves} moves, {acknowledged} acknowledged, {in_doubt} in doubt, {refused} refused, \
+             {turned} out of order, counter {value}"
+        );
+        ensure!(acknowledged <= value, "{acknowledged} were acknowledged, the counter is at {value}");
+        ensure!(value <= acknowledged + in_doubt, "{value} were counted, {acknowledged} are known");
+        ensure!(refused == 0, "{refused} were refused");
+        ensure!(moves > 10, "only {moves} moves");
+    }
+    Ok(())
+}
+
+/// Moves one slot between two nodes until it is enough; returns how often.
+fn move_to_and_fro(cluster: &TestCluster, done: &AtomicBool) -> Result<usize> {
+    let slot = Slot::of_key(b"{to-and-fro}").number();
+    let from = cluster.node_of_slot(slot)?;
+    let to = cluster.primaries()?.into_iter().find(|node| *node != from).context("another primary")?;
+    let mut moves = 0;
+    while !done.load(Ordering::SeqCst) {
+        let (from, to) = if moves % 2 == 0 { (from, to) } else { (to, from) };
+        cluster.start_slot_migration(slot, from, to)?;
+        while cluster.migrate_keys(slot, 1)? > 0 {}
+        cluster.finish_slot_migration(slot)?;
+        moves += 1;
+        // An ASK that reaches its node after the slot has gone there, back, and is on its way there again, is one that no
+        // client can tell from a good one.
+        std::thread::sleep(PAUSE);
+    }
+    Ok(moves)
 }

@@ -14,6 +14,11 @@
 //!   sent ←── in order, when what it waited for has ended ──────────────────────────────────────────────────────┘
 //! ```
 //!
+//! While a slot is asked for (ASK), few of its commands are under way at a time, and the others are held. An ASK holds for the
+//! moment: were thousands of commands that follow one to wait in a socket, the slot could have gone there, back, and
+//! there again before the last is read, which would then find its key missing, and write a new one. When the slot has its
+//! new owner, each command that ends lets two more go, until none is held.
+//!
 //! A read that was already under way and is answered while an earlier command for its key waits has read too early: its answer
 //! is dropped, and it is held, too. A write cannot be taken back: its answer stands.
 //!
@@ -34,6 +39,12 @@ use crate::slot::{SLOT_COUNT, Slot};
 /// With so many that wait for one slot their keys are not told apart any more: looking would cost more than it is worth.
 const TOLD_APART_MAX: usize = 256;
 
+/// So many commands of a slot that is asked for are under way at a time.
+const ASKED_MAX: u32 = 64;
+
+/// A slot that lets so many go is as any other.
+const WIDE: u32 = 1_024;
+
 /// What is known of the order of commands.
 #[derive(Debug)]
 pub(super) struct Order {
@@ -50,12 +61,24 @@ pub(super) struct Order {
 /// What is held for one slot, and why.
 #[derive(Debug, Default)]
 struct Hold {
-    /// Its owner has changed, and commands to the old one are under way.
-    moved: bool,
+    /// All are held until those under way have ended: its owner has changed, or it is asked for.
+    drains: bool,
+    /// It is, or was of late, asked for: not many of its commands may be under way.
+    window: Option<Window>,
     /// The commands that wait, or have waited, for a retry.
     waiting: Vec<Entry>,
     /// In order.
     held: VecDeque<Entry>,
+}
+
+/// Which commands of a slot may be under way.
+#[derive(Debug)]
+struct Window {
+    size: u32,
+    /// These are.
+    let_through: Vec<RequestId>,
+    /// The slot has its new owner.
+    is_settled: bool,
 }
 
 /// A request, and the keys that it is about.
@@ -109,7 +132,11 @@ impl Order {
     /// The slot has another owner: its later commands are held from now on, if any is under way.
     pub(super) fn hold(&mut self, slot: Slot) {
         if !self.is_idle(slot) {
-            self.hold_of(slot).moved = true;
+            let hold = self.hold_of(slot);
+            hold.drains = true;
+            if let Some(window) = &mut hold.window {
+                window.is_settled = true;
+            }
         }
     }
 
@@ -119,15 +146,15 @@ impl Order {
         let Some((slot, hold)) = slot.and_then(|slot| Some((slot, self.holds.get_mut(&slot)?))) else {
             return;
         };
-        let before = hold.waiting.len() + hold.held.len();
-        hold.waiting.retain(|entry| entry.id != id);
+        let before = hold.len();
+        hold.let_go(id, true);
         // It is mostly the first: requests time out in the order they came.
         if matches!(request.place, Place::InOrder(_))
             && let Some(index) = hold.held.iter().position(|entry| entry.id == id)
         {
             hold.held.remove(index);
         }
-        if hold.waiting.len() + hold.held.len() < before {
+        if hold.len() < before {
             self.loosened.push(slot);
         }
     }
@@ -151,10 +178,54 @@ impl Order {
 }
 
 impl Hold {
+    fn len(&self) -> usize {
+        self.waiting.len()
+            + self.held.len()
+            + self.window.as_ref().map_or(0, |window| window.let_through.len())
+    }
+
+    /// A request has ended, or is held itself.
+    fn let_go(&mut self, id: RequestId, has_ended: bool) {
+        self.waiting.retain(|entry| entry.id != id);
+        if let Some(window) = &mut self.window {
+            let before = window.let_through.len();
+            window.let_through.retain(|other| *other != id);
+            let is_one_of_them = window.let_through.len() < before;
+            window.size += u32::from(is_one_of_them && has_ended && window.is_settled);
+        }
+        self.window.take_if(|window| window.size > WIDE);
+    }
+
+    /// The slot is asked for.
+    fn narrow(&mut self) {
+        let window =
+            self.window.get_or_insert(Window { size: 0, let_through: Vec::new(), is_settled: false });
+        window.size = ASKED_MAX;
+        window.is_settled = false;
+    }
+
+    /// Whether a request may be under way, as far as the slot is asked for; then it counts.
+    fn admits(&mut self, id: RequestId) -> bool {
+        let is_full = self.is_full();
+        let Some(window) = self.window.as_mut().filter(|window| !window.let_through.contains(&id)) else {
+            return true;
+        };
+        if !is_full {
+            window.let_through.push(id);
+        }
+        !is_full
+    }
+
+    /// Whether as many of its commands are under way as may be.
+    fn is_full(&self) -> bool {
+        self.window.as_ref().is_some_and(|window| window.let_through.len() >= window.size as usize)
+    }
+
     /// Whether an earlier command for one of its keys waits or is held.
     fn is_behind(&self, entry: &Entry) -> bool {
         let all = self.waiting.len() + self.held.len();
-        let mut earlier = self.waiting.iter().chain(&self.held).filter(|other| other.serial < entry.serial);
+        let held = self.held.iter().take_while(|other| other.serial < entry.serial);
+        let mut earlier = self.waiting.iter().filter(|other| other.serial < entry.serial).chain(held);
         if all > TOLD_APART_MAX {
             earlier.next().is_some()
         } else {
@@ -163,19 +234,25 @@ impl Hold {
     }
 
     fn insert(&mut self, entry: Entry) {
-        let later = self.held.iter().rev().take_while(|other| other.serial > entry.serial).count();
-        self.held.insert(self.held.len() - later, entry);
+        let place = self.held.partition_point(|other| other.serial < entry.serial);
+        self.held.insert(place, entry);
     }
 
     /// Takes those out that nothing holds any more, in order.
     fn release(&mut self) -> Vec<Entry> {
         let mut released = Vec::new();
-        let held = core::mem::take(&mut self.held);
-        for entry in held {
-            // Those before it that stay are in `self.held` again.
-            if self.is_behind(&entry) {
-                self.held.push_back(entry);
-            } else {
+        let mut place = 0;
+        while !self.is_full()
+            && let Some(entry) = self.held.get(place)
+        {
+            if self.is_behind(entry) {
+                // Where keys are not told apart, all that follow are behind it.
+                if self.waiting.len() + self.held.len() > TOLD_APART_MAX {
+                    break;
+                }
+                place += 1;
+            } else if let Some(entry) = self.held.remove(place) {
+                self.admits(entry.id);
                 released.push(entry);
             }
         }
@@ -232,7 +309,27 @@ impl Cluster {
             return false;
         }
         let entry = Entry::new(id, request);
-        let waits = hold.moved || hold.is_behind(&entry);
+        let waits = hold.drains || hold.is_behind(&entry) || !self.order.hold_of(slot).admits(id);
+        if waits {
+            self.enqueue(entry, slot);
+        }
+        waits
+    }
+
+    /// Holds a request that is to follow an ASK, if as many as may do.
+    pub(super) fn hold_asked(&mut self, id: RequestId) -> bool {
+        let request = self.requests.get(id);
+        let Some((slot, request)) = request.and_then(|request| Some((request.ordered_slot()?, request)))
+        else {
+            return false;
+        };
+        let entry = Entry::new(id, request);
+        let is_crowded = self.order.under_way.get(slot.index()).is_some_and(|count| *count > ASKED_MAX);
+        let hold = self.order.hold_of(slot);
+        hold.narrow();
+        // They may be in the socket that this one would go to.
+        hold.drains |= is_crowded;
+        let waits = hold.drains || !hold.admits(id);
         if waits {
             self.enqueue(entry, slot);
         }
@@ -276,11 +373,12 @@ impl Cluster {
     fn enqueue(&mut self, entry: Entry, slot: Slot) {
         let id = entry.id;
         if let Some(request) = self.requests.get_mut(id) {
-            // By where it belongs once its turn has come.
+            // It is sent where it belongs once its turn has come, and anew.
             request.target = None;
+            request.redirects = 0;
         }
         let hold = self.order.hold_of(slot);
-        hold.waiting.retain(|other| other.id != id);
+        hold.let_go(id, false);
         hold.insert(entry);
         self.place(id, Place::InOrder(slot));
         // When there is nothing that it could wait for.
@@ -294,12 +392,12 @@ impl Cluster {
             let Some(hold) = self.order.holds.get_mut(&slot) else {
                 continue;
             };
-            hold.moved &= !is_idle;
-            if hold.moved {
+            hold.drains &= !is_idle;
+            if hold.drains {
                 continue;
             }
             let released = hold.release();
-            if hold.waiting.is_empty() && hold.held.is_empty() {
+            if hold.len() == 0 {
                 self.order.holds.remove(&slot);
             }
             for Entry { id, .. } in released {

@@ -363,7 +363,7 @@ impl Cluster {
         // An ASK is the owner's word, and for now: it is followed at once.
         let is_ask = matches!(target, Target::Ask(_));
         request.target = Some(target);
-        if self.hold_behind_earlier(id) {
+        if self.hold_behind_earlier(id) || (is_ask && self.hold_asked(id)) {
             return;
         }
         // The nodes disagree: what comes later must not find them agreed before.
