@@ -11,6 +11,9 @@ use core::time::Duration;
 pub struct Instant(u64);
 
 impl Instant {
+    /// The end of the clock's range.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// The instant that lies `nanoseconds` after the clock's origin.
     #[must_use]
     pub const fn from_nanoseconds(nanoseconds: u64) -> Self {

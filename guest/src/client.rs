@@ -25,6 +25,7 @@ use crate::connection::Connection;
 use crate::convert;
 use crate::driver::{Driver, Ended};
 use crate::options::Options;
+use crate::watched::Watched;
 
 pub(crate) type CommandWords = Vec<Vec<u8>>;
 pub(crate) type WitResult = Result<types::Reply, types::Error>;
@@ -60,6 +61,22 @@ impl Shared {
             }
         });
         results
+    }
+
+    /// Commands as one transaction.
+    pub(crate) fn transaction(&self, commands: &[CommandWords]) -> Result<Command, Error> {
+        let commands: Vec<Vec<&[u8]>> =
+            commands.iter().map(|words| words.iter().map(Vec::as_slice).collect()).collect();
+        Command::transaction(&commands, self.driver.borrow().cluster().scripts())
+    }
+
+    /// What a transaction's commands have come to; none when it was not executed.
+    pub(crate) fn results_of(&self, ended: Ended) -> Result<Option<Vec<WitResult>>, types::Error> {
+        let reply = ended.map_err(convert::wit_error)?;
+        if reply.root().is_some_and(|root| root.is_null()) {
+            return Ok(None);
+        }
+        Ok(Some(reply.children().map(|child| convert::child(child, self.decode_responses)).collect()))
     }
 
     /// The nodes that a route leads to.
@@ -201,6 +218,26 @@ impl GuestClient for Client {
             completions.push(Completion { ticket, result: convert::result(ended, self.0.decode_responses) });
         });
         completions
+    }
+
+    fn cancel(&self, first: u64, count: u64) -> Vec<u64> {
+        self.0.driver.borrow_mut().cancel(first..first.saturating_add(count))
+    }
+
+    fn transaction(&self, commands: Vec<CommandWords>) -> Result<Vec<WitResult>, types::Error> {
+        let command = self.0.transaction(&commands).map_err(convert::wit_error)?;
+        let ended = self.0.driver.borrow_mut().run_one(command, Destination::Cluster);
+        let results = self.0.results_of(ended)?;
+        // Nothing is watched that could have changed.
+        results.ok_or_else(|| types::Error::Protocol("EXEC was answered with null".to_string()))
+    }
+
+    fn watch(&self, keys: Vec<Vec<u8>>) -> Result<redis_cluster::Watched, types::Error> {
+        let slot = keys.first().map(|key| Slot::of_key(key));
+        let lease = self.0.driver.borrow_mut().lend(slot);
+        let connection = Connection::new(Rc::clone(&self.0), lease);
+        let watched = Watched::new(connection, &keys).map_err(convert::wit_error)?;
+        Ok(redis_cluster::Watched::new(watched))
     }
 
     fn node_for_key(&self, key: Vec<u8>) -> Result<String, types::Error> {

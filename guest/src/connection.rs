@@ -3,11 +3,12 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
-use keyslot_core::cluster::{Destination, LeaseId};
+use keyslot_core::cluster::{Command, Destination, LeaseId};
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::GuestConnection;
 use crate::bindings::exports::keyslot::redis::types;
 use crate::client::{CommandWords, Shared, WitResult};
+use crate::driver::Ended;
 
 /// A connection of the caller's own, until it is dropped.
 pub(crate) struct Connection {
@@ -18,6 +19,11 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(shared: Rc<Shared>, lease: LeaseId) -> Self {
         Self { shared, lease }
+    }
+
+    /// Runs one command, which may be a transaction.
+    pub(crate) fn run(&self, command: Command) -> Ended {
+        self.shared.driver.borrow_mut().run_one(command, Destination::Lent(self.lease))
     }
 }
 

@@ -9,7 +9,7 @@ use core::time::Duration;
 use keyslot_core::address::NodeAddr;
 use keyslot_core::cluster::{Event, NodeStatistics};
 use keyslot_core::error::{self, Error, Quoted};
-use keyslot_core::resp::{Item, RawReply};
+use keyslot_core::resp::{Item, RawReply, items};
 use keyslot_core::slot;
 use keyslot_core::topology::{self, Health, Member, Role, Topology};
 
@@ -25,6 +25,15 @@ pub(crate) fn result(result: Result<RawReply, Error>, decode: bool) -> Result<Ve
     let mut nodes = Vec::with_capacity(reply.node_count() as usize);
     nodes.extend(reply.items().map(|item| reply_node(item, decode)));
     Ok(nodes)
+}
+
+/// A part of a reply: an error is that of its command.
+pub(crate) fn child(bytes: &[u8], decode: bool) -> Result<Vec<ReplyNode>, types::Error> {
+    let nodes: Vec<_> = items(bytes).map(|item| reply_node(item, decode)).collect();
+    match nodes.as_slice() {
+        [ReplyNode::Error(error)] => Err(types::Error::Server(error.clone())),
+        _ => Ok(nodes),
+    }
 }
 
 fn reply_node(item: Item<'_>, decode: bool) -> ReplyNode {

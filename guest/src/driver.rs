@@ -6,6 +6,7 @@
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -105,6 +106,11 @@ impl Driver {
         &self.cluster
     }
 
+    /// The machine, for what gives it nothing to do.
+    pub(crate) fn cluster_mut(&mut self) -> &mut Cluster {
+        &mut self.cluster
+    }
+
     /// What has happened since this was last asked, up to now.
     pub(crate) fn take_events(&mut self) -> (Vec<(Instant, Event)>, u64) {
         self.catch_up();
@@ -163,6 +169,13 @@ impl Driver {
             }
         }
         self.last_call_end = self::now();
+    }
+
+    /// Runs one command until it has its result.
+    pub(crate) fn run_one(&mut self, command: Command, destination: Destination) -> Ended {
+        let mut result = Err(Error::Closed);
+        self.run(&mut core::iter::once(Ok((command, destination))), &mut |_, ended| result = ended);
+        result
     }
 
     /// Takes commands in and writes what the sockets take now. Gives the first one's ticket; the others' follow it.
@@ -230,6 +243,23 @@ impl Driver {
             over = woken.is_none_or(|now| now >= deadline);
             self.last_call_end = woken.unwrap_or_else(now);
         }
+    }
+
+    /// Gives up the commands with these tickets. Gives those that were under way.
+    pub(crate) fn cancel(&mut self, tickets: Range<u64>) -> Vec<u64> {
+        let mut cancelled = Vec::new();
+        for place in &mut self.owners {
+            if let Some((id, Owner::Ticket(ticket))) = *place
+                && tickets.contains(&ticket)
+            {
+                *place = None;
+                self.cluster.forget(id);
+                cancelled.push(ticket);
+            }
+        }
+        self.open_tickets -= cancelled.len();
+        self.drain();
+        cancelled
     }
 
     /// Tickets whose command has ended, in the order of their ends.

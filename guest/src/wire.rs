@@ -46,6 +46,18 @@ impl Guest for Component {
         submit(&connection.shared, requests, true, Destination::Lent(connection.lease))
     }
 
+    fn submit_transaction(client: ClientBorrow<'_>, requests: Vec<u8>) -> Result<u64, types::Error> {
+        submit_transaction(&client.get::<Client>().0, requests, Destination::Cluster)
+    }
+
+    fn submit_transaction_on(
+        connection: ConnectionBorrow<'_>,
+        requests: Vec<u8>,
+    ) -> Result<u64, types::Error> {
+        let connection = connection.get::<Connection>();
+        submit_transaction(&connection.shared, requests, Destination::Lent(connection.lease))
+    }
+
     fn wait(client: ClientBorrow<'_>, timeout_ms: u32) -> Completions {
         let mut completions = Completions { tickets: Vec::new(), replies: Vec::new() };
         client.get::<Client>().0.wait(timeout_ms, |ticket, ended| {
@@ -64,6 +76,23 @@ fn submit(
 ) -> Result<u64, types::Error> {
     let requests = Requests::new(requests)?;
     Ok(shared.driver.borrow_mut().submit(&mut requests.commands(lent, destination)))
+}
+
+fn submit_transaction(
+    shared: &Shared,
+    requests: Vec<u8>,
+    destination: Destination,
+) -> Result<u64, types::Error> {
+    let requests = Requests::new(requests)?;
+    let mut commands = Vec::with_capacity(requests.count);
+    let mut rest: &[u8] = &requests.bytes;
+    let mut args = Vec::new();
+    while let Ok(Some(_)) = take_request(&mut rest, &mut args) {
+        commands.push(args.clone());
+    }
+    let mut driver = shared.driver.borrow_mut();
+    let command = Command::transaction(&commands, driver.cluster().scripts()).map_err(convert::wit_error)?;
+    Ok(driver.submit(&mut core::iter::once(Ok((command, destination)))))
 }
 
 /// Bytes that are whole requests.

@@ -15,7 +15,7 @@ use core::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::handshake::Step;
-use super::request::Effect;
+use super::request::{Command, Effect};
 use super::{LeaseId, NodeKey, RequestId};
 use crate::resp::{Decoder, Limits, encode_command};
 use crate::time::Instant;
@@ -29,6 +29,8 @@ const FLUSH_FROM: usize = 60 << 10;
 pub(super) enum Waiting {
     /// A request's; it is dropped when the request is gone.
     Request(RequestId),
+    /// A transaction's, before that of its EXEC: MULTI's, or one of its commands'.
+    Queued(RequestId),
     /// One of the handshake's.
     Handshake(Step),
     /// ASKING's: `+OK`, for nobody.
@@ -158,10 +160,15 @@ impl Connection {
         self.out.len() >= FLUSH_FROM
     }
 
-    /// Queues an encoded command for the next flush.
-    pub(super) fn send(&mut self, frame: &[u8], waiting: Waiting, now: Instant) {
-        self.out.extend_from_slice(frame);
-        self.owe_reply(waiting, now);
+    /// Queues a request's command: a transaction has a reply for each of its own, and for MULTI.
+    pub(super) fn send_request(&mut self, command: &Command, id: RequestId, now: Instant) {
+        self.out.extend_from_slice(&command.frame);
+        if command.queued > 0 {
+            for _ in 0..=command.queued {
+                self.owe_reply(Waiting::Queued(id), now);
+            }
+        }
+        self.owe_reply(Waiting::Request(id), now);
     }
 
     /// Encodes and queues a command of the client's own.

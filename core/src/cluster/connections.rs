@@ -161,6 +161,10 @@ impl Cluster {
                 }
                 self.on_reply(conn, id, reply);
             }
+            Waiting::Queued(id) => {
+                self.forgive(conn);
+                self.on_queued(conn, id, &reply);
+            }
             Waiting::Handshake(step) => self.on_handshake(conn, step, &reply.decode()),
             Waiting::Asking => {}
             Waiting::Slots(query) => self.on_slots(conn, query, &reply.decode()),
@@ -312,7 +316,11 @@ impl Cluster {
                 Waiting::Slots(query) | Waiting::Shards(query) | Waiting::Info(query) => {
                     self.abandon_query(query);
                 }
-                Waiting::Handshake(_) | Waiting::Asking | Waiting::Ping | Waiting::Cleaning => {}
+                Waiting::Queued(_)
+                | Waiting::Handshake(_)
+                | Waiting::Asking
+                | Waiting::Ping
+                | Waiting::Cleaning => {}
             }
         }
         if !connection.is_shared() {

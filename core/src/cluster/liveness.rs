@@ -89,7 +89,7 @@ impl Cluster {
         let requests: Vec<_> = connection.waiting.iter().filter_map(Waiting::request).collect();
         // A command that blocks is silent for good reasons.
         let blocks = requests.first().and_then(|id| self.requests.get(*id));
-        let blocks = blocks.is_some_and(|request| request.command.blocks);
+        let blocks = blocks.is_some_and(|request| request.command.blocks.is_some());
         let key = connection.node;
         if let Some(node) = self.nodes.get_mut(key)
             && node.connection == Some(conn)
@@ -121,7 +121,7 @@ impl Cluster {
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        if request.place != Place::OnConnection(conn) || request.command.blocks || !may {
+        if request.place != Place::OnConnection(conn) || request.command.blocks.is_some() || !may {
             return;
         }
         let node = self.connections.get(conn).map(|connection| connection.node);

@@ -40,16 +40,20 @@
 //! | `connections.rs` | a connection's way: dial, handshake, replies, loss |
 //! | `liveness.rs` | health checks, and nodes that stop answering |
 //! | `pool.rs` | connections that are lent for exclusive use |
+//! | `lent.rs` | what becomes of a lent connection's first command when it is refused |
+//! | `transaction.rs`, `scripts.rs`, `blocking.rs` | MULTI to EXEC; EVALSHA; commands that block |
 //! | `discovery.rs`, `refresh.rs` | the start, and learning the topology anew |
 //! | `events.rs`, `statistics.rs` | what the driver can ask about |
 //! | `request.rs`, `connection.rs`, `node.rs`, `handshake.rs`, `slots.rs`, `verdict.rs`, `timers.rs` | the parts |
 
+mod blocking;
 mod connection;
 mod connections;
 mod discovery;
 mod events;
 mod gather;
 mod handshake;
+mod lent;
 mod liveness;
 mod node;
 mod order;
@@ -59,9 +63,11 @@ mod refresh;
 mod replicas;
 mod request;
 mod requests;
+mod scripts;
 mod slots;
 mod statistics;
 mod timers;
+mod transaction;
 mod verdict;
 
 use alloc::collections::VecDeque;
@@ -92,6 +98,7 @@ use refresh::Refresh;
 pub use request::Command;
 use request::{Place, Request, Target};
 use requests::Held;
+pub use scripts::Scripts;
 use slots::SlotMap;
 pub use statistics::{Latency, NodeStatistics, Statistics};
 use timers::Timers;
@@ -236,6 +243,7 @@ pub struct Cluster {
     /// What waits, and must not be without bound.
     held: Held,
     order: Order,
+    scripts: Scripts,
     /// When requests' time runs out.
     deadlines: Timers,
     /// When delayed requests are tried again.
@@ -284,6 +292,7 @@ impl Cluster {
             unrouted: VecDeque::new(),
             held: Held::default(),
             order: Order::new(),
+            scripts: Scripts::default(),
             deadlines: Timers::default(),
             delayed: Timers::default(),
             outputs: VecDeque::new(),

@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::connection::{Connection, Exclusive, Usage, Waiting};
-use super::request::{Effect, Place, Request};
+use super::request::{Effect, Place, Request, Target};
 use super::{Cluster, ConnId, LeaseId, NodeKey, Phase, RequestId};
 use crate::error::{Error, Interrupted, Within};
 use crate::resp::Reply;
@@ -41,13 +41,19 @@ pub(super) struct Lease {
     queue: VecDeque<RequestId>,
     /// The slot whose primary it is for; any primary without one.
     slot: Option<Slot>,
+    /// The node that an ASK has named, for as long as it has the connection: ASKING goes before each of its commands.
+    asked: Option<NodeKey>,
+    /// How many requests have been put on its connection.
+    sent: u32,
     deadline: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum LeaseState {
     /// For a node's connection, or for a node.
     Waiting(Option<NodeKey>),
+    /// For its first command's retry.
+    Paused,
     /// For this connection to come up, or to answer its PING.
     Opening(ConnId),
     Held(ConnId),
@@ -64,12 +70,36 @@ impl Cluster {
         if now > self.now {
             self.advance(now);
         }
-        let deadline = self.now + self.config.pool.checkout_timeout;
-        let lease = Lease { state: LeaseState::Waiting(None), queue: VecDeque::new(), slot, deadline };
-        let id = self.leases.insert(lease);
-        self.place_lease(id);
+        let id = self.open_lease(slot);
         self.drive_refresh();
         id
+    }
+
+    /// As `lend`, while the machine is at work.
+    pub(super) fn open_lease(&mut self, slot: Option<Slot>) -> LeaseId {
+        let lease = Lease {
+            state: LeaseState::Waiting(None),
+            queue: VecDeque::new(),
+            slot,
+            asked: None,
+            sent: 0,
+            deadline: self.now + self.config.pool.checkout_timeout,
+        };
+        let id = self.leases.insert(lease);
+        self.place_lease(id);
+        id
+    }
+
+    /// Lets a borrower begin anew, at its slot's owner or at the node that an ASK has named.
+    pub(super) fn move_lease(&mut self, id: LeaseId, asked: Option<NodeKey>) {
+        let deadline = self.now + self.config.pool.checkout_timeout;
+        let Some(lease) = self.leases.get_mut(id) else {
+            return;
+        };
+        (lease.asked, lease.sent, lease.deadline) = (asked, 0, deadline);
+        let before = core::mem::replace(&mut lease.state, LeaseState::Waiting(None));
+        self.leave(id, &before);
+        self.place_lease(id);
     }
 
     /// Gives a connection back, or stops waiting for one. Requests that are under way on it end.
@@ -98,7 +128,43 @@ impl Cluster {
                 }
             }
             LeaseState::Held(conn) => self.take_back(conn),
-            LeaseState::Ended(_) => {}
+            LeaseState::Paused | LeaseState::Ended(_) => {}
+        }
+    }
+
+    /// Lets a borrower wait, without a connection, while its first command waits for its retry. What it sends meanwhile
+    /// comes after that.
+    pub(super) fn pause_lease(&mut self, first: RequestId, id: LeaseId) {
+        let waits = self.requests.get(first).is_some_and(|request| request.place == Place::Delayed);
+        if let Some(lease) = self.leases.get_mut(id).filter(|_| waits) {
+            let before = core::mem::replace(&mut lease.state, LeaseState::Paused);
+            self.leave(id, &before);
+        }
+    }
+
+    /// The first command's wait is over: its borrower goes where the slot is now. False when it is no borrower's.
+    pub(super) fn resume_lease(&mut self, first: RequestId) -> bool {
+        let target = self.requests.get(first).and_then(|request| request.target.as_ref());
+        let Some(&Target::Lent(id)) = target else {
+            return false;
+        };
+        let Some(lease) = self.leases.get_mut(id).filter(|lease| lease.state == LeaseState::Paused) else {
+            return false;
+        };
+        lease.queue.push_front(first);
+        self.place(first, Place::AtLease(id));
+        self.move_lease(id, None);
+        true
+    }
+
+    /// A first command has ended while it waited for its retry: what was to follow is not sent without it.
+    pub(super) fn end_paused(&mut self, target: Option<Target>) {
+        if let Some(Target::Lent(id)) = target
+            && self.leases.get(id).is_some_and(|lease| lease.state == LeaseState::Paused)
+        {
+            let message = "the command before it was given up".to_string();
+            let error = Interrupted { node: String::new(), message, possibly_executed: false };
+            self.end_lease(id, &Error::ConnectionLost(error));
         }
     }
 
@@ -189,6 +255,7 @@ impl Cluster {
             return;
         };
         lease.state = LeaseState::Held(conn);
+        lease.sent = 0;
         if let Some(exclusive) = self.connections.get_mut(conn).and_then(Connection::exclusive) {
             exclusive.used = false;
         }
@@ -203,6 +270,7 @@ impl Cluster {
             return;
         };
         let node = match (&self.phase, lease.slot) {
+            (Phase::Clustered, Some(_)) if lease.asked.is_some() => lease.asked,
             (Phase::Closed, _) => return self.end_lease(id, &Error::Closed),
             (Phase::Starting(_), _) => None,
             (Phase::Standalone(node), _) => Some(*node),
@@ -231,6 +299,10 @@ impl Cluster {
         let waiting: Vec<_> = waiting.map(|(id, lease)| (lease.deadline, id)).collect();
         // Who came first is served first.
         for (_, id) in in_order(waiting, |(deadline, _)| *deadline) {
+            // After a wait the ASK may hold no more: the owner is asked again.
+            if let Some(lease) = self.leases.get_mut(id) {
+                lease.asked = None;
+            }
             self.place_lease(id);
         }
     }
@@ -416,8 +488,11 @@ impl Cluster {
 
     /// Puts a request on the connection that its caller has been lent.
     pub(super) fn send_on_lease(&mut self, id: RequestId, lease: LeaseId) {
-        let conn = match self.leases.get_mut(lease) {
-            Some(Lease { state: LeaseState::Held(conn), .. }) => *conn,
+        let (conn, is_asked) = match self.leases.get_mut(lease) {
+            Some(Lease { state: LeaseState::Held(conn), asked, sent, .. }) => {
+                *sent += 1;
+                (*conn, asked.is_some())
+            }
             Some(Lease { state: LeaseState::Ended(error), .. }) => {
                 let error = error.clone();
                 return self.finish(id, Err(error));
@@ -432,7 +507,11 @@ impl Cluster {
         else {
             return;
         };
-        connection.send(&request.command.frame, Waiting::Request(id), self.now);
+        if is_asked {
+            connection.send_words(&["ASKING"], Waiting::Asking, self.now);
+        }
+        connection.send_request(&request.command, id, self.now);
+        request.queueing = None;
         if let Some(exclusive) = connection.exclusive() {
             exclusive.note(request.command.effect);
         }
@@ -506,6 +585,17 @@ fn given_back(node: String, possibly_executed: bool) -> Error {
 }
 
 impl Lease {
+    pub(super) fn slot(&self) -> Option<Slot> {
+        self.slot
+    }
+
+    /// Whether its borrower loses nothing when it moves, to where `slot` is if it is redirected: only one request was sent.
+    pub(super) fn may_move(&self, slot: Option<Slot>) -> bool {
+        let is_its_own = slot.is_none() || slot == self.slot;
+        let is_first = matches!(self.state, LeaseState::Held(_)) && self.sent <= 1 && self.queue.is_empty();
+        self.slot.is_some() && is_its_own && is_first
+    }
+
     fn is_waiting(&self) -> bool {
         matches!(self.state, LeaseState::Waiting(_) | LeaseState::Opening(_))
     }

@@ -8,7 +8,9 @@ use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
+use super::blocking::Blocks;
 use super::gather::Gather;
+use super::transaction::QueueingBox;
 use crate::address::NodeAddr;
 use crate::command::merge::Merge;
 use crate::command::{self, CommandSpec, Finder, Flags, RequestPolicy, ResponsePolicy, split};
@@ -27,8 +29,8 @@ pub struct Command {
     pub(super) read_only: bool,
     /// Whether a replica may serve it.
     pub(super) is_read: bool,
-    /// Whether its answer may take as long as it likes.
-    pub(super) blocks: bool,
+    /// How long the server may wait before it answers, if it may.
+    pub(super) blocks: Option<Blocks>,
     /// What it does to a connection that is not shared.
     pub(super) effect: Effect,
     /// Whether it runs a script or a function that may write: its errors may be the script's own words.
@@ -37,6 +39,8 @@ pub struct Command {
     pub(super) spread: Spread,
     /// How their replies become one.
     pub(super) merge: Merge,
+    /// Of a transaction, how many commands are between MULTI and EXEC; else 0.
+    pub(super) queued: u32,
 }
 
 /// Which nodes of a cluster answer a command.
@@ -211,11 +215,12 @@ impl Command {
             route: Route::Any,
             read_only,
             is_read: has(Flags::READONLY),
-            blocks: has(Flags::BLOCKING),
+            blocks: None,
             effect: Effect::None,
             is_writing_script: false,
             spread: Spread::None,
             merge: Merge::Concatenate,
+            queued: 0,
         };
         // Most commands work on one key: what follows is decided for them.
         let one_key = spec.filter(|spec| spec.has_one_key() && (has(Flags::READONLY) || has(Flags::WRITE)));
@@ -227,6 +232,9 @@ impl Command {
         }
         let full_name = spec.map_or("", |spec| spec.name);
         command.effect = effect(full_name, lent)?;
+        if has(Flags::BLOCKING) {
+            command.blocks = Blocks::of(full_name, args);
+        }
         command.is_writing_script =
             !read_only && (full_name.starts_with("EVAL") || full_name.starts_with("FCALL"));
         command.route = match spec {
@@ -356,6 +364,10 @@ pub(super) struct Request {
     /// Whether a copy of it that got no answer may have been executed.
     pub(super) may_have_run: bool,
     pub(super) place: Place,
+    /// The connection that it has been lent for itself, since it blocks.
+    pub(super) own_lease: Option<super::LeaseId>,
+    /// Of a transaction: what was answered before EXEC.
+    pub(super) queueing: Option<QueueingBox>,
     /// Its place among all requests, for those of one slot.
     pub(super) serial: u64,
     /// For which slot it is counted as under way.
@@ -397,6 +409,8 @@ impl Request {
             stalled: false,
             may_have_run: false,
             place: Place::Nowhere,
+            own_lease: None,
+            queueing: None,
             serial,
             counted: None,
             sent_at: now,

@@ -18,7 +18,7 @@ use crate::topology::NODES_MAX;
 
 /// So many redirects are followed at once. Beyond, the nodes disagree, as they do for a moment at the end of
 /// every slot's move; running between them faster does not settle it.
-const PROMPT_REDIRECTS: u32 = 2;
+pub(super) const PROMPT_REDIRECTS: u32 = 2;
 /// The first wait between two redirects.
 const REDIRECT_BASE: Duration = Duration::from_millis(1);
 /// The longest wait between two redirects.
@@ -28,7 +28,7 @@ impl Cluster {
     /// Takes a request in and sends it on its way.
     pub(super) fn accept(&mut self, command: Command, target: Option<Target>) -> RequestId {
         self.statistics.requests += 1;
-        let deadline = self.now + self.config.request_timeout;
+        let deadline = self.deadline_of(&command);
         let serial = self.order.next();
         let id = self.requests.insert(Request::new(command, target, serial, self.now, deadline));
         self.dispatch(id);
@@ -71,10 +71,16 @@ impl Cluster {
         let Some(request) = self.requests.get(id) else {
             return;
         };
+        if self.blocks_alone(request) {
+            return self.send_alone(id);
+        }
         let node = match (&self.phase, &request.target, &request.command.route) {
             (Phase::Closed, ..) => return self.finish(id, Err(Error::Closed)),
             (_, Some(Target::Lent(lease)), _) => {
                 let lease = *lease;
+                if let Some(why) = self.spans_slots(request, lease) {
+                    return self.finish(id, Err(Error::CrossSlot(why)));
+                }
                 return self.send_on_lease(id, lease);
             }
             (Phase::Starting(_), ..) => None,
@@ -158,7 +164,8 @@ impl Cluster {
                     connection.send_words(&["ASKING"], Waiting::Asking, self.now);
                     self.statistics.commands += 1;
                 }
-                connection.send(&request.command.frame, Waiting::Request(id), self.now);
+                connection.send_request(&request.command, id, self.now);
+                request.queueing = None;
                 self.statistics.commands += 1;
                 node.statistics.commands += 1;
                 request.sent_at = self.now;
@@ -265,7 +272,15 @@ impl Cluster {
         if let Some(node) = self.nodes.get_mut(key) {
             node.statistics.latency.record(self.now.saturating_since(request.sent_at));
         }
-        let Some(error) = reply.as_error() else {
+        let is_transaction = request.command.queued > 0;
+        if is_transaction && let Some(error) = self.executed_without_multi(id) {
+            return self.finish(id, Err(error));
+        }
+        let error = if is_transaction { self.why_discarded(id, &reply) } else { reply.as_error() };
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        let Some(error) = error else {
             let is_read = request.command.read_only;
             if is_read && self.hold_behind_earlier(id) {
                 return;
@@ -291,6 +306,9 @@ impl Cluster {
             self.slots.patch(*slot, node, self.now);
             self.want_refresh();
         }
+        if verdict == Verdict::Surface && self.take_whole_script(id, error) {
+            return self.send_whole_script(id);
+        }
         let Some(request) = self.requests.get(id) else {
             return;
         };
@@ -304,6 +322,9 @@ impl Cluster {
                 }
             }
             Verdict::Authentication => self.finish(id, Err(Error::Authentication(error.to_string()))),
+            verdict if matches!(request.target, Some(Target::Lent(_))) => {
+                self.on_lent_refused(id, key, verdict, error);
+            }
             _ if request.target.as_ref().is_some_and(Target::is_fixed) => {
                 self.finish(id, Err(Error::Server(error.clone())));
             }
@@ -336,7 +357,7 @@ impl Cluster {
     }
 
     /// The node that a redirect names, unless there are more than a cluster can have.
-    fn redirect_target(&mut self, address: &NodeAddr) -> Option<NodeKey> {
+    pub(super) fn redirect_target(&mut self, address: &NodeAddr) -> Option<NodeKey> {
         let known = self.by_address.contains_key(address) || self.nodes.len() < NODES_MAX;
         known.then(|| self.node_at(address))
     }
@@ -373,6 +394,11 @@ impl Cluster {
         if is_ask || redirects <= PROMPT_REDIRECTS {
             return self.dispatch(id);
         }
+        self.delay_redirect(id, redirects);
+    }
+
+    /// Lets a request wait that has been redirected so often.
+    pub(super) fn delay_redirect(&mut self, id: RequestId, redirects: u32) {
         let wait = self.random.backoff(REDIRECT_BASE, REDIRECT_CAP, redirects - PROMPT_REDIRECTS - 1);
         self.place(id, Place::Delayed);
         self.delayed.insert(self.now + wait, id);
@@ -387,7 +413,7 @@ impl Cluster {
     }
 
     /// Lets a request wait before it is routed anew.
-    fn delay(&mut self, id: RequestId, key: NodeKey, error: &ServerError) {
+    pub(super) fn delay(&mut self, id: RequestId, key: NodeKey, error: &ServerError) {
         let retry = self.config.retry;
         let Some(request) = self.requests.get_mut(id) else {
             return;
@@ -408,6 +434,15 @@ impl Cluster {
         self.delayed.insert(self.now + wait, id);
     }
 
+    /// Sends a request again that has the whole script now.
+    fn send_whole_script(&mut self, id: RequestId) {
+        if self.hold_behind_earlier(id) {
+            return;
+        }
+        self.lead(id);
+        self.dispatch(id);
+    }
+
     /// Counts that a request is sent again, from the beginning.
     pub(super) fn send_again(&mut self, id: RequestId, node: Option<NodeKey>, reason: &str) {
         let Some(request) = self.requests.get_mut(id) else {
@@ -415,7 +450,7 @@ impl Cluster {
         };
         request.retries += 1;
         request.redirects = 0;
-        request.target = None;
+        request.target.take_if(|target| !target.is_fixed());
         self.statistics.retries += 1;
         let attempt = request.retries;
         if let Some(node) = node.and_then(|key| self.nodes.get_mut(key)) {
@@ -430,7 +465,9 @@ impl Cluster {
         let is_due = self.requests.get(id).is_some_and(|request| request.place == Place::Delayed);
         if is_due && !self.hold_behind_earlier(id) {
             self.place(id, Place::Nowhere);
-            self.dispatch(id);
+            if !self.resume_lease(id) {
+                self.dispatch(id);
+            }
         }
     }
 
@@ -540,6 +577,9 @@ impl Cluster {
         self.order.count(&mut request, false);
         self.order.end(id, &request);
         self.forget_timers();
+        if let Some(lease) = request.own_lease {
+            self.give_back(lease);
+        }
         match request.parent {
             Some(parent) => self.on_part(&parent, Ok(reply)),
             None => self.outputs.push_back(Output::Done { id, result: Ok(reply) }),
@@ -570,8 +610,10 @@ impl Cluster {
             self.order.end(id, request);
         }
         self.place(id, Place::Nowhere);
-        let parts = self.requests.remove(id).and_then(|request| request.gather);
-        self.abandon_parts(parts);
+        let request = self.requests.remove(id);
+        let own_target = request.as_ref().and_then(|request| request.target.clone());
+        let own_lease = request.as_ref().and_then(|request| request.own_lease);
+        self.abandon_parts(request.and_then(|request| request.gather));
         match place {
             Place::AtNode(node) => {
                 if let Some(node) = self.nodes.get_mut(node) {
@@ -580,11 +622,12 @@ impl Cluster {
             }
             Place::Unrouted => remove(&mut self.unrouted, id),
             Place::AtLease(lease) => self.forget_at_lease(lease, id),
-            Place::Nowhere
-            | Place::OnConnection(_)
-            | Place::Delayed
-            | Place::InOrder(_)
-            | Place::Gathering => {}
+            Place::Delayed => self.end_paused(own_target),
+            Place::Nowhere | Place::OnConnection(_) | Place::InOrder(_) | Place::Gathering => {}
+        }
+        // With a reply outstanding it is closed: nothing is taken from a list for nobody.
+        if let Some(lease) = own_lease {
+            self.give_back(lease);
         }
         self.forget_timers();
     }

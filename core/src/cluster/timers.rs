@@ -23,6 +23,9 @@ impl Timers {
     const SWEEP_FROM: usize = 64;
 
     pub(super) fn insert(&mut self, at: Instant, id: RequestId) {
+        if at == Instant::NEVER {
+            return;
+        }
         if self.in_order.back().is_none_or(|(last, _)| *last <= at) {
             self.in_order.push_back((at, id));
             return;

@@ -79,6 +79,11 @@ pub(super) fn judge(error: &ServerError, asked: &str, command: &Command) -> Verd
     if believed { verdict } else { Verdict::Surface }
 }
 
+/// Whether an error with this code says that the command can be executed later or elsewhere.
+pub(super) fn passes(code: &str) -> bool {
+    PASSING.iter().any(|(passing, _)| *passing == code)
+}
+
 fn look_up(error: &ServerError, asked: &str) -> Verdict {
     match error.code.as_str() {
         "MOVED" => redirect(error, asked)

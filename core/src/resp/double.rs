@@ -33,7 +33,7 @@ pub(super) fn is_double(text: &[u8]) -> bool {
 
 /// The value of a decimal number with or without a point and an exponent, of an infinity or of NaN, in any case and with
 /// any sign: a superset of the specification's grammar, since servers print what their C library does.
-pub(super) fn parse_double(text: &[u8]) -> Option<f64> {
+pub(crate) fn parse_double(text: &[u8]) -> Option<f64> {
     let (sign, text) = match text {
         [b'-', rest @ ..] => (-1.0, rest),
         [b'+', rest @ ..] => (1.0, rest),

@@ -14,8 +14,9 @@ mod reply;
 mod request;
 
 pub use decode::{DecodeError, Decoder, Frame, LINE_LENGTH_MAX, Limits, NODE_COST};
+pub(crate) use double::parse_double;
 pub(crate) use encode::put_integer_line;
 pub use encode::{decode_command, encode_command, encoded_length};
-pub use raw::{Item, RawReply, Token, Tokens};
+pub use raw::{Item, RawReply, Token, Tokens, items};
 pub use reply::{Children, Entries, Reply, ReplyNode, ReplyRef, subtree_length};
 pub use request::{RequestError, take_request};

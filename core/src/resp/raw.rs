@@ -27,6 +27,11 @@ impl RawReply {
         Self { bytes, nodes }
     }
 
+    /// No value, in a form that RESP2 and RESP3 have.
+    pub(crate) fn null() -> Self {
+        Self { bytes: Bytes::from_static(b"*-1\r\n"), nodes: 1 }
+    }
+
     /// The bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &Bytes {
@@ -291,7 +296,7 @@ pub enum Item<'a> {
 }
 
 /// The nodes of valid RESP, in pre-order.
-fn items(bytes: &[u8]) -> impl Iterator<Item = Item<'_>> {
+pub fn items(bytes: &[u8]) -> impl Iterator<Item = Item<'_>> {
     let mut tokens = Tokens::new(bytes);
     core::iter::from_fn(move || {
         let mut token = tokens.next()?;

@@ -222,12 +222,18 @@ impl Servers {
         if !session.authenticated && !matches!(name.as_str(), "HELLO" | "AUTH") {
             return Answer::error("NOAUTH Authentication required.");
         }
+        let before = session.lease;
         self.check_borrower(session, &name, words);
         let answer = match name.as_str() {
             "MULTI" | "EXEC" | "DISCARD" | "WATCH" | "UNWATCH" => self.transact(session, &name, words),
             _ if session.transaction.is_some() => self.transact(session, &name, words),
             _ => self.run(session, words),
         };
+        // A borrower whose first command is refused may go elsewhere with it.
+        if matches!(answer, Answer::Error(_)) && session.lease != before {
+            let lease = session.lease.take();
+            self.borrowers.sessions.retain(|borrower, _| Some(*borrower) != lease);
+        }
         // ASKING is for the next command; before MULTI it is for the whole transaction.
         if name != "ASKING" && session.transaction.is_none() {
             session.asking = false;

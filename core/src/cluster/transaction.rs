@@ -1,0 +1,171 @@
+//! Transactions: MULTI, commands and EXEC as one request, in one write.
+//!
+//! ```text
+//!   MULTI ─→ +OK   command ─→ +QUEUED or an error …   EXEC ─→ the replies, null, or an error: then none has run
+//! ```
+//!
+//! All go to the node of their one slot, one behind the other, so nothing comes between them on a connection that others
+//! share. When EXEC answers with an error, nothing was executed, and the reason decides what becomes of the whole: a redirect is
+//! followed, a passing state waited for, and the transaction sent again; anything else is the caller's.
+//!
+//! Sources: Redis documentation, "Transactions"; `multi.c`, and `processCommand` in `server.c`, of Redis and Valkey.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::BytesMut;
+
+use super::request::{Command, Effect, Place, Route, Spread};
+use super::scripts::Scripts;
+use super::{Cluster, ConnId, RequestId};
+use crate::command::merge::Merge;
+use crate::error::{Error, ServerError};
+use crate::resp::{RawReply, encode_command};
+
+/// So many refusals are told.
+const TOLD_MAX: usize = 4;
+
+/// How EXEC begins to say that something was wrong with itself.
+const BECAUSE: &str = "Transaction discarded because of: ";
+
+/// What the servers have said of a transaction's commands before EXEC's answer.
+#[derive(Debug, Default)]
+pub(super) struct Queueing {
+    /// How many have been answered, MULTI first.
+    answers: u32,
+    /// The first of the commands that were refused, by their numbers from 1 on; MULTI is 0.
+    refusals: Vec<(u32, ServerError)>,
+    /// Something else than `+QUEUED` came: there is no transaction, and it was executed at once.
+    is_executed: bool,
+}
+
+impl Command {
+    /// MULTI, these commands and EXEC as one request. A script that is known is sent whole (EVAL), for
+    /// NOSCRIPT inside a transaction could not be mended.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for no commands, for an empty one, and for one that a transaction cannot have;
+    /// [`Error::CrossSlot`] when the keys are in different slots.
+    pub fn transaction(commands: &[Vec<&[u8]>], scripts: &Scripts) -> Result<Self, Error> {
+        if commands.is_empty() {
+            return Err(Error::InvalidArgument("the transaction is empty: it has no commands".into()));
+        }
+        let mut frame = BytesMut::new();
+        encode_command(&["MULTI"], &mut frame);
+        let mut route = Route::Any;
+        let mut read_only = true;
+        for (index, args) in commands.iter().enumerate() {
+            let of_command = |error| match error {
+                Error::InvalidArgument(text) => {
+                    Error::InvalidArgument(format!("command {} of the transaction: {text}", index + 1))
+                }
+                other => other,
+            };
+            let command = Self::new(args).map_err(of_command)?;
+            read_only &= command.read_only;
+            route = match (route, command.route) {
+                (_, Route::CrossSlot(why)) => return Err(Error::CrossSlot(why.into())),
+                (Route::Slot(one), Route::Slot(other)) if one != other => {
+                    return Err(Error::CrossSlot(format!(
+                        "command {} of the transaction is for slot {other}, those before it are for slot {one}; \
+                         give their keys one hash tag",
+                        index + 1
+                    )));
+                }
+                (known @ Route::Slot(_), _) => known,
+                (_, own) => own,
+            };
+            match scripts.whole(args) {
+                Some(whole) => encode_command(&whole, &mut frame),
+                None => frame.extend_from_slice(&command.frame),
+            }
+        }
+        encode_command(&["EXEC"], &mut frame);
+        Ok(Self {
+            frame: frame.freeze(),
+            route,
+            read_only,
+            is_read: false,
+            blocks: None,
+            effect: Effect::Ends,
+            is_writing_script: false,
+            spread: Spread::None,
+            merge: Merge::Concatenate,
+            queued: u32::try_from(commands.len()).unwrap_or(u32::MAX),
+        })
+    }
+}
+
+impl Cluster {
+    /// The answer to MULTI, or to a command after it.
+    pub(super) fn on_queued(&mut self, conn: ConnId, id: RequestId, reply: &RawReply) {
+        let Some(request) = self.requests.get_mut(id) else {
+            return;
+        };
+        if request.place != Place::OnConnection(conn) {
+            return;
+        }
+        let queueing = request.queueing.get_or_insert_default();
+        let number = queueing.answers;
+        queueing.answers += 1;
+        match reply.as_error() {
+            Some(error) if queueing.refusals.len() < TOLD_MAX => queueing.refusals.push((number, error)),
+            Some(_) => {}
+            None => {
+                let expected: &[u8] = if number == 0 { b"+OK\r\n" } else { b"+QUEUED\r\n" };
+                queueing.is_executed |= **reply.as_bytes() != *expected;
+            }
+        }
+    }
+
+    /// What is wrong when the server has refused MULTI, and taken the commands each for itself.
+    pub(super) fn executed_without_multi(&self, id: RequestId) -> Option<Error> {
+        let queueing = self.requests.get(id)?.queueing.as_ref().filter(|queueing| queueing.is_executed)?;
+        let why = match queueing.refusals.first() {
+            Some((0, error)) => format!("refused MULTI ({error})"),
+            _ => String::from("did not answer +QUEUED"),
+        };
+        Some(Error::Protocol(format!(
+            "the server {why} and has executed commands of the transaction one by one"
+        )))
+    }
+
+    /// The error that EXEC has answered, with its reason where that is known.
+    pub(super) fn why_discarded(&self, id: RequestId, reply: &RawReply) -> Option<ServerError> {
+        let error = reply.as_error()?;
+        let queueing = self.requests.get(id).and_then(|request| request.queueing.as_ref());
+        let refusals = queueing.map_or(&[][..], |queueing| &queueing.refusals);
+        // Without MULTI there is no transaction that EXEC could end.
+        if let Some((0, refusal)) = refusals.first() {
+            return Some(refusal.clone());
+        }
+        if error.code != "EXECABORT" {
+            return Some(error);
+        }
+        if let Some(reason) = error.message.strip_prefix(BECAUSE) {
+            let (code, message) = reason.trim_start_matches('-').split_once(' ').unwrap_or((reason, ""));
+            return Some(ServerError { code: code.into(), message: message.into() });
+        }
+        match refusals {
+            [] => Some(error),
+            // It decides what is done.
+            [(_, refusal), ..] if is_passing(refusal) => Some(refusal.clone()),
+            _ => {
+                let told = refusals.iter().map(|(number, refusal)| format!("command {number}: {refusal}"));
+                let message = format!("{} ({})", error.message, told.collect::<Vec<_>>().join("; "));
+                Some(ServerError { code: error.code, message })
+            }
+        }
+    }
+}
+
+/// Whether a command was refused for what the client deals with itself.
+fn is_passing(error: &ServerError) -> bool {
+    let codes = ["MOVED", "ASK", "NOAUTH"];
+    codes.contains(&error.code.as_str()) || super::verdict::passes(&error.code)
+}
+
+/// As it is kept in a request.
+pub(super) type QueueingBox = Box<Queueing>;
