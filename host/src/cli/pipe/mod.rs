@@ -27,8 +27,8 @@ use super::failure::{Failure, REFUSED, one_line};
 use super::signal::interruption;
 use super::style::Style;
 
-/// How many commands are under way at first, and at most.
-const COMMANDS_AT_FIRST: usize = 2_000;
+/// How many commands are under way at first, and at most. The first ones may have large replies.
+const COMMANDS_AT_FIRST: usize = 500;
 const COMMANDS_MAX: usize = 20_000;
 
 /// How many bytes are under way at most, unless one command alone has more.
@@ -197,7 +197,9 @@ impl<'a> Load<'a> {
         };
         self.commands -= piece.places.len();
         self.bytes -= piece.bytes;
-        self.window.adapt(piece.places.len(), piece.since.elapsed());
+        if !outcomes.iter().any(found_no_node) {
+            self.window.adapt(piece.places.len(), piece.since.elapsed());
+        }
         for (place, outcome) in piece.places.into_iter().zip(outcomes) {
             self.summary.count(place, outcome);
         }
@@ -211,6 +213,17 @@ async fn first(under_way: &mut VecDeque<UnderWay>) -> Outcomes {
     match under_way.front_mut() {
         Some(piece) => piece.outcomes.as_mut().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Whether a command has ended without being sent. How long that took says nothing about the servers' pace.
+fn found_no_node(outcome: &Result<(), Error>) -> bool {
+    match outcome {
+        Err(Error::ClusterDown(_) | Error::Connect(_)) => true,
+        Err(Error::Timeout(interrupted) | Error::ConnectionLost(interrupted)) => {
+            !interrupted.possibly_executed
+        }
+        _ => false,
     }
 }
 
