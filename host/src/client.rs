@@ -2,17 +2,21 @@
 //!
 //! One task, the [`Worker`], owns the component's instance, which does one thing at a time. Callers hand it their
 //! calls through a channel. It submits what has gathered there to the component, and waits there for any command's
-//! end; a new call ends that wait. So the calls of many tasks travel together, and each returns on its own.
+//! end; a new call ends that wait. So the calls of many tasks travel together, and each returns on its own. Each clone
+//! has a lane of its own there, and the lanes take turns: nobody waits for the end of another's long pipeline.
 
 mod connection;
 mod events;
 mod flight;
 mod health;
+mod lanes;
 mod requests;
+mod submit;
 mod worker;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,9 +27,10 @@ pub use connection::Connection;
 use connection::Lease;
 pub use events::{Event, Events};
 use events::{Feed, Subscriptions};
-use flight::Progress;
 pub use health::NodeReport;
+use lanes::{Lane, Progress, Run};
 use requests::Requests;
+pub use submit::Submitted;
 use worker::Worker;
 
 /// How many calls wait in the channel before callers wait for a place in it.
@@ -41,51 +46,70 @@ const QUEUE_LENGTH: usize = 1_024;
 /// - All commands for one node share a connection, which answers in order: one that is slow to answer (`BLPOP`, a
 ///   large `KEYS`) delays those for the same node that were sent after it. [`lend`](Self::lend) gives it a connection of
 ///   its own.
-/// - One caller's commands are executed in the order in which it called, for each key.
+/// - Each clone is a caller of its own, and so is each [`Connection`]. What one caller asks is executed in the order in
+///   which it called, for each key; between callers there is no order but that of an answer and a later call. They take
+///   turns: however long one's pipeline is, the others' calls pass.
 /// - A caller that drops its future drops the reply. The command is sent all the same, unless it was not yet
 ///   its turn.
 /// - The component sees to its sockets only during a call. A connection that dies meanwhile is noticed by
 ///   the next call, which sends again what cannot have been executed.
 /// - Should the component trap or reach its memory limit, all who wait get [`Error::Host`], and the next call
 ///   starts a fresh instance and connects again.
-#[derive(Clone)]
 pub struct Client {
     handle: Arc<Handle>,
+    lane: Lane,
 }
 
 /// What the clones of a client share.
 struct Handle {
     calls: mpsc::Sender<Call>,
     subscriptions: Subscriptions,
+    /// The number of the next lane. None is used twice.
+    next_lane: AtomicU64,
     /// Dropped with the last clone, which ends the task in the middle of what it does.
     _alive: oneshot::Sender<Infallible>,
 }
 
 impl Handle {
-    async fn execute(&self, target: Target, requests: Requests) -> Result<Reply, Error> {
-        let run = |reply| Call::Run { target, requests, progress: Progress::New(Caller::One(reply)) };
-        self.call(run).await
+    /// A lane for another caller.
+    fn lane(&self) -> Lane {
+        Lane::new(self.next_lane.fetch_add(1, Ordering::Relaxed))
     }
 
-    async fn pipeline(&self, target: Target, commands: Vec<Vec<Vec<u8>>>) -> Vec<Result<Reply, Error>> {
+    async fn execute(&self, lane: Lane, target: Target, requests: Requests) -> Result<Reply, Error> {
+        let progress = |reply| Progress::New(Caller::One(reply));
+        self.call(|reply| Call::Run(Run { lane, target, requests, progress: progress(reply) })).await
+    }
+
+    async fn pipeline(
+        &self,
+        lane: Lane,
+        target: Target,
+        commands: Vec<Vec<Vec<u8>>>,
+    ) -> Vec<Result<Reply, Error>> {
         // Each command's words are dropped when it has been encoded.
         let requests = Requests::many(commands.into_iter());
         let count = requests.count();
         if count == 0 {
             return Vec::new();
         }
-        let run = |reply| Call::Run { target, requests, progress: Progress::New(Caller::Many(reply)) };
+        let progress = |reply| Progress::New(Caller::Many(reply));
+        let run = |reply| Call::Run(Run { lane, target, requests, progress: progress(reply) });
         self.call(run).await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
     /// Puts a call into the channel and waits for its answer.
     async fn call<T>(&self, call: impl FnOnce(Answer<T>) -> Call) -> Result<T, Error> {
-        let ended = || Error::Host("the runtime that ran the client has ended".to_owned());
         let (sender, receiver) = oneshot::channel();
         let sent = self.calls.send(call(sender)).await;
         sent.map_err(|_| ended())?;
         receiver.await.unwrap_or_else(|_| Err(ended()))
     }
+}
+
+/// What becomes of calls whose worker is gone.
+fn ended() -> Error {
+    Error::Host("the runtime that ran the client has ended".to_owned())
 }
 
 impl Client {
@@ -112,7 +136,8 @@ impl Client {
                 () = Box::pin(worker.run()) => {}
             }
         });
-        Ok(Self { handle: Arc::new(Handle { calls, subscriptions, _alive: alive }) })
+        let handle = Arc::new(Handle { calls, subscriptions, next_lane: AtomicU64::new(0), _alive: alive });
+        Ok(Self { lane: handle.lane(), handle })
     }
 
     /// Runs one command, given as its name and arguments, and returns its reply.
@@ -125,17 +150,17 @@ impl Client {
         args: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> impl Future<Output = Result<Reply, Error>> + Send {
         let args: Vec<_> = args.into_iter().collect();
-        self.handle.execute(Target::Cluster, Requests::one(&args))
+        self.handle.execute(self.lane, Target::Cluster, Requests::one(&args))
     }
 
     /// Runs many commands: one write for each node, all nodes at the same time. The results are in the
     /// commands' order, and each is independent of the others. Commands for one slot are executed in their order.
     ///
     /// However long it is, the component has at most 16 MiB and 40,000 commands of it at a time, and the replies that have just
-    /// come: its memory does not grow with the pipeline. The replies together are bounded by the limit `reply-size`. Calls that come
-    /// later wait until the last of it is in the component.
+    /// come: its memory does not grow with the pipeline. The replies together are bounded by the limit `reply-size`. Later calls of
+    /// this clone wait until the last of it is in the component; those of other clones do not.
     pub async fn pipeline(&self, commands: Vec<Vec<Vec<u8>>>) -> Vec<Result<Reply, Error>> {
-        self.handle.pipeline(Target::Cluster, commands).await
+        self.handle.pipeline(self.lane, Target::Cluster, commands).await
     }
 
     /// Runs one command on each of the route's nodes and on no others, whatever its keys, all at the same time. Gives what
@@ -255,6 +280,13 @@ impl Client {
     }
 }
 
+/// A caller of its own, with the same connections.
+impl Clone for Client {
+    fn clone(&self) -> Self {
+        Self { lane: self.handle.lane(), handle: Arc::clone(&self.handle) }
+    }
+}
+
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
@@ -266,7 +298,7 @@ type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
 /// What a caller asks for.
 enum Call {
-    Run { target: Target, requests: Requests, progress: Progress },
+    Run(Run),
     Ask(Question),
     Close { reply: Answer<()> },
 }
@@ -286,6 +318,8 @@ enum Target {
 enum Caller {
     One(Answer<Reply>),
     Many(Answer<Vec<Result<Reply, Error>>>),
+    /// Somebody who does not read the replies.
+    Outcomes(Answer<Vec<Result<(), Error>>>),
     /// Nobody: a command of the worker's own.
     Nobody,
 }

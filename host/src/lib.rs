@@ -31,6 +31,11 @@
 //! All commands for a node share one connection. [`Client::lend`] gives another, for WATCH to EXEC and for commands that
 //! block; [`Connection`] has an example.
 //!
+//! # Loads
+//!
+//! [`Client::pipeline`] holds all its commands and replies. For more than that, [`Client::submit`] takes encoded commands piece by
+//! piece and tells only whether each went well; the command `keyslot pipe` is made of it.
+//!
 //! # Watching it
 //!
 //! [`Client::events`] tells of connections made and lost, failovers and slots that move; so does `tracing`, under the target
@@ -40,8 +45,8 @@
 //! # What the host guarantees
 //!
 //! - A call ends with exactly one result, its own, also when the component fails.
-//! - Callers on many tasks share one instance; what they ask at the same moment travels as one batch.
-//!   [`Client`] has the details.
+//! - Callers on many tasks share one instance; what they ask at the same moment travels as one batch, and they take
+//!   turns: nobody waits for the end of another's long pipeline. [`Client`] has the details.
 //! - The component reaches nothing but what it needs: TCP connections to addresses that the
 //!   [`NetworkPolicy`] allows, a monotonic clock, random numbers. It has no files, no environment, no
 //!   standard streams, and cannot listen.
@@ -78,7 +83,7 @@ pub use bindings::exports::keyslot::redis::redis_cluster::{
     TopologyChange,
 };
 pub use bindings::exports::keyslot::redis::types::{Interrupted, ReplyNode, ServerError, Verbatim};
-pub use client::{Client, Connection, Event, Events, NodeReport};
+pub use client::{Client, Connection, Event, Events, NodeReport, Submitted};
 pub use error::Error;
 pub use network::{NetworkPolicy, PolicyError};
 pub use options::{DEFAULT_MEMORY_LIMIT, Options};

@@ -1,5 +1,6 @@
 //! Callers that share one client do not wait for each other: commands for one node are answered while another node
-//! stalls or blocks, and one caller's commands for one key stay in order. Under both protocols.
+//! stalls or blocks, calls go by another caller's long pipeline, and one caller's commands for one key stay in order.
+//! Under both protocols.
 
 use std::time::{Duration, Instant};
 
@@ -118,6 +119,93 @@ async fn a_blocking_command_delays_no_other_node() -> Result<()> {
         let popped = blocked.await??;
         let items: Vec<_> = popped.root().children().filter_map(keyslot::ReplyRef::as_str).collect();
         ensure!(items == [blocking.as_str(), "element"], "{popped:?}");
+    }
+    Ok(())
+}
+
+/// How long a GET takes.
+async fn get(client: &Client, key: &str) -> Result<Duration> {
+    let started = Instant::now();
+    client.execute(["GET", key]).await?;
+    Ok(started.elapsed())
+}
+
+/// The longest of ten, one after the other.
+async fn slowest_get(client: &Client, key: &str) -> Result<Duration> {
+    let mut slowest = Duration::ZERO;
+    for _ in 0..10 {
+        slowest = slowest.max(get(client, key).await?);
+    }
+    Ok(slowest)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_go_by_another_callers_long_pipeline() -> Result<()> {
+    const COMMANDS: usize = 300_000;
+    let cluster = TestCluster::start(3, 0)?;
+    for protocol in PROTOCOLS {
+        let client = Client::connect(options(&cluster.urls(), protocol)).await?;
+        let idle = slowest_get(&client, "key").await?;
+        let before = requests(&client).await?;
+        let mut commands: Vec<_> =
+            (0..COMMANDS).map(|number| words(&format!("SET key:{number} {number}"))).collect();
+        // The clone's own later call finds what its pipeline wrote last.
+        commands.push(words("SET last written"));
+        let long = tokio::spawn({
+            let client = client.clone();
+            async move {
+                let (results, last) =
+                    tokio::join!(client.pipeline(commands), client.execute(["GET", "last"]));
+                results.into_iter().collect::<Result<Vec<_>, _>>()?;
+                last
+            }
+        });
+        until_requests(&client, before + 1).await?;
+        let started = Instant::now();
+        let other = client.clone();
+        let (mut slowest, mut calls) = (Duration::ZERO, 0);
+        while !long.is_finished() {
+            slowest = slowest.max(get(&other, "key").await?);
+            calls += 1;
+        }
+        let whole = started.elapsed();
+        ensure!(long.await??.as_str() == Some("written"), "the clone's own call went by");
+        println!(
+            "{protocol:?}: GET takes {idle:?} at most when idle, {slowest:?} beside a pipeline of {whole:?}"
+        );
+        // What is under way before a call is a seventh of the pipeline.
+        ensure!(calls >= 4 && slowest < idle * 3 + whole / 2, "{calls} calls, {slowest:?} of {whole:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_go_by_a_pipeline_that_a_stalled_node_holds_up() -> Result<()> {
+    for protocol in PROTOCOLS {
+        let cluster = TestCluster::builder().primaries(3).node_timeout_ms(15_000).start()?;
+        let options = options(&cluster.urls(), protocol).request_timeout(Duration::from_secs(10));
+        let client = Client::connect(options).await?;
+        let calm = keys_at(&cluster, 1, 1)?.remove(0);
+        for node in 0..3 {
+            client.execute(["GET", &keys_at(&cluster, node, 1)?[0]]).await?;
+        }
+        cluster.pause(0)?;
+        let before = requests(&client).await?;
+        let pipeline = |count: usize| {
+            let client = client.clone();
+            let commands = (0..count).map(|number| words(&format!("SET key:{number} 1"))).collect();
+            tokio::spawn(async move { client.pipeline(commands).await })
+        };
+        let long = [pipeline(150_000), pipeline(150_000)];
+        until_requests(&client, before + 50_000).await?;
+        let slowest = slowest_get(&client, &calm).await?;
+        ensure!(!long.iter().any(tokio::task::JoinHandle::is_finished), "the stalled node has answered");
+        println!("{protocol:?}: GET takes {slowest:?} at most beside two pipelines that are held up");
+        ensure!(slowest < Duration::from_secs(3), "{slowest:?}");
+        cluster.resume(0)?;
+        for pipeline in long {
+            pipeline.await?.into_iter().collect::<Result<Vec<_>, _>>()?;
+        }
     }
     Ok(())
 }

@@ -4,7 +4,8 @@ use core::str;
 
 use alloc::vec::Vec;
 
-use super::decode::LINE_LENGTH_MAX;
+/// How many digits a count or a length has at most: those of a 64-bit number.
+const DIGITS_MAX: usize = 20;
 
 /// Why bytes are no requests. Each is one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,11 +87,13 @@ fn number(line: &[u8]) -> Result<(usize, &[u8]), RequestError> {
 
 #[cold]
 fn long_number(line: &[u8]) -> Result<(usize, &[u8]), RequestError> {
-    let searched = line.get(..LINE_LENGTH_MAX).unwrap_or(line);
-    let end = searched.iter().position(|byte| *byte == b'\r').ok_or(RequestError::CutOff)?;
+    let end = line.iter().take(DIGITS_MAX + 1).take_while(|byte| byte.is_ascii_digit()).count();
     let digits = line.get(..end).unwrap_or_default();
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(RequestError::Number);
+    match line.get(end) {
+        _ if end > DIGITS_MAX => return Err(RequestError::Number),
+        None => return Err(RequestError::CutOff),
+        Some(b'\r') if end > 0 => {}
+        Some(_) => return Err(RequestError::Number),
     }
     let number = str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
     let after = match line.get(end..).unwrap_or_default() {
@@ -135,6 +138,9 @@ mod tests {
             (b"*1\r\n$\r\n", RequestError::Number),
             (b"*1\rx", RequestError::LineEnd),
             (b"*100\rx", RequestError::LineEnd),
+            (b"*2\n$3\nGET\n$1\nk\n", RequestError::Number),
+            (b"*x", RequestError::Number),
+            (b"*000000000000000000001", RequestError::Number),
             (b"*1\r\n$1\r\nabc\r\n", RequestError::LineEnd),
         ] {
             assert_eq!(all(bytes), Err(error), "{}", bytes.escape_ascii());

@@ -119,6 +119,11 @@ impl ConnectionArgs {
         self.start(self.options(urls, self.protocol())).await
     }
 
+    /// How long a command may take.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
     async fn connect_to(&self, urls: &[String], protocol: Protocol) -> Result<Client, Failure> {
         let mut options = self.options(urls, protocol);
         if let Some(user) = &self.user {

@@ -60,6 +60,27 @@ pub(crate) fn exit_code(error: &Error) -> u8 {
     }
 }
 
+/// The code of an error: the server's, or that of the interface `wire` for the client's own.
+pub(crate) fn code(error: &Error) -> &str {
+    match error {
+        Error::Server(error) => &error.code,
+        Error::CrossSlot(_) => "KEYSLOT.CROSS-SLOT",
+        Error::InvalidArgument(_) => "KEYSLOT.INVALID-ARGUMENT",
+        Error::RedirectLimit(_) => "KEYSLOT.REDIRECT-LIMIT",
+        Error::ClusterDown(_) => "KEYSLOT.CLUSTER-DOWN",
+        Error::Connect(_) => "KEYSLOT.CONNECT",
+        Error::ConnectionLost(_) => "KEYSLOT.CONNECTION-LOST",
+        Error::Timeout(_) => "KEYSLOT.TIMEOUT",
+        Error::Authentication(_) => "KEYSLOT.AUTHENTICATION",
+        Error::Tls(_) => "KEYSLOT.TLS",
+        Error::Protocol(_) => "KEYSLOT.PROTOCOL",
+        Error::LimitExceeded(_) => "KEYSLOT.LIMIT-EXCEEDED",
+        Error::Closed => "KEYSLOT.CLOSED",
+        Error::Host(_) => "KEYSLOT.HOST",
+        _ => "KEYSLOT.OTHER",
+    }
+}
+
 /// A text as one line for a terminal: line ends become spaces, and control characters, which may be the
 /// server's, are escaped.
 pub(crate) fn one_line(text: &str) -> String {

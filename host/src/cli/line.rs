@@ -1,12 +1,19 @@
 //! Splitting a typed line into a command's words, as `redis-cli` does it.
 
+use std::borrow::Cow;
+
 /// The line's quotes do not match, or something stands right behind a closing one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unbalanced;
 
+/// The words of a line, on their own.
+pub(crate) fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, Unbalanced> {
+    Ok(words(line)?.into_iter().map(Cow::into_owned).collect())
+}
+
 /// The words of a line. A word may be put in double quotes, with the escapes `\n \r \t \a \b \\ \"` and `\xHH`, or in
 /// single quotes, where only `\'` is one. Quotes may open in the middle of a word, and a closing one ends it.
-pub(crate) fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, Unbalanced> {
+pub(crate) fn words(line: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, Unbalanced> {
     let mut words = Vec::new();
     let mut rest = line.trim_ascii_start();
     while !rest.is_empty() {
@@ -18,20 +25,13 @@ pub(crate) fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, Unbalanced> {
 }
 
 /// The first word of a text that begins with one, and what stands behind it.
-fn first_word(mut rest: &[u8]) -> Result<(Vec<u8>, &[u8]), Unbalanced> {
-    let mut word = Vec::new();
-    loop {
-        match *rest {
-            [] | [b' ' | b'\n' | b'\r' | b'\t' | 0, ..] => {
-                return Ok((word, rest.get(1..).unwrap_or_default()));
-            }
-            [b'"', ref inner @ ..] => return finish(word, double_quoted, inner),
-            [b'\'', ref inner @ ..] => return finish(word, single_quoted, inner),
-            [byte, ref after @ ..] => {
-                word.push(byte);
-                rest = after;
-            }
-        }
+fn first_word(text: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), Unbalanced> {
+    let ends = |byte: &u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | 0 | b'"' | b'\'');
+    let (plain, rest) = text.split_at(text.iter().position(ends).unwrap_or(text.len()));
+    match rest {
+        [b'"', inner @ ..] => finish(plain.to_vec(), double_quoted, inner),
+        [b'\'', inner @ ..] => finish(plain.to_vec(), single_quoted, inner),
+        _ => Ok((Cow::Borrowed(plain), rest.get(1..).unwrap_or_default())),
     }
 }
 
@@ -40,7 +40,7 @@ fn finish(
     mut word: Vec<u8>,
     unit: fn(&[u8]) -> Option<(u8, usize)>,
     mut rest: &[u8],
-) -> Result<(Vec<u8>, &[u8]), Unbalanced> {
+) -> Result<(Cow<'static, [u8]>, &[u8]), Unbalanced> {
     loop {
         if let Some((byte, length)) = unit(rest) {
             word.push(byte);
@@ -49,8 +49,8 @@ fn finish(
         }
         // No unit: the closing quote, or the line's end.
         return match rest {
-            [_] => Ok((word, &[])),
-            [_, next, ..] if next.is_ascii_whitespace() => Ok((word, &rest[1..])),
+            [_] => Ok((word.into(), &[])),
+            [_, next, ..] if next.is_ascii_whitespace() => Ok((word.into(), &rest[1..])),
             _ => Err(Unbalanced),
         };
     }

@@ -11,8 +11,10 @@ mod format;
 mod health;
 mod help;
 mod line;
+mod pipe;
 mod prompt;
 mod session;
+mod signal;
 mod slot;
 mod style;
 mod table;
@@ -53,6 +55,7 @@ Examples:
   keyslot exec SET greeting hello        run one command
   keyslot                                open a prompt; 'help GET' explains a command there
   keyslot < commands.txt                 run a file of commands, one a line
+  keyslot pipe < commands.txt            the same for millions, pipelined; also RESP
   keyslot --url redis://10.0.0.1:6379 --url redis://10.0.0.2:6379 topology
   keyslot slot '{user:7}:name' '{user:7}:mail'
   keyslot health                         ask every node whether it answers
@@ -63,7 +66,8 @@ Examples:
 Exit codes:
   0  all went well; also when commands that were read from a prompt or from standard input got an error
      from the server, as redis-cli has it
-  1  the server answered with an error, or refused the user or the password; health: a node does not answer
+  1  the server answered with an error, or refused the user or the password; health: a node does not answer;
+     pipe: a command failed
   2  the command line or a setting is wrong
   3  no usable answer: nothing could be reached, or the connection was lost, or the time ran out";
 
@@ -108,6 +112,7 @@ impl Global {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     Exec(exec::Exec),
+    Pipe(pipe::Pipe),
     Slot(slot::Slot),
     Topology(topology::Topology),
     Health(health::Health),
@@ -145,6 +150,7 @@ impl Cli {
         let outcome = match self.command {
             None => prompt::run(global).await,
             Some(Subcommands::Exec(exec)) => exec.run(global).await,
+            Some(Subcommands::Pipe(pipe)) => pipe.run(global).await,
             Some(Subcommands::Slot(slot)) => slot.run(global).await,
             Some(Subcommands::Topology(topology)) => topology.run(global).await,
             Some(Subcommands::Health(health)) => health.run(global).await,

@@ -99,8 +99,9 @@ fn complain(error: &Error) -> Next {
     Next::LineAfter(super::failure::exit_code(error))
 }
 
+/// What the word before a command says of how often it is to run.
 #[derive(Debug, PartialEq, Eq)]
-enum Count {
+pub(super) enum Count {
     /// The word is no number.
     None,
     Of(u64),
@@ -108,7 +109,7 @@ enum Count {
     Wrong,
 }
 
-fn parse_count(word: &[u8]) -> Count {
+pub(super) fn parse_count(word: &[u8]) -> Count {
     let digits = word.strip_prefix(b"-").or_else(|| word.strip_prefix(b"+")).unwrap_or(word);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Count::None;

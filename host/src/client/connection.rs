@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Handle, Requests, Target};
+use super::{Handle, Lane, Requests, Target};
 use crate::{Error, Reply};
 
 /// A connection of one's own, from [`Client::lend`](crate::Client::lend): for WATCH to EXEC, for commands that block, for
@@ -37,11 +37,12 @@ use crate::{Error, Reply};
 pub struct Connection {
     lease: Lease,
     handle: Arc<Handle>,
+    lane: Lane,
 }
 
 impl Connection {
     pub(super) fn new(lease: Lease, handle: Arc<Handle>) -> Self {
-        Self { lease, handle }
+        Self { lease, lane: handle.lane(), handle }
     }
 
     /// Runs one command on this connection. As [`Client::execute`](crate::Client::execute), but also WATCH, MULTI, EXEC,
@@ -56,12 +57,12 @@ impl Connection {
         args: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> impl Future<Output = Result<Reply, Error>> + Send {
         let args: Vec<_> = args.into_iter().collect();
-        self.handle.execute(Target::Lent(self.lease.id), Requests::one(&args))
+        self.handle.execute(self.lane, Target::Lent(self.lease.id), Requests::one(&args))
     }
 
     /// Runs several commands in one write. The results are in their order.
     pub async fn pipeline(&self, commands: Vec<Vec<Vec<u8>>>) -> Vec<Result<Reply, Error>> {
-        self.handle.pipeline(Target::Lent(self.lease.id), commands).await
+        self.handle.pipeline(self.lane, Target::Lent(self.lease.id), commands).await
     }
 }
 

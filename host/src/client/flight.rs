@@ -2,12 +2,14 @@
 //!
 //! A call's commands may go in several pieces. Each piece is a [`Span`] of tickets there.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::BytesMut;
 
-use super::requests::{Piece, Requests};
-use super::{Call, Caller, Target};
+use super::lanes::{Lane, Progress, Run};
+use super::requests::Piece;
+use super::{Caller, Target};
 use crate::bindings::exports::keyslot::redis::redis_cluster::Limit;
 use crate::reply::Ended;
 use crate::{Error, Options, Reply};
@@ -23,7 +25,7 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 const FLIGHT_MAX: Load = Load { commands: 100_000, bytes: 256 << 20 };
 
 /// With how much in the component the next piece of a long pipeline follows: so its memory does not grow with the
-/// pipeline.
+/// pipeline. Who has no piece there may have one all the same.
 const STREAM_MAX: Load = Load { commands: 40_000, bytes: 16 << 20 };
 
 /// What part of the component's memory the bytes in it may be: it holds a command twice for a while, and the replies.
@@ -59,6 +61,8 @@ struct Span {
     load: Load,
     /// How many have not ended.
     open: usize,
+    /// Whose it is, if it is a piece of a long pipeline.
+    long: Option<Lane>,
 }
 
 /// What a piece, a batch or all that is under way amounts to.
@@ -82,53 +86,62 @@ impl Load {
     }
 }
 
-/// How far a call has come that is not yet handed in as a whole.
-pub(super) enum Progress {
-    /// Nothing of it is.
-    New(Caller),
-    /// It has this number, and so many of its commands are.
-    Begun { call: u64, commands: usize },
+/// Whether a call's next piece may be handed in.
+pub(super) enum Room {
+    Now,
+    /// When some of what is under way has ended; others may go by.
+    NotYet,
+    /// The same, but not for others either.
+    None,
 }
 
 impl Batch {
-    /// Takes what there is room for of a call whose caller still waits; gives the rest back.
-    pub(super) fn add(
-        &mut self,
-        target: Target,
-        mut requests: Requests,
-        mut progress: Progress,
-        flight: &mut Flight,
-    ) -> Option<Call> {
-        let streams = requests.pieces() > 1 || matches!(progress, Progress::Begun { .. });
-        loop {
-            if flight.is_abandoned(&progress, requests.count()) {
-                return None;
+    /// Whether there is room for the next piece of this call.
+    pub(super) fn room_for(&self, run: &Run, flight: &Flight) -> Room {
+        let under_way = flight.load.plus(self.load);
+        let Some(piece) = run.requests.first().filter(|_| under_way.commands > 0) else {
+            return Room::Now;
+        };
+        let load = under_way.plus(Load::of(piece));
+        if run.is_long()
+            && !load.fits(flight.stream_max)
+            && (flight.has_piece_of(run.lane) || self.has_piece_of(run.lane))
+        {
+            return Room::NotYet;
+        }
+        if load.fits(flight.max) { Room::Now } else { Room::None }
+    }
+
+    /// Takes the next piece of a call.
+    pub(super) fn add(&mut self, run: &mut Run, flight: &mut Flight) {
+        let long = run.is_long().then_some(run.lane);
+        let count = run.requests.count();
+        let Some(piece) = run.requests.take_first() else {
+            return;
+        };
+        let load = Load::of(&piece);
+        let (call, first) = match &mut run.progress {
+            Progress::New(caller) => (flight.begin(std::mem::replace(caller, Caller::Nobody), count), 0),
+            Progress::Begun { call, commands } => (*call, *commands),
+        };
+        run.progress = Progress::Begun { call, commands: first + load.commands };
+        self.load = self.load.plus(load);
+        let span = Span { call, first, load, open: load.commands, long };
+        match self.parts.iter_mut().find(|part| part.target == run.target) {
+            Some(part) => {
+                part.requests.extend_from_slice(&piece.bytes);
+                part.spans.push(span);
             }
-            let load = Load::of(requests.first()?);
-            let total = flight.load.plus(self.load);
-            let max = if streams { flight.stream_max } else { flight.max };
-            if total.commands > 0 && !total.plus(load).fits(max) {
-                return Some(Call::Run { target, requests, progress });
-            }
-            let piece = requests.take_first()?;
-            let (call, first) = match progress {
-                Progress::New(caller) => (flight.begin(caller, requests.count()), 0),
-                Progress::Begun { call, commands } => (call, commands),
-            };
-            progress = Progress::Begun { call, commands: first + load.commands };
-            self.load = self.load.plus(load);
-            let span = Span { call, first, load, open: load.commands };
-            match self.parts.iter_mut().find(|part| part.target == target) {
-                Some(part) => {
-                    part.requests.extend_from_slice(&piece.bytes);
-                    part.spans.push(span);
-                }
-                None => {
-                    let target = target.clone();
-                    self.parts.push(Part { target, requests: piece.bytes, spans: vec![span] });
-                }
+            None => {
+                let target = run.target.clone();
+                self.parts.push(Part { target, requests: piece.bytes, spans: vec![span] });
             }
         }
+    }
+
+    /// Whether it has a piece of a long pipeline of this caller.
+    fn has_piece_of(&self, lane: Lane) -> bool {
+        self.parts.iter().flat_map(|part| &part.spans).any(|span| span.long == Some(lane))
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -146,6 +159,8 @@ pub(super) struct Flight {
     next_call: u64,
     /// By the ticket of the first command. The tickets of one span are consecutive.
     spans: BTreeMap<u64, Span>,
+    /// How many of them are pieces of each caller's long pipelines.
+    long_spans: HashMap<Lane, usize>,
     load: Load,
     max: Load,
     stream_max: Load,
@@ -175,6 +190,7 @@ impl Flight {
             calls: HashMap::new(),
             next_call: 0,
             spans: BTreeMap::new(),
+            long_spans: HashMap::new(),
             load: Load::default(),
             max: within_memory(FLIGHT_MAX),
             stream_max: within_memory(STREAM_MAX),
@@ -196,7 +212,7 @@ impl Flight {
     fn begin(&mut self, caller: Caller, count: usize) -> u64 {
         let results = match caller {
             Caller::One(_) | Caller::Nobody => Vec::new(),
-            Caller::Many(_) => vec![None; count],
+            Caller::Many(_) | Caller::Outcomes(_) => vec![None; count],
         };
         let call = self.next_call;
         self.next_call += 1;
@@ -205,12 +221,12 @@ impl Flight {
     }
 
     /// Whether nobody waits for a call any more, so that the rest of its commands need not be sent.
-    fn is_abandoned(&mut self, progress: &Progress, count: usize) -> bool {
-        match progress {
+    pub(super) fn is_abandoned(&mut self, run: &Run) -> bool {
+        match &run.progress {
             Progress::New(caller) => caller.is_gone(),
-            Progress::Begun { call, commands } => match self.calls.get_mut(call) {
+            Progress::Begun { call, .. } => match self.calls.get_mut(call) {
                 None => true,
-                Some(waiting) if *commands < count && waiting.caller.is_gone() => {
+                Some(waiting) if waiting.caller.is_gone() => {
                     self.calls.remove(call);
                     true
                 }
@@ -219,10 +235,17 @@ impl Flight {
         }
     }
 
+    fn has_piece_of(&self, lane: Lane) -> bool {
+        self.long_spans.contains_key(&lane)
+    }
+
     /// Takes what was handed in; the first command has this ticket.
     pub(super) fn enter(&mut self, mut ticket: u64, part: &Part) {
         for span in &part.spans {
             self.load = self.load.plus(span.load);
+            if let Some(lane) = span.long {
+                *self.long_spans.entry(lane).or_default() += 1;
+            }
             self.spans.insert(ticket, *span);
             ticket += span.load.commands as u64;
         }
@@ -252,12 +275,21 @@ impl Flight {
         let (call, index) = (span.call, span.first + offset);
         if span.open == 0 {
             self.load.bytes -= span.load.bytes;
+            if let Some(lane) = span.long
+                && let Entry::Occupied(mut count) = self.long_spans.entry(lane)
+            {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
             self.spans.remove(&first);
         }
         let result = match self.calls.get_mut(&call) {
             Some(Waiting { caller: Caller::Many(_), reply_size_left, .. }) => {
                 within(reply_size_left, self.reply_size, ended)
             }
+            Some(Waiting { caller: Caller::Outcomes(_), .. }) => ended.result.map(|_| Reply::new(Vec::new())),
             _ => ended.result,
         };
         self.end(call, index, result)
@@ -272,7 +304,7 @@ impl Flight {
         call.open -= 1;
         let result = match call.caller {
             Caller::One(_) | Caller::Nobody => Some(result),
-            Caller::Many(_) => {
+            Caller::Many(_) | Caller::Outcomes(_) => {
                 let Some(place @ None) = call.results.get_mut(index) else {
                     return false;
                 };
@@ -289,6 +321,10 @@ impl Flight {
                 (Caller::Many(reply), _) => {
                     drop(reply.send(Ok(call.results.into_iter().flatten().collect())));
                 }
+                (Caller::Outcomes(reply), _) => {
+                    let results = call.results.into_iter().flatten();
+                    drop(reply.send(Ok(results.map(|result| result.map(drop)).collect())));
+                }
             }
         }
         true
@@ -300,16 +336,18 @@ impl Flight {
             call.caller.fail(error);
         }
         self.spans.clear();
+        self.long_spans.clear();
         self.load = Load::default();
     }
 }
 
 impl Caller {
     /// Whether nobody waits any more.
-    fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         match self {
             Self::One(reply) => reply.is_closed(),
             Self::Many(reply) => reply.is_closed(),
+            Self::Outcomes(reply) => reply.is_closed(),
             Self::Nobody => false,
         }
     }
@@ -318,6 +356,7 @@ impl Caller {
         match self {
             Self::One(reply) => drop(reply.send(Err(error.clone()))),
             Self::Many(reply) => drop(reply.send(Err(error.clone()))),
+            Self::Outcomes(reply) => drop(reply.send(Err(error.clone()))),
             Self::Nobody => {}
         }
     }

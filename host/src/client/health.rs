@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::{Client, Requests, Target};
+use super::{Client, Requests, Target, ended};
 use crate::{Error, Reply, Role};
 
 /// How a node has answered a PING.
@@ -51,11 +51,11 @@ impl Client {
             let requests = Requests::one(args);
             calls.spawn(async move {
                 let started = Instant::now();
-                let answer = client.handle.execute(target, requests).await;
+                let answer = client.handle.execute(client.lane, target, requests).await;
                 (index, answer.map(|reply| (reply, started.elapsed())))
             });
             // Until it is told better.
-            answers.push((node, Err(Error::Host("the runtime that ran the client has ended".to_owned()))));
+            answers.push((node, Err(ended())));
         }
         while let Some(ended) = calls.join_next().await {
             if let Ok((index, answer)) = ended {

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
-use bytes::BytesMut;
-use keyslot_core::resp::encode_command;
+use bytes::{Bytes, BytesMut};
+use keyslot_core::resp::{RequestError, encode_command, take_request};
+
+use crate::Error;
 
 /// How many commands a piece has at most.
 const PIECE_COMMANDS_MAX: usize = 10_000;
@@ -35,7 +37,7 @@ impl Requests {
         let mut piece = Piece { bytes: BytesMut::new(), count: 0 };
         let mut count = 0;
         for command in commands {
-            if piece.count >= PIECE_COMMANDS_MAX || piece.bytes.len() >= PIECE_BYTES_MAX {
+            if is_full(piece.count, piece.bytes.len()) {
                 pieces.push_back(std::mem::replace(&mut piece, Piece { bytes: BytesMut::new(), count: 0 }));
             }
             encode_command(command.as_ref(), &mut piece.bytes);
@@ -46,6 +48,31 @@ impl Requests {
             pieces.push_back(piece);
         }
         Self { pieces, count }
+    }
+
+    /// Those that are encoded already.
+    pub(super) fn encoded(bytes: Bytes) -> Result<Self, Error> {
+        // How many commands each piece has, and how many bytes.
+        let mut pieces = vec![(0, 0)];
+        let mut count = 0;
+        let mut rest = &bytes[..];
+        let mut words = Vec::new();
+        while let Some(command) =
+            take_request(&mut rest, &mut words).map_err(|error| no_requests(count, error))?
+        {
+            if pieces.last().is_some_and(|&(commands, size)| is_full(commands, size)) {
+                pieces.push((0, 0));
+            }
+            if let Some((commands, size)) = pieces.last_mut() {
+                *commands += 1;
+                *size += command.len();
+            }
+            count += 1;
+        }
+        let mut bytes = BytesMut::from(bytes);
+        let pieces = pieces.into_iter().filter(|(commands, _)| *commands > 0);
+        let pieces = pieces.map(|(count, size)| Piece { bytes: bytes.split_to(size), count }).collect();
+        Ok(Self { pieces, count })
     }
 
     /// How many commands they were at first.
@@ -69,6 +96,18 @@ impl Requests {
     }
 }
 
+/// The component's own words, which it has no chance to say.
+fn no_requests(whole: usize, error: RequestError) -> Error {
+    Error::InvalidArgument(format!(
+        "behind {whole} requests: {error} (requests are RESP arrays of bulk strings)"
+    ))
+}
+
+/// Whether a piece of so many commands and bytes takes no more.
+fn is_full(commands: usize, bytes: usize) -> bool {
+    commands >= PIECE_COMMANDS_MAX || bytes >= PIECE_BYTES_MAX
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +123,12 @@ mod tests {
             counts.push(piece.count);
         }
         assert_eq!(counts, [10_000, 10_000, 5_000]);
+        let encoded = Requests::encoded(b"*1\r\n$4\r\nPING\r\n".repeat(25_000).into()).unwrap();
+        assert_eq!(encoded.count(), 25_000);
+        assert_eq!(encoded.pieces.iter().map(|piece| piece.count).collect::<Vec<_>>(), counts);
+        assert!(encoded.pieces.iter().all(|piece| piece.bytes.len() == piece.count * 14));
+        assert_eq!(Requests::encoded(Bytes::new()).map(|requests| requests.pieces()), Ok(0));
+        assert!(Requests::encoded(Bytes::from_static(b"*1\r\n$4\r\nPI")).is_err());
         let large = vec![vec![0; PIECE_BYTES_MAX]; 2];
         assert_eq!(Requests::many([&large, &large].into_iter()).pieces(), 2);
         assert_eq!(Requests::many(std::iter::empty::<Vec<Vec<u8>>>()).pieces(), 0);

@@ -4,6 +4,7 @@
 //! WIT package promises them.
 
 mod lending;
+mod submitting;
 mod watching;
 mod wire;
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::flight::{Batch, Flight, Part, Progress};
+use super::flight::{Batch, Flight, Part};
+use super::lanes::{Lane, Lanes, Progress, Run};
 use super::requests::Requests;
 use super::{Answer, Call, Caller, Feed, Lease, Question, Target};
 use crate::bindings::exports::keyslot::redis::types::Interrupted;
@@ -24,7 +25,7 @@ const WAIT_MS_MAX: u32 = 100;
 const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// ```text
-///  channel ── gather ──→ Batch ── submit ──→ component ── wait ──→ Flight ──→ callers
+///  channel ──→ Lanes ── gather ──→ Batch ── submit ──→ component ── wait ──→ Flight ──→ callers
 /// ```
 pub(super) struct Worker {
     options: Options,
@@ -32,8 +33,10 @@ pub(super) struct Worker {
     instance: Option<Instance>,
     closed: bool,
     queue: mpsc::Receiver<Call>,
-    /// The call that was taken from the queue and could not be dealt with yet. None is taken before it is.
+    /// The call without commands that was taken from the queue and could not be dealt with yet. None is taken before it is.
     next: Option<Call>,
+    /// Those with commands that were taken.
+    lanes: Lanes,
     /// Calls whose commands the instance has; none without an instance.
     flight: Flight,
     /// Connections that the instance has lent, by the numbers that callers know; none without an instance.
@@ -67,6 +70,7 @@ impl Worker {
             closed: false,
             queue,
             next: None,
+            lanes: Lanes::default(),
             flight,
             lent: HashMap::new(),
             next_lease: 0,
@@ -80,21 +84,26 @@ impl Worker {
     /// Runs until the last client is gone.
     pub(super) async fn run(mut self) {
         loop {
-            if self.next.is_none() && self.flight.is_empty() && !self.idle().await {
+            let is_idle = self.next.is_none() && self.lanes.is_empty() && self.flight.is_empty();
+            if is_idle && !self.idle().await {
                 return;
             }
             while let Ok(id) = self.returns.try_recv() {
                 self.take_back(id).await;
             }
-            let batch = self.gather();
+            self.take_in();
+            let batch = self.lanes.gather(&mut self.flight);
+            let there_may_be_more = batch.is_full() && !self.lanes.is_empty();
             self.submit(batch).await;
             match self.next.take() {
                 Some(Call::Ask(question)) => self.answer(question).await,
-                Some(Call::Close { reply }) if !self.flight.has_callers() => self.close(reply).await,
+                Some(Call::Close { reply }) if self.lanes.is_empty() && !self.flight.has_callers() => {
+                    self.close(reply).await;
+                }
                 other => self.next = other,
             }
             if !self.flight.is_empty() {
-                self.wait().await;
+                self.wait(there_may_be_more).await;
             }
             if self.look_at.is_some_and(|at| at <= Instant::now()) {
                 self.look().await;
@@ -119,8 +128,10 @@ impl Worker {
         tokio::select! {
             biased;
             call = self.queue.recv() => {
-                self.next = call;
-                return self.next.is_some();
+                let Some(call) = call else {
+                    return false;
+                };
+                take(call, &mut self.lanes, &mut self.next);
             }
             Some(id) = self.returns.recv() => self.take_back(id).await,
             () = watched => self.look_at = Some(Instant::now()),
@@ -129,24 +140,13 @@ impl Worker {
         true
     }
 
-    /// Takes what waits in the channel, up to a batch's bounds, the flight's, or a call that is not one of commands.
-    fn gather(&mut self) -> Batch {
-        let mut batch = Batch::default();
-        while !batch.is_full() {
-            let Some(call) = self.next.take().or_else(|| self.queue.try_recv().ok()) else {
-                break;
-            };
-            self.next = match call {
-                Call::Run { target, requests, progress } => {
-                    batch.add(target, requests, progress, &mut self.flight)
-                }
-                other @ (Call::Ask(_) | Call::Close { .. }) => Some(other),
-            };
-            if self.next.is_some() {
-                break;
-            }
+    /// Takes what waits in the channel, up to a call that is not one of commands.
+    fn take_in(&mut self) {
+        while self.next.is_none()
+            && let Ok(call) = self.queue.try_recv()
+        {
+            take(call, &mut self.lanes, &mut self.next);
         }
-        batch
     }
 
     async fn submit(&mut self, batch: Batch) {
@@ -176,19 +176,24 @@ impl Worker {
         self.settle(outcome)?
     }
 
-    /// Waits until a command has ended or a call has come, and hands over what there is.
-    async fn wait(&mut self) {
+    /// Waits until a command has ended or a call has come, and hands over what there is. Does not wait, but looks, when
+    /// there is more to hand in.
+    async fn wait(&mut self, there_may_be_more: bool) {
         let Some(instance) = &mut self.instance else {
             return self.flight.fail(&Error::Closed);
         };
-        let (queue, next, returns) = (&mut self.queue, &mut self.next, &mut self.returns);
+        let (queue, returns) = (&mut self.queue, &mut self.returns);
+        let (lanes, next) = (&mut self.lanes, &mut self.next);
         let mut returned = None;
         let called = async {
+            if there_may_be_more {
+                return;
+            }
             tokio::select! {
                 biased;
                 call = queue.recv(), if next.is_none() => {
-                    *next = call;
-                    if next.is_some() {
+                    if let Some(call) = call {
+                        take(call, lanes, next);
                         // Others who were woken at the same moment have theirs ready soon: one submission for all of them.
                         return tokio::task::yield_now().await;
                     }
@@ -289,8 +294,13 @@ impl Worker {
                 self.look_at = Some(Instant::now() + LOOK_INTERVAL);
             }
             for (id, _) in due {
-                let (ping, caller) = (Requests::one(&["PING"]), Progress::New(Caller::Nobody));
-                batch.add(Target::Lent(*id), ping, caller, &mut self.flight);
+                let mut ping = Run {
+                    lane: Lane::OWN,
+                    target: Target::Lent(*id),
+                    requests: Requests::one(&["PING"]),
+                    progress: Progress::New(Caller::Nobody),
+                };
+                batch.add(&mut ping, &mut self.flight);
             }
             self.submit(batch).await;
         }
@@ -355,6 +365,14 @@ impl Worker {
             self.flight.fail(&error);
             error
         })
+    }
+}
+
+/// Puts a call where it waits.
+fn take(call: Call, lanes: &mut Lanes, next: &mut Option<Call>) {
+    match call {
+        Call::Run(run) => lanes.push(run),
+        other @ (Call::Ask(_) | Call::Close { .. }) => *next = Some(other),
     }
 }
 

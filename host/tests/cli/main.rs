@@ -7,6 +7,7 @@
 
 mod commands;
 mod options;
+mod pipe;
 mod run;
 
 use std::fs;

@@ -14,6 +14,7 @@ use keyslot_testcluster::TestCluster;
 
 use super::Global;
 use super::failure::Failure;
+use super::signal::interruption;
 use super::style::Style;
 
 const PRIMARIES: usize = 3;
@@ -85,22 +86,6 @@ async fn start_cluster() -> Result<TestCluster, Failure> {
     }
 }
 
-/// Waits for Ctrl-C, or for being told to end.
-async fn interruption() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
-}
-
 /// Where the demonstration is written.
 struct Show {
     style: Style,
@@ -139,30 +124,4 @@ async fn counter(client: &Client, name: &str) -> Result<u64, Failure> {
     let counters = client.counters().await?;
     let counter = counters.iter().find(|counter| counter.name == name);
     counter.map(|counter| counter.value).ok_or_else(|| Failure::Demo(format!("there is no counter '{name}'")))
-}
-
-/// A number with commas between groups of three digits.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_are_grouped() {
-        let cases = [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345_678, "12,345,678")];
-        for (number, text) in cases {
-            assert_eq!(grouped(number), text);
-        }
-    }
 }

@@ -7,9 +7,9 @@ use comfy_table::Cell;
 use indicatif::{ProgressBar, ProgressStyle};
 use keyslot::Client;
 
-use super::{Show, counter, ensure, grouped};
+use super::{Show, counter, ensure};
 use crate::cli::failure::Failure;
-use crate::cli::table;
+use crate::cli::table::{self, grouped};
 
 const COMMANDS: u64 = 10_000;
 /// How many values are read back at a time, so that there is progress to show.
