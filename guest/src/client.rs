@@ -233,8 +233,10 @@ impl GuestClient for Client {
     }
 
     fn watch(&self, keys: Vec<Vec<u8>>) -> Result<redis_cluster::Watched, types::Error> {
-        let slot = keys.first().map(|key| Slot::of_key(key));
-        let lease = self.0.driver.borrow_mut().lend(slot);
+        let Some(first) = keys.first() else {
+            return Err(types::Error::InvalidArgument("there are no keys to watch".to_string()));
+        };
+        let lease = self.0.driver.borrow_mut().lend(Some(Slot::of_key(first)));
         let connection = Connection::new(Rc::clone(&self.0), lease);
         let watched = Watched::new(connection, &keys).map_err(convert::wit_error)?;
         Ok(redis_cluster::Watched::new(watched))

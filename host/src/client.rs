@@ -11,14 +11,16 @@ mod flight;
 mod health;
 mod lanes;
 mod requests;
+mod script;
 mod submit;
+mod watched;
 mod worker;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{Counter, NodeStatistics, Route, Shard};
 use crate::instance::Instance;
@@ -30,7 +32,10 @@ use events::{Feed, Subscriptions};
 pub use health::NodeReport;
 use lanes::{Lane, Progress, Run};
 use requests::Requests;
+use script::Known;
+pub use script::Script;
 pub use submit::Submitted;
+pub use watched::Watched;
 use worker::Worker;
 
 /// How many calls wait in the channel before callers wait for a place in it.
@@ -43,14 +48,14 @@ const QUEUE_LENGTH: usize = 1_024;
 ///
 /// - Calls of many tasks travel together: what waits at the same moment is handed to the component at once. Each
 ///   returns when its own commands have ended: a node that does not answer delays only those who ask it.
-/// - All commands for one node share a connection, which answers in order: one that is slow to answer (`BLPOP`, a
-///   large `KEYS`) delays those for the same node that were sent after it. [`lend`](Self::lend) gives it a connection of
-///   its own.
+/// - All commands for one node share a connection, which answers in order: one that is slow to answer (a large `KEYS`)
+///   delays those for the same node that were sent after it. [`lend`](Self::lend) gives it a connection of its own. Those that
+///   block (`BLPOP`) have one in any case.
 /// - Each clone is a caller of its own, and so is each [`Connection`]. What one caller asks is executed in the order in
 ///   which it called, for each key; between callers there is no order but that of an answer and a later call. They take
 ///   turns: however long one's pipeline is, the others' calls pass.
-/// - A caller that drops its future drops the reply. The command is sent all the same, unless it was not yet
-///   its turn.
+/// - A caller that drops its future gives its commands up. What has been sent is executed all the same; but one that blocks
+///   (`BLPOP`) has its connection closed, so that nothing is taken for nobody.
 /// - The component sees to its sockets only during a call. A connection that dies meanwhile is noticed by
 ///   the next call, which sends again what cannot have been executed.
 /// - Should the component trap or reach its memory limit, all who wait get [`Error::Host`], and the next call
@@ -64,6 +69,8 @@ pub struct Client {
 struct Handle {
     calls: mpsc::Sender<Call>,
     subscriptions: Subscriptions,
+    /// Told when a caller has given up a call.
+    given_up: Arc<Notify>,
     /// The number of the next lane. None is used twice.
     next_lane: AtomicU64,
     /// Dropped with the last clone, which ends the task in the middle of what it does.
@@ -78,7 +85,8 @@ impl Handle {
 
     async fn execute(&self, lane: Lane, target: Target, requests: Requests) -> Result<Reply, Error> {
         let progress = |reply| Progress::New(Caller::One(reply));
-        self.call(|reply| Call::Run(Run { lane, target, requests, progress: progress(reply) })).await
+        let run = |reply| Call::Run(Run { lane, target, requests, progress: progress(reply) });
+        self.run(run).await
     }
 
     async fn pipeline(
@@ -95,7 +103,23 @@ impl Handle {
         }
         let progress = |reply| Progress::New(Caller::Many(reply));
         let run = |reply| Call::Run(Run { lane, target, requests, progress: progress(reply) });
-        self.call(run).await.unwrap_or_else(|error| vec![Err(error); count])
+        self.run(run).await.unwrap_or_else(|error| vec![Err(error); count])
+    }
+
+    /// As `call`, of one with commands: when it is given up the worker is told.
+    async fn run<T>(&self, call: impl FnOnce(Answer<T>) -> Call) -> Result<T, Error> {
+        struct Guard<'a>(Option<&'a Notify>);
+        impl Drop for Guard<'_> {
+            fn drop(&mut self) {
+                if let Some(given_up) = self.0 {
+                    given_up.notify_one();
+                }
+            }
+        }
+        let mut guard = Guard(Some(&self.given_up));
+        let result = self.call(call).await;
+        guard.0 = None;
+        result
     }
 
     /// Puts a call into the channel and waits for its answer.
@@ -129,14 +153,16 @@ impl Client {
         let (calls, queue) = mpsc::channel(QUEUE_LENGTH);
         let (alive, gone) = oneshot::channel();
         let (feed, subscriptions) = Feed::new();
-        let worker = Worker::new(options, instance, queue, feed);
+        let given_up = Arc::new(Notify::new());
+        let worker = Worker::new(options, instance, queue, Arc::clone(&given_up), feed);
         tokio::spawn(async move {
             tokio::select! {
                 _ = gone => {}
                 () = Box::pin(worker.run()) => {}
             }
         });
-        let handle = Arc::new(Handle { calls, subscriptions, next_lane: AtomicU64::new(0), _alive: alive });
+        let handle =
+            Arc::new(Handle { calls, subscriptions, given_up, next_lane: AtomicU64::new(0), _alive: alive });
         Ok(Self { lane: handle.lane(), handle })
     }
 
@@ -312,6 +338,17 @@ enum Target {
     Node(String),
     /// Over the connection that was lent with this number.
     Lent(u64),
+    /// As one transaction, where its keys are.
+    Transaction,
+    /// As one transaction, over the connection that was lent with this number.
+    TransactionOn(u64),
+}
+
+impl Target {
+    /// Whether the commands of different calls may go together.
+    fn joins(&self, other: &Self) -> bool {
+        self == other && !matches!(self, Self::Transaction | Self::TransactionOn(_))
+    }
 }
 
 /// Who waits for the results of commands.
@@ -334,6 +371,7 @@ enum Question {
     Memory { reply: Answer<u64> },
     Lend { key: Option<Vec<u8>>, reply: Answer<Lease> },
     Nodes { route: Route, reply: Answer<Result<Vec<String>, Error>> },
+    Script { source: Vec<u8>, reply: Answer<Known> },
 }
 
 #[cfg(all(test, keyslot_embedded))]

@@ -13,6 +13,8 @@ use crate::bindings::Redis;
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
     Counter, EventList, Guest, GuestOptions, NodeStatistics, Route, Shard,
 };
+#[cfg(all(test, keyslot_embedded))]
+use crate::bindings::exports::keyslot::redis::types::{self, ReplyNode};
 use crate::bindings::exports::keyslot::redis::wire::Completions;
 use crate::engine::Runtime;
 use crate::options::whole_milliseconds;
@@ -40,6 +42,25 @@ pub(crate) struct Instance {
 /// A connection that the component has lent.
 #[derive(Clone, Copy)]
 pub(crate) struct Lent(ResourceAny);
+
+/// A script that the component knows.
+#[derive(Clone, Copy)]
+pub(crate) struct Script(ResourceAny);
+
+/// Something of the component's that is given back to it.
+pub(crate) struct Resource(ResourceAny);
+
+impl From<Lent> for Resource {
+    fn from(lent: Lent) -> Self {
+        Self(lent.0)
+    }
+}
+
+impl From<Script> for Resource {
+    fn from(script: Script) -> Self {
+        Self(script.0)
+    }
+}
 
 /// Makes one call of the component. A macro, because each call borrows the bindings and the store at once
 /// and has a type of its own.
@@ -134,9 +155,39 @@ impl Instance {
         call!(self, |guest, store| guest.client().call_lend(store, self.client, key)).map(Lent)
     }
 
-    /// Gives a lent connection back.
-    pub(crate) async fn give_back(&mut self, lent: Lent) -> Result<(), Trap> {
-        call!(self, |_guest, store| lent.0.resource_drop_async(store))
+    /// Gives something back.
+    pub(crate) async fn give_back(&mut self, resource: Resource) -> Result<(), Trap> {
+        call!(self, |_guest, store| resource.0.resource_drop_async(store))
+    }
+
+    /// Makes a script known. Gives the SHA-1 of its text, too.
+    pub(crate) async fn add_script(&mut self, source: &[u8]) -> Result<(Script, String), Trap> {
+        let script = call!(self, |guest, store| guest.script().call_constructor(store, self.client, source))?;
+        let sha1 = call!(self, |guest, store| guest.script().call_sha1(store, script))?;
+        Ok((Script(script), sha1))
+    }
+
+    /// As `submit`, of commands that are one transaction.
+    pub(crate) async fn submit_transaction(&mut self, requests: &[u8]) -> Result<Result<u64, Error>, Trap> {
+        let ticket =
+            wire_call!(self, |wire, store| wire.call_submit_transaction(store, self.client, requests))?;
+        Ok(ticket.map_err(Error::from))
+    }
+
+    /// As `submit_on`, of commands that are one transaction.
+    pub(crate) async fn submit_transaction_on(
+        &mut self,
+        lent: Lent,
+        requests: &[u8],
+    ) -> Result<Result<u64, Error>, Trap> {
+        let ticket =
+            wire_call!(self, |wire, store| wire.call_submit_transaction_on(store, lent.0, requests))?;
+        Ok(ticket.map_err(Error::from))
+    }
+
+    /// Gives up commands that were submitted. Gives the tickets of those that were under way.
+    pub(crate) async fn cancel(&mut self, first: u64, count: u64) -> Result<Vec<u64>, Trap> {
+        call!(self, |guest, store| guest.client().call_cancel(store, self.client, first, count))
     }
 
     /// Waits until commands have ended, the time is up or `interrupt` has ended; what it does until then, it does.
@@ -217,6 +268,31 @@ impl Instance {
     ) -> Result<Result<crate::Reply, Error>, Trap> {
         let result = call!(self, |guest, store| guest.client().call_execute(store, self.client, command))?;
         Ok(result.map(crate::Reply::new).map_err(Error::from))
+    }
+
+    pub(crate) async fn transaction(
+        &mut self,
+        commands: &[Vec<Vec<u8>>],
+    ) -> Result<Result<Vec<Result<Vec<ReplyNode>, types::Error>>, types::Error>, Trap> {
+        call!(self, |guest, store| guest.client().call_transaction(store, self.client, commands))
+    }
+
+    pub(crate) async fn watch(
+        &mut self,
+        keys: &[Vec<u8>],
+    ) -> Result<Result<ResourceAny, types::Error>, Trap> {
+        call!(self, |guest, store| guest.client().call_watch(store, self.client, keys))
+    }
+
+    /// Queues one command for what is watched, and runs it.
+    #[allow(clippy::type_complexity, reason = "it is what the interface returns")]
+    pub(crate) async fn exec(
+        &mut self,
+        watched: ResourceAny,
+        command: &Vec<Vec<u8>>,
+    ) -> Result<Result<Option<Vec<Result<Vec<ReplyNode>, types::Error>>>, types::Error>, Trap> {
+        call!(self, |guest, store| guest.watched().call_queue(store, watched, command))?;
+        call!(self, |guest, store| guest.watched().call_exec(store, watched))
     }
 
     pub(crate) async fn submit_typed(&mut self, commands: &[Vec<Vec<u8>>]) -> Result<u64, Trap> {

@@ -9,7 +9,7 @@ use keyslot_core::resp::{Decoder, Frame, Item, Limits, RawReply};
 use keyslot_core::wire::decode_error;
 
 use crate::Error;
-use crate::bindings::exports::keyslot::redis::types::{ReplyNode, Verbatim};
+use crate::bindings::exports::keyslot::redis::types::{ReplyNode, ServerError, Verbatim};
 
 /// What stands where a list has no node: no reply of the component, but `Reply::new` takes any list.
 static NULL: ReplyNode = ReplyNode::Null;
@@ -80,6 +80,14 @@ impl Reply {
     #[must_use]
     pub fn children(&self) -> Children<'_> {
         self.root().children()
+    }
+
+    /// The error, where the reply is one: one of the replies of a transaction.
+    pub(crate) fn into_error(self) -> Result<ServerError, Self> {
+        match self.root().node() {
+            ReplyNode::Error(error) => Ok(error.clone()),
+            _ => Err(self),
+        }
     }
 
     /// The bytes, taken out without a copy, where the reply is one string of any kind.
@@ -196,6 +204,13 @@ impl<'a> ReplyRef<'a> {
     #[must_use]
     pub fn node(self) -> &'a ReplyNode {
         self.nodes.get(self.position).unwrap_or(&NULL)
+    }
+
+    /// The node with its attributes and all that is below it, as a reply of its own.
+    #[must_use]
+    pub fn to_reply(self) -> Reply {
+        let end = skip(self.nodes, self.position, 1).max(self.start);
+        Reply { nodes: self.nodes.get(self.start..end).unwrap_or_default().to_vec() }
     }
 
     /// Whether there is no value.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::worker::Returned;
 use super::{Handle, Lane, Requests, Target};
 use crate::{Error, Reply};
 
@@ -29,8 +30,9 @@ use crate::{Error, Reply};
 ///
 /// - Dropping it gives it back: clean, or, where that is in doubt, closed. So a caller that gives up in the middle of a
 ///   transaction, or of a command that blocks, leaves nothing behind.
-/// - It stays with its node. A slot that moves away is answered with MOVED ([`Error::Server`]), and nothing is sent
-///   again: drop it then and lend another.
+/// - Its first command decides which node it is to: when that is redirected, both go where the slot is now. Then it stays with its
+///   node. A slot that moves away is answered with MOVED ([`Error::Server`]), and nothing is sent again: drop it then and lend
+///   another. [`Client::watch`](crate::Client::watch) is made of it.
 /// - It keeps its client alive.
 /// - Should the component have to be given up ([`Error::Host`]), its connections are gone: each later call is
 ///   [`Error::ConnectionLost`].
@@ -60,6 +62,11 @@ impl Connection {
         self.handle.execute(self.lane, Target::Lent(self.lease.id), Requests::one(&args))
     }
 
+    /// Runs commands that are one transaction; null when nothing was executed.
+    pub(super) async fn transaction(&self, requests: Requests) -> Result<Reply, Error> {
+        self.handle.execute(self.lane, Target::TransactionOn(self.lease.id), requests).await
+    }
+
     /// Runs several commands in one write. The results are in their order.
     pub async fn pipeline(&self, commands: Vec<Vec<Vec<u8>>>) -> Vec<Result<Reply, Error>> {
         self.handle.pipeline(self.lane, Target::Lent(self.lease.id), commands).await
@@ -75,11 +82,11 @@ impl std::fmt::Debug for Connection {
 /// The right to use a connection that the worker keeps. The worker is told when it ends.
 pub(super) struct Lease {
     id: u64,
-    returns: mpsc::UnboundedSender<u64>,
+    returns: mpsc::UnboundedSender<Returned>,
 }
 
 impl Lease {
-    pub(super) fn new(id: u64, returns: mpsc::UnboundedSender<u64>) -> Self {
+    pub(super) fn new(id: u64, returns: mpsc::UnboundedSender<Returned>) -> Self {
         Self { id, returns }
     }
 }
@@ -87,6 +94,6 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         // A worker that is gone has no connections either.
-        let _ = self.returns.send(self.id);
+        let _ = self.returns.send(Returned::Connection(self.id));
     }
 }

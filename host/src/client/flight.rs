@@ -127,7 +127,7 @@ impl Batch {
         run.progress = Progress::Begun { call, commands: first + load.commands };
         self.load = self.load.plus(load);
         let span = Span { call, first, load, open: load.commands, long };
-        match self.parts.iter_mut().find(|part| part.target == run.target) {
+        match self.parts.iter_mut().find(|part| part.target.joins(&run.target)) {
             Some(part) => {
                 part.requests.extend_from_slice(&piece.bytes);
                 part.spans.push(span);
@@ -233,6 +233,19 @@ impl Flight {
                 Some(_) => false,
             },
         }
+    }
+
+    /// Takes the calls out that their callers have given up. Gives the tickets of what is under way of them: the first, and how
+    /// many.
+    pub(super) fn given_up(&mut self) -> Vec<(u64, u64)> {
+        // Who does not read replies does not wait for them either.
+        let is_gone =
+            |waiting: &Waiting| waiting.caller.is_gone() && !matches!(waiting.caller, Caller::Outcomes(_));
+        let is_of_one = |span: &Span| self.calls.get(&span.call).is_some_and(is_gone);
+        let spans = self.spans.iter().filter(|(_, span)| is_of_one(span));
+        let tickets = spans.map(|(first, span)| (*first, span.load.commands as u64)).collect();
+        self.calls.retain(|_, waiting| !is_gone(waiting));
+        tickets
     }
 
     fn has_piece_of(&self, lane: Lane) -> bool {

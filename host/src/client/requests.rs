@@ -75,6 +75,15 @@ impl Requests {
         Ok(Self { pieces, count })
     }
 
+    /// Many that are one transaction: there is one reply for all.
+    pub(super) fn transaction<A: AsRef<[u8]>>(commands: &[Vec<A>]) -> Self {
+        let mut bytes = BytesMut::new();
+        for command in commands {
+            encode_command(command, &mut bytes);
+        }
+        Self { pieces: VecDeque::from([Piece { bytes, count: 1 }]), count: 1 }
+    }
+
     /// How many commands they were at first.
     pub(super) fn count(&self) -> usize {
         self.count

@@ -5,6 +5,7 @@
 
 mod lending;
 mod submitting;
+mod typed;
 mod watching;
 mod wire;
 
@@ -22,7 +23,7 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::Completion;
 use crate::bindings::exports::keyslot::redis::types;
 use crate::{Limit, Mode, NetworkPolicy};
 
-/// A server that knows ECHO, GET with the length of the value as its key, BLPOP, which finds nothing in as many
+/// A server that knows ECHO, GET with the length of the value as its key, SLOW, which finds nothing in as many
 /// milliseconds as its last argument says, and DIE, which ends the connection.
 struct Server {
     address: SocketAddr,
@@ -87,7 +88,7 @@ async fn serve(stream: TcpStream) -> std::io::Result<()> {
                 let length = String::from_utf8_lossy(&argument).parse().unwrap_or(0);
                 bulk(&vec![b'x'; length])
             }
-            Some(b"BLPOP") => {
+            Some(b"SLOW") => {
                 let milliseconds = String::from_utf8_lossy(&argument).parse().unwrap_or(0);
                 tokio::time::sleep(Duration::from_millis(milliseconds)).await;
                 b"*-1\r\n".to_vec()
@@ -307,7 +308,7 @@ async fn questions_are_answered_and_close_waits_while_a_command_is_under_way() {
     let client = server.client().await;
     let blocked = tokio::spawn({
         let client = client.clone();
-        async move { client.execute(["BLPOP", "list", "300"]).await }
+        async move { client.execute(["SLOW", "list", "300"]).await }
     });
     until_requests(&client, 1).await;
     assert_eq!(client.topology().await.expect("a topology").len(), 1);
@@ -374,7 +375,7 @@ async fn submitted_commands_end_one_by_one_under_their_tickets() {
     let mut instance = instance(&server.options()).await;
     let commands = [command(&["ECHO", "a"]), command(&["ECHO", "b"])];
     let first = instance.submit_typed(&commands).await.expect("no trap");
-    let next = instance.submit_typed(&[command(&["BLPOP", "list", "300"])]).await.expect("no trap");
+    let next = instance.submit_typed(&[command(&["SLOW", "list", "300"])]).await.expect("no trap");
     assert_eq!(next, first + 2);
     assert_eq!(instance.submit_typed(&[]).await.expect("no trap"), first + 3);
 
@@ -405,7 +406,7 @@ async fn submitted_commands_end_one_by_one_under_their_tickets() {
 async fn submitted_commands_go_on_during_other_calls() {
     let server = Server::start().await;
     let mut instance = instance(&server.options()).await;
-    let commands = [command(&["ECHO", "a"]), Vec::new(), command(&["BLPOP", "list", "10"])];
+    let commands = [command(&["ECHO", "a"]), Vec::new(), command(&["SLOW", "list", "10"])];
     let first = instance.submit_typed(&commands).await.expect("no trap");
     // It comes over the same connection, after the others.
     let reply = instance.execute(&command(&["ECHO", "b"])).await.expect("no trap").expect("an echo");
@@ -415,7 +416,7 @@ async fn submitted_commands_go_on_during_other_calls() {
     assert_eq!(tickets, [first + 1, first, first + 2]);
     assert!(matches!(completions[0].result, Err(types::Error::InvalidArgument(_))), "{completions:?}");
 
-    let first = instance.submit_typed(&[command(&["BLPOP", "list", "5000"])]).await.expect("no trap");
+    let first = instance.submit_typed(&[command(&["SLOW", "list", "5000"])]).await.expect("no trap");
     instance.close().await.expect("no trap");
     let completions = instance.wait_typed(5_000, pending()).await.expect("no trap");
     assert_eq!(completions, [Completion { ticket: first, result: Err(types::Error::Closed) }]);
@@ -445,7 +446,7 @@ async fn one_wait_gives_no_more_than_the_reply_size() {
 async fn a_ticket_whose_time_runs_out_during_a_submit_keeps_its_owner() {
     let server = Server::start().await;
     let mut instance = instance(&server.options().request_timeout(Duration::from_millis(300))).await;
-    let first = instance.submit_typed(&[command(&["BLPOP", "list", "5000"])]).await.expect("no trap");
+    let first = instance.submit_typed(&[command(&["SLOW", "list", "5000"])]).await.expect("no trap");
     // The component hears of the time that has passed only with this call, and its number is free for the next.
     tokio::time::sleep(Duration::from_millis(400)).await;
     let next = instance.submit_typed(&[command(&["ECHO", "a"])]).await.expect("no trap");

@@ -2,19 +2,20 @@
 
 use std::collections::HashMap;
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::flight::{Batch, Flight, Part};
 use super::lanes::{Lane, Lanes, Progress, Run};
 use super::requests::Requests;
-use super::{Answer, Call, Caller, Feed, Lease, Question, Target};
+use super::{Answer, Call, Caller, Feed, Known, Lease, Question, Target};
 use crate::bindings::exports::keyslot::redis::types::Interrupted;
 use crate::bindings::exports::keyslot::redis::wire::Completions;
-use crate::instance::{Instance, Lent, Trap};
-use crate::reply::Replies;
+use crate::instance::{Instance, Lent, Script, Trap};
+use crate::reply::{Ended, Replies};
 use crate::{Error, Options};
 
 /// How long after a use, and how often during one, the component is asked what has happened. No wait lasts longer.
@@ -43,9 +44,13 @@ pub(super) struct Worker {
     lent: HashMap<u64, Borrowed>,
     /// The number for the next one. None is used twice.
     next_lease: u64,
-    /// The numbers of those that callers have dropped, and what tells of it.
-    returns: mpsc::UnboundedReceiver<u64>,
-    returning: mpsc::UnboundedSender<u64>,
+    /// Scripts that callers have, by numbers as well. They outlive an instance.
+    scripts: HashMap<u64, KeptScript>,
+    /// What callers have dropped, and what tells of it.
+    returns: mpsc::UnboundedReceiver<Returned>,
+    returning: mpsc::UnboundedSender<Returned>,
+    /// Told when a caller has given up a call.
+    given_up: Arc<Notify>,
     /// None once closed.
     feed: Option<Feed>,
     /// When to ask the component what has happened. None when nothing can have.
@@ -60,8 +65,26 @@ struct Borrowed {
     since: Instant,
 }
 
+/// A script that a caller has.
+struct KeptScript {
+    source: Vec<u8>,
+    script: Script,
+}
+
+/// What a caller has dropped, by its number.
+pub(super) enum Returned {
+    Connection(u64),
+    Script(u64),
+}
+
 impl Worker {
-    pub(super) fn new(options: Options, instance: Instance, queue: mpsc::Receiver<Call>, feed: Feed) -> Self {
+    pub(super) fn new(
+        options: Options,
+        instance: Instance,
+        queue: mpsc::Receiver<Call>,
+        given_up: Arc<Notify>,
+        feed: Feed,
+    ) -> Self {
         let flight = Flight::new(&options);
         let (returning, returns) = mpsc::unbounded_channel();
         Self {
@@ -74,8 +97,10 @@ impl Worker {
             flight,
             lent: HashMap::new(),
             next_lease: 0,
+            scripts: HashMap::new(),
             returns,
             returning,
+            given_up,
             feed: Some(feed),
             look_at: Some(Instant::now() + LOOK_INTERVAL),
         }
@@ -88,8 +113,8 @@ impl Worker {
             if is_idle && !self.idle().await {
                 return;
             }
-            while let Ok(id) = self.returns.try_recv() {
-                self.take_back(id).await;
+            while let Ok(returned) = self.returns.try_recv() {
+                self.take_back(returned).await;
             }
             self.take_in();
             let batch = self.lanes.gather(&mut self.flight);
@@ -133,7 +158,7 @@ impl Worker {
                 };
                 take(call, &mut self.lanes, &mut self.next);
             }
-            Some(id) = self.returns.recv() => self.take_back(id).await,
+            Some(returned) = self.returns.recv() => self.take_back(returned).await,
             () = watched => self.look_at = Some(Instant::now()),
             () = look => {}
         }
@@ -163,17 +188,27 @@ impl Worker {
         let outcome = match &part.target {
             Target::Cluster => self.instance().await?.submit(&part.requests).await,
             Target::Node(node) => self.instance().await?.submit_to(node, &part.requests).await,
+            Target::Transaction => self.instance().await?.submit_transaction(&part.requests).await,
             Target::Lent(id) => {
-                let Some(borrowed) = self.lent.get_mut(id) else {
-                    return Err(if self.closed { Error::Closed } else { gone() });
-                };
-                borrowed.is_used = true;
-                let connection = borrowed.connection;
+                let connection = self.use_lent(*id)?;
                 self.instance().await?.submit_on(connection, &part.requests).await
+            }
+            Target::TransactionOn(id) => {
+                let connection = self.use_lent(*id)?;
+                self.instance().await?.submit_transaction_on(connection, &part.requests).await
             }
         };
         self.look_within(LOOK_INTERVAL);
         self.settle(outcome)?
+    }
+
+    /// The connection that was lent with this number.
+    fn use_lent(&mut self, id: u64) -> Result<Lent, Error> {
+        let Some(borrowed) = self.lent.get_mut(&id) else {
+            return Err(if self.closed { Error::Closed } else { gone() });
+        };
+        borrowed.is_used = true;
+        Ok(borrowed.connection)
     }
 
     /// Waits until a command has ended or a call has come, and hands over what there is. Does not wait, but looks, when
@@ -184,7 +219,8 @@ impl Worker {
         };
         let (queue, returns) = (&mut self.queue, &mut self.returns);
         let (lanes, next) = (&mut self.lanes, &mut self.next);
-        let mut returned = None;
+        let (mut returned, mut is_given_up) = (None, false);
+        let notify = &self.given_up;
         let called = async {
             if there_may_be_more {
                 return;
@@ -198,8 +234,12 @@ impl Worker {
                         return tokio::task::yield_now().await;
                     }
                 }
-                id = returns.recv() => {
-                    returned = id;
+                dropped = returns.recv() => {
+                    returned = dropped;
+                    return;
+                }
+                () = notify.notified() => {
+                    is_given_up = true;
                     return;
                 }
             }
@@ -212,8 +252,24 @@ impl Worker {
         {
             let _ = self.settle::<()>(Err(Trap(message)));
         }
-        if let Some(id) = returned {
-            self.take_back(id).await;
+        if let Some(returned) = returned {
+            self.take_back(returned).await;
+        }
+        if is_given_up {
+            self.cancel().await;
+        }
+    }
+
+    /// Tells the component of the commands that nobody waits for any more.
+    async fn cancel(&mut self) {
+        for (first, count) in self.flight.given_up() {
+            let Some(instance) = &mut self.instance else {
+                return;
+            };
+            let outcome = instance.cancel(first, count).await;
+            for ticket in self.settle(outcome).unwrap_or_default() {
+                self.flight.land(ticket, Ended { result: Err(Error::Closed), size: 0 });
+            }
         }
     }
 
@@ -252,6 +308,10 @@ impl Worker {
             Question::Counters { reply } => ask!(reply, |instance| instance.counters().await),
             Question::Statistics { reply } => ask!(reply, |instance| instance.statistics().await),
             Question::Memory { reply } => ask!(reply, |instance| Ok(instance.memory())),
+            Question::Script { source, reply } => {
+                let result = self.add_script(source).await;
+                let _ = reply.send(result);
+            }
             Question::Lend { key, reply } => {
                 let result = self.lend(key.as_deref()).await;
                 let _ = reply.send(result);
@@ -269,12 +329,25 @@ impl Worker {
         Ok(Lease::new(id, self.returning.clone()))
     }
 
-    /// Gives a connection back to the component. One of an earlier instance is gone already.
-    async fn take_back(&mut self, id: u64) {
-        if let Some(borrowed) = self.lent.remove(&id)
+    async fn add_script(&mut self, source: Vec<u8>) -> Result<Known, Error> {
+        let outcome = self.instance().await?.add_script(&source).await;
+        let (script, sha1) = self.settle(outcome)?;
+        let id = self.next_lease;
+        self.next_lease += 1;
+        self.scripts.insert(id, KeptScript { source, script });
+        Ok(Known::new(id, sha1, self.returning.clone()))
+    }
+
+    /// Gives the component back what a caller has dropped. A connection of an earlier instance is gone already.
+    async fn take_back(&mut self, returned: Returned) {
+        let lent = match returned {
+            Returned::Connection(id) => self.lent.remove(&id).map(|borrowed| borrowed.connection.into()),
+            Returned::Script(id) => self.scripts.remove(&id).map(|kept| kept.script.into()),
+        };
+        if let Some(resource) = lent
             && let Some(instance) = &mut self.instance
         {
-            let outcome = instance.give_back(borrowed.connection).await;
+            let outcome = instance.give_back(resource).await;
             let _ = self.settle(outcome);
             self.look_within(LOOK_INTERVAL);
         }
@@ -349,7 +422,14 @@ impl Worker {
         }
         let instance = match self.instance.take() {
             Some(instance) => instance,
-            None => Box::pin(Instance::start(&self.options)).await?,
+            None => {
+                let mut instance = Box::pin(Instance::start(&self.options)).await?;
+                for kept in self.scripts.values_mut() {
+                    let added = instance.add_script(&kept.source).await;
+                    (kept.script, _) = added.map_err(|Trap(message)| Error::Host(message))?;
+                }
+                instance
+            }
         };
         Ok(self.instance.insert(instance))
     }

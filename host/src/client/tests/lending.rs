@@ -18,7 +18,7 @@ async fn a_lent_connection_holds_up_nobody_and_is_used_again() {
     assert_eq!(server.open.load(Ordering::SeqCst), 2);
 
     let blocked = tokio::spawn(async move {
-        let result = connection.execute(["BLPOP", "list", "500"]).await;
+        let result = connection.execute(["SLOW", "list", "500"]).await;
         drop(connection);
         result
     });
@@ -42,7 +42,7 @@ async fn a_caller_that_gives_up_leaves_no_connection_behind() {
     let client = server.client().await;
     let connection = client.lend(None).await.expect("it is lent");
     connection.execute(["ECHO", "a"]).await.expect("an echo");
-    let blocked = connection.execute(["BLPOP", "list", "300"]);
+    let blocked = connection.execute(["SLOW", "list", "300"]);
     tokio::time::timeout(Duration::from_millis(50), blocked).await.expect_err("it blocks");
     drop(connection);
     server.until_open(1).await;

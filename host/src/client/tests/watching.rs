@@ -63,7 +63,7 @@ async fn somebody_who_listens_hears_of_an_idle_client_too() {
     let mut events = client.events();
     until(&mut events, "connected").await;
     // The connection ends when its answer is no longer waited for.
-    let late = client.execute(["BLPOP", "list", "200"]);
+    let late = client.execute(["SLOW", "list", "200"]);
     tokio::time::timeout(Duration::from_millis(20), late).await.expect_err("it blocks");
     let dying = client.execute(["DIE"]);
     tokio::time::timeout(Duration::from_millis(20), dying).await.expect_err("it waits");
@@ -104,7 +104,7 @@ async fn health_asks_every_node_and_holds_up_nobody() {
     let client = client.expect("the server answers");
     let blocking = tokio::spawn({
         let client = client.clone();
-        async move { client.execute(["BLPOP", "list", "2000"]).await }
+        async move { client.execute(["SLOW", "list", "2000"]).await }
     });
     until_requests(&client, 1).await;
     let asking = tokio::spawn({

@@ -22,7 +22,7 @@ async fn exchange(instance: &mut Instance, requests: &[u8]) -> Result<String, Er
 async fn replies_are_the_servers_bytes_in_the_requests_order() {
     let server = Server::start().await;
     let mut instance = instance(&server.options()).await;
-    let lines = requests(&["ECHO a", "", "SUBSCRIBE x", "INCR a", "BLPOP list 10", "SET a 1", "ECHO b"]);
+    let lines = requests(&["ECHO a", "", "SUBSCRIBE x", "INCR a", "SLOW list 10", "SET a 1", "ECHO b"]);
     let replies = exchange(&mut instance, &lines).await.expect("replies");
     let lines: Vec<_> = replies.split("\r\n").collect();
     assert_eq!(lines[..2], ["$1", "a"]);
@@ -75,7 +75,7 @@ async fn both_kinds_of_wait_give_what_was_handed_in_either_way() {
 async fn errors_of_the_client_say_what_may_have_run() {
     let server = Server::start().await;
     let mut instance = instance(&server.options().request_timeout(Duration::from_millis(200))).await;
-    let replies = exchange(&mut instance, &requests(&["ECHO a", "BLPOP list 5000", "ECHO b"])).await;
+    let replies = exchange(&mut instance, &requests(&["ECHO a", "SLOW list 5000", "ECHO b"])).await;
     let replies = replies.expect("replies");
     let address = server.address;
     let expected =
