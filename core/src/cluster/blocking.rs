@@ -71,7 +71,8 @@ impl Cluster {
     /// Puts a request on a connection of its own, which it has until it ends.
     pub(super) fn send_alone(&mut self, id: RequestId) {
         let slot = self.requests.get(id).and_then(|request| request.command.route.slot());
-        let lease = self.open_lease(slot);
+        // Like any request, it waits for its node as long as its own time lasts.
+        let lease = self.open_lease(slot, self.config.request_timeout);
         if let Some(request) = self.requests.get_mut(id) {
             request.own_lease = Some(lease);
             request.target = Some(Target::Lent(lease));

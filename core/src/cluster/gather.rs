@@ -165,7 +165,7 @@ impl Cluster {
     pub(super) fn abandon_parts(&mut self, gather: Option<Box<Gather>>) {
         for part in gather.map(|gather| gather.parts).into_iter().flatten() {
             if let Some(id) = part.id {
-                self.abandon(id);
+                self.forget(id);
             }
         }
     }

@@ -45,6 +45,8 @@ pub(super) struct Lease {
     asked: Option<NodeKey>,
     /// How many requests have been put on its connection.
     sent: u32,
+    /// How long it waits for a connection, and until when.
+    patience: Duration,
     deadline: Instant,
 }
 
@@ -70,20 +72,21 @@ impl Cluster {
         if now > self.now {
             self.advance(now);
         }
-        let id = self.open_lease(slot);
+        let id = self.open_lease(slot, self.config.pool.checkout_timeout);
         self.drive_refresh();
         id
     }
 
     /// As `lend`, while the machine is at work.
-    pub(super) fn open_lease(&mut self, slot: Option<Slot>) -> LeaseId {
+    pub(super) fn open_lease(&mut self, slot: Option<Slot>, patience: Duration) -> LeaseId {
         let lease = Lease {
             state: LeaseState::Waiting(None),
             queue: VecDeque::new(),
             slot,
             asked: None,
             sent: 0,
-            deadline: self.now + self.config.pool.checkout_timeout,
+            patience,
+            deadline: self.now + patience,
         };
         let id = self.leases.insert(lease);
         self.place_lease(id);
@@ -92,11 +95,10 @@ impl Cluster {
 
     /// Lets a borrower begin anew, at its slot's owner or at the node that an ASK has named.
     pub(super) fn move_lease(&mut self, id: LeaseId, asked: Option<NodeKey>) {
-        let deadline = self.now + self.config.pool.checkout_timeout;
         let Some(lease) = self.leases.get_mut(id) else {
             return;
         };
-        (lease.asked, lease.sent, lease.deadline) = (asked, 0, deadline);
+        (lease.asked, lease.sent, lease.deadline) = (asked, 0, self.now + lease.patience);
         let before = core::mem::replace(&mut lease.state, LeaseState::Waiting(None));
         self.leave(id, &before);
         self.place_lease(id);
@@ -378,7 +380,6 @@ impl Cluster {
         was_used: bool,
         reason: &str,
     ) {
-        let deadline = self.now + self.config.pool.checkout_timeout;
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
@@ -399,7 +400,7 @@ impl Cluster {
             // dialled.
             _ => {
                 if matches!(lease.state, LeaseState::Held(_)) {
-                    lease.deadline = deadline;
+                    lease.deadline = self.now + lease.patience;
                 }
                 lease.state = LeaseState::Waiting(Some(key));
                 if node.retired {
@@ -458,7 +459,7 @@ impl Cluster {
 
     /// Why a connection has not come.
     pub(super) fn lease_error(&self, id: LeaseId) -> Error {
-        let within = self.config.pool.checkout_timeout;
+        let within = self.leases.get(id).map_or(self.config.pool.checkout_timeout, |lease| lease.patience);
         let conn_node = |conn: ConnId| self.connections.get(conn).map(|connection| connection.node);
         let key = match self.leases.get(id).map(|lease| &lease.state) {
             Some(LeaseState::Waiting(node)) => *node,

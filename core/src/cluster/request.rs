@@ -138,11 +138,11 @@ const NOT_SHARED: &[(&str, &str)] = &[
     ("CLIENT CAPA", "redirects are dealt with by the client"),
     ("CLIENT REPLY", "every request needs its reply"),
     ("CLIENT TRACKING", "client-side caching needs a connection of its own"),
-    ("DISCARD", "transactions need a connection of their own"),
-    ("EXEC", "transactions need a connection of their own"),
+    ("DISCARD", "transactions are for `transaction` and `watch`"),
+    ("EXEC", "transactions are for `transaction` and `watch`"),
     ("HELLO", "the protocol is an option"),
     ("MONITOR", "it needs a connection of its own"),
-    ("MULTI", "transactions need a connection of their own"),
+    ("MULTI", "transactions are for `transaction` and `watch`"),
     ("PSUBSCRIBE", "subscriptions need a connection of their own"),
     ("PSYNC", "it makes the connection a replica's"),
     ("PUNSUBSCRIBE", "subscriptions need a connection of their own"),
@@ -158,8 +158,8 @@ const NOT_SHARED: &[(&str, &str)] = &[
     ("SUNSUBSCRIBE", "subscriptions need a connection of their own"),
     ("SYNC", "it makes the connection a replica's"),
     ("UNSUBSCRIBE", "subscriptions need a connection of their own"),
-    ("UNWATCH", "transactions need a connection of their own"),
-    ("WATCH", "transactions need a connection of their own"),
+    ("UNWATCH", "transactions are for `transaction` and `watch`"),
+    ("WATCH", "transactions are for `transaction` and `watch`"),
 ];
 
 impl Command {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use keyslot_core::cluster::RequestId;
+use keyslot_core::cluster::{Command, RequestId, Scripts};
 use keyslot_core::error::Error;
 use keyslot_core::resp::{Reply, ReplyNode};
 
@@ -27,13 +27,19 @@ pub(crate) enum Kind {
     Spread,
     /// DEL of keys in two slots.
     Wipe,
+    /// A transaction of two INCRs.
+    Both,
+    /// EVALSHA of the one script there is, which is an INCR.
+    Script,
+    /// BLPOP of a list that has an element.
+    Pop,
     /// SET of the tag's register, to the request's number.
     Put,
     /// GET of the tag's register: the answer is one of its values.
     Look,
 }
 
-pub(crate) const KINDS: [Kind; 16] = [
+pub(crate) const KINDS: [Kind; 20] = [
     Kind::Get,
     Kind::Set,
     Kind::Incr,
@@ -50,6 +56,10 @@ pub(crate) const KINDS: [Kind; 16] = [
     Kind::Put,
     Kind::Spread,
     Kind::Wipe,
+    Kind::Both,
+    Kind::Both,
+    Kind::Script,
+    Kind::Pop,
 ];
 
 /// One request: its kind, its number, which nobody else has, and the hash tag that decides its slot.
@@ -59,6 +69,15 @@ pub(crate) struct Operation {
     pub(crate) number: u64,
     pub(crate) tag: u64,
 }
+
+/// The SHA-1 of the text of [`SCRIPT`].
+pub(crate) const SCRIPT_SHA1: &str = "61636018f4e6b5817b89791bbed242f93fa089e3";
+
+/// The script that the client knows, and the servers forget now and then.
+pub(crate) const SCRIPT: &str = "return redis.call('INCR', KEYS[1])";
+
+/// How long BLPOP would wait, in milliseconds.
+const POP_MS: u64 = 250;
 
 /// How many hash tags the operations use.
 pub(crate) const TAG_COUNT: u64 = 8;
@@ -78,7 +97,7 @@ const SECOND_WRITE: u64 = 1 << 32;
 impl Operation {
     /// The numbers of the writes that it consists of.
     fn numbers(&self) -> impl Iterator<Item = u64> + use<> {
-        let second = (self.kind == Kind::Wipe).then_some(self.number + SECOND_WRITE);
+        let second = matches!(self.kind, Kind::Wipe | Kind::Both).then_some(self.number + SECOND_WRITE);
         std::iter::once(self.number).chain(second)
     }
 
@@ -112,10 +131,30 @@ impl Operation {
                 let other = key_of_tag((self.tag + 2) % TAG_COUNT, 'd', self.number + SECOND_WRITE);
                 vec!["DEL".into(), key('d'), other]
             }
+            // The first of the two; see `command`.
+            Kind::Both => vec!["INCR".into(), key('i')],
+            Kind::Script => vec!["EVALSHA".into(), SCRIPT_SHA1.into(), "1".into(), key('i')],
+            Kind::Pop => vec!["BLPOP".into(), key('p'), format!("0.{POP_MS}")],
             Kind::Put => vec!["SET".into(), register(self.tag), number],
             Kind::Look => vec!["GET".into(), register(self.tag)],
         };
         words.into_iter().map(String::into_bytes).collect()
+    }
+
+    /// What is handed to the client.
+    pub(crate) fn command(&self, scripts: &Scripts) -> Command {
+        let words = self.words();
+        if self.kind != Kind::Both {
+            return Command::new(&words).expect("every operation is a valid command");
+        }
+        let second = key_of_tag(self.tag, 'i', self.number + SECOND_WRITE);
+        let commands = [words.iter().map(Vec::as_slice).collect(), vec![b"INCR", second.as_bytes()]];
+        Command::transaction(&commands, scripts).expect("both keys have one slot")
+    }
+
+    /// How much longer than others it may take, in nanoseconds.
+    pub(crate) fn extra_time(&self) -> u64 {
+        if self.kind == Kind::Pop { POP_MS * 1_000_000 } else { 0 }
     }
 
     /// The reply that only this request can have (SET and DEL apart, which all have the same), when it is executed
@@ -139,6 +178,16 @@ impl Operation {
                 vec![ReplyNode::Integer(length as i64)]
             }
             Kind::Incr => vec![ReplyNode::Integer((number * 1000 + run) as i64)],
+            Kind::Script => vec![ReplyNode::Integer((number * 1000 + run) as i64)],
+            Kind::Both => {
+                let counted = [number, number + SECOND_WRITE].map(|number| (number * 1000 + run) as i64);
+                vec![ReplyNode::Array(2), ReplyNode::Integer(counted[0]), ReplyNode::Integer(counted[1])]
+            }
+            Kind::Pop if again => vec![ReplyNode::Null],
+            Kind::Pop => {
+                let key = key_of_tag(self.tag, 'p', number);
+                vec![ReplyNode::Array(2), bulk(key), value('p')]
+            }
             // The servers' DEL takes the first of the two.
             Kind::Del => vec![ReplyNode::Integer(if again { 1 } else { 2 })],
             Kind::Look => return None,
@@ -314,7 +363,11 @@ impl Ledger {
     /// Nothing has failed.
     pub(crate) fn check_all_served(&self) {
         for (id, entry) in &self.entries {
+            // What blocks needs a connection that borrowers may have.
+            let blocks = entry.operation.is_some_and(|operation| operation.kind == Kind::Pop);
+            let is_refused = blocks && matches!(entry.outcome, Some(Err(Error::LimitExceeded(_))));
             let served = entry.forgotten || matches!(entry.outcome, Some(Ok(_))) || entry.way != Way::Free;
+            let served = served || is_refused;
             assert!(served, "INVARIANT: no request notices that slots move: {id:?} {entry:?}");
         }
     }
@@ -352,9 +405,14 @@ impl Ledger {
     pub(crate) fn check_executions(&self, executions: &BTreeMap<u64, u32>) {
         for (id, entry) in &self.entries {
             let Some(operation) = entry.operation.filter(Operation::writes) else { continue };
+            let times = |number| executions.get(&number).copied().unwrap_or(0);
+            if operation.kind == Kind::Both {
+                let [first, second] = [operation.number, operation.number + SECOND_WRITE].map(times);
+                let what = format!("{id:?} {operation:?} ran {first} and {second} times");
+                assert_eq!(first, second, "INVARIANT: a transaction runs as a whole: {what}");
+            }
             for number in operation.numbers() {
-                let times = executions.get(&number).copied().unwrap_or(0);
-                self.check_execution(*id, entry, operation, times, number == operation.number);
+                self.check_execution(*id, entry, operation, times(number), number == operation.number);
             }
         }
     }

@@ -73,8 +73,9 @@ impl<A: std::fmt::Debug> World<A> {
             assert!(errors <= answered, "INVARIANT: errors are answers: {what}");
             assert!(own.redirects <= errors, "INVARIANT: redirects are errors: {what}");
             assert!(own.reconnects <= own.connects, "INVARIANT: {what}");
+            // No request is, which `check_idle` sees; the three parts of a question for the topology may be.
             let may_be = !self.leases.is_empty();
-            assert!(in_flight == 0 || may_be, "INVARIANT: nothing is under way at the end: {what}");
+            assert!(in_flight <= 3 || may_be, "INVARIANT: {in_flight} are under way at the end: {what}");
             commands += own.commands;
             connects += own.connects;
         }

@@ -126,7 +126,7 @@ fn advance(world: &mut World<Act>, until: u64) {
 }
 
 pub(super) fn submit(world: &mut World<Act>, operation: Operation) -> RequestId {
-    world.submit(&operation.words(), Some(operation)).expect("every operation is a valid command")
+    world.submit_operation(operation)
 }
 
 /// Ends all faults. Connections that were muted stay so: the client has to find out.

@@ -251,6 +251,10 @@ impl Servers {
             return self.lend(session, lease);
         }
         let Some((keys, _)) = arguments(name, words) else { return };
+        // It has a connection that no borrower has.
+        if name == "BLPOP" && session.lease.is_none_or(|lease| self.borrowers.returned.contains(&lease)) {
+            session.lease = None;
+        }
         // Directed tests use their keys as they like.
         if is_register(&keys[0]) || self.borrowers.of_number.is_empty() {
             return;
@@ -378,6 +382,9 @@ impl Servers {
             Ok(source) => source,
             Err(error) => return Answer::Error(error),
         };
+        if name == "EVALSHA" && self.commands_seen.is_multiple_of(3) {
+            return Answer::error("NOSCRIPT No matching script. Please use EVAL.");
+        }
         let key = &keys[0];
         let number = number_of(if is_register(key) { words.last().unwrap_or(key) } else { key });
         if writes && let Some(number) = number {
@@ -423,7 +430,13 @@ impl Servers {
                 store.write(source, now, key, Some(value));
                 Answer::Integer(length)
             }
-            "INCR" => {
+            "BLPOP" => {
+                store.write(source, now, key, None);
+                value.map_or(Answer::NullArray, |value| {
+                    Answer::Array(vec![Answer::Bulk(key.clone()), Answer::Bulk(value)])
+                })
+            }
+            "INCR" | "EVAL" | "EVALSHA" => {
                 let text = value.unwrap_or_else(|| b"0".to_vec());
                 let Ok(value) = String::from_utf8_lossy(&text).parse::<i64>() else {
                     return Answer::error("ERR value is not an integer or out of range");
@@ -578,6 +591,8 @@ pub(super) fn arguments<'a>(name: &str, words: &'a Words) -> Option<(&'a [Vec<u8
     let all = words.get(1..).unwrap_or_default();
     let first = all.get(..1).unwrap_or_default();
     match name {
+        "BLPOP" => Some((first, true)),
+        "EVAL" | "EVALSHA" => Some((all.get(2..3).unwrap_or_default(), true)),
         "GET" => Some((first, false)),
         "MGET" => Some((all, false)),
         "SET" | "GETSET" | "APPEND" | "INCR" => Some((first, true)),

@@ -16,7 +16,7 @@ use keyslot_core::slot::Slot;
 use keyslot_core::time::Instant;
 
 use super::choices::Choices;
-use super::ledger::{Ledger, Operation, Transaction, Way};
+use super::ledger::{Ledger, Operation, SCRIPT, SCRIPT_SHA1, Transaction, Way};
 use super::network::{Conn, Link, Phase, Weather, line, shown};
 use super::promises::News;
 use super::server::{Servers, lease_marker};
@@ -128,7 +128,8 @@ impl<A: std::fmt::Debug> World<A> {
         mut choices: Choices,
         trace: bool,
     ) -> Self {
-        let cluster = Cluster::new(config.clone(), Instant::from_nanoseconds(0), choices.next(8));
+        let mut cluster = Cluster::new(config.clone(), Instant::from_nanoseconds(0), choices.next(8));
+        assert_eq!(cluster.add_script(SCRIPT.as_bytes()), SCRIPT_SHA1);
         let may_read_replicas = config.replica_reads != ReplicaReads::Primary;
         let mut world = Self {
             now: 0,
@@ -288,6 +289,14 @@ impl<A: std::fmt::Debug> World<A> {
         Ok(id)
     }
 
+    /// As [`Self::submit`], of one that the ledger knows what to expect of.
+    pub(crate) fn submit_operation(&mut self, operation: Operation) -> RequestId {
+        let command = operation.command(self.cluster.scripts());
+        let id = self.cluster.submit(self.machine_now(), command, &Destination::Cluster);
+        self.submitted(id, &operation.words(), Some(operation), Way::Free);
+        id
+    }
+
     /// As [`Self::submit`], to one node.
     pub(crate) fn submit_to(
         &mut self,
@@ -318,7 +327,9 @@ impl<A: std::fmt::Debug> World<A> {
     fn submitted(&mut self, id: RequestId, words: &Words, operation: Option<Operation>, way: Way) {
         self.log(|| format!("{id:?} submit {way:?} {}", line(words)));
         let now = self.machine_now();
-        let times = (now.as_nanoseconds(), (now + self.config.request_timeout).as_nanoseconds());
+        let extra = operation.map_or(0, |operation| operation.extra_time());
+        let deadline = (now + self.config.request_timeout).as_nanoseconds() + extra;
+        let times = (now.as_nanoseconds(), deadline);
         self.ledger.submitted(id, operation, way, times, &self.servers);
     }
 
