@@ -12,6 +12,7 @@ mod disasters;
 mod lab;
 mod liveness;
 mod many_keys;
+mod own_connections;
 mod pool;
 mod refresh;
 mod replicas;

@@ -297,6 +297,12 @@ impl<A: std::fmt::Debug> World<A> {
         id
     }
 
+    /// Takes a request into the ledger that was handed in by other ways, and has so much time.
+    pub(crate) fn note(&mut self, id: RequestId, time: u64) {
+        let now = self.machine_now().as_nanoseconds();
+        self.ledger.submitted(id, None, Way::Free, (now, now + time), &self.servers);
+    }
+
     /// As [`Self::submit`], to one node.
     pub(crate) fn submit_to(
         &mut self,

@@ -1,0 +1,223 @@
+//! Transactions, scripts and commands that block: what is sent for them, where they follow, and what is left behind.
+
+use std::time::Duration;
+
+use keyslot_core::cluster::{Command, Destination, RequestId};
+use keyslot_core::error::Error;
+use keyslot_core::resp::ReplyNode::{Array, Integer};
+use keyslot_core::resp::{Reply, ReplyNode};
+use keyslot_core::slot::Slot;
+use keyslot_core::time::Instant;
+
+use crate::lab::*;
+use crate::simulator::ledger::SCRIPT_SHA1;
+use crate::simulator::server::{Condition, Dialect, Migration};
+use crate::simulator::world::{MILLISECOND, SECOND};
+
+fn transaction(lab: &mut Lab, lines: &[&str]) -> Result<Command, Error> {
+    let commands: Vec<Vec<&[u8]>> =
+        lines.iter().map(|line| line.split(' ').map(str::as_bytes).collect()).collect();
+    Command::transaction(&commands, lab.cluster.scripts())
+}
+
+fn hand_in(lab: &mut Lab, lines: &[&str], destination: &Destination) -> RequestId {
+    let command = transaction(lab, lines).expect("a transaction");
+    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now), command, destination);
+    lab.note(id, SECOND);
+    lab.drain();
+    id
+}
+
+fn transact(lab: &mut Lab, lines: &[&str]) -> Result<Reply, Error> {
+    let id = hand_in(lab, lines, &Destination::Cluster);
+    outcome(lab, id)
+}
+
+fn counted(numbers: &[i64]) -> Result<Reply, Error> {
+    let root = std::iter::once(Array(u32::try_from(numbers.len()).unwrap()));
+    Ok(Reply { nodes: root.chain(numbers.iter().map(|number| Integer(*number))).collect() })
+}
+
+#[test]
+fn a_transaction_is_one_write_to_one_node() {
+    let mut lab = lab();
+    let (mark, key) = (lab.sent.len(), key_at(1, 'i'));
+    let incr = format!("INCR {key}");
+    assert_eq!(transact(&mut lab, &[&incr, "PING", &incr]).unwrap().nodes.len(), 4);
+    let names = ["MULTI", "INCR", "PING", "INCR", "EXEC"].map(String::from);
+    assert_eq!(sent_since(&lab, mark), [(1, names.to_vec())]);
+    assert_eq!(lab.open_conns(Some(1)).len(), 1, "it shares the connection of all");
+}
+
+#[test]
+fn what_cannot_be_one_transaction_is_refused_unsent() {
+    let mut lab = lab();
+    let (one, other) = (key_at(0, 'i'), key_at(1, 'i'));
+    let refused = transaction(&mut lab, &[&format!("INCR {one}"), &format!("INCR {other}")]);
+    assert!(matches!(&refused, Err(Error::CrossSlot(why)) if why.contains("command 2")), "{refused:?}");
+    let refused = transaction(&mut lab, &[&format!("DEL {one} {other}")]);
+    assert!(matches!(refused, Err(Error::CrossSlot(_))), "{refused:?}");
+    for lines in [&[][..], &["WATCH a"], &["PING", ""], &["EXEC"]] {
+        let refused = transaction(&mut lab, lines);
+        assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{lines:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_transaction_follows_its_slot_as_a_whole() {
+    let mut lab = lab();
+    let (moved, asked) = (key_at(0, 'i'), key_at(1, 'i'));
+    lab.servers.migrations.insert(slot_of(&moved), Migration { from: 0, to: 2, progress: 100 });
+    lab.servers.finish_migration(slot_of(&moved));
+    let incr = format!("INCR {moved}");
+    assert_eq!(transact(&mut lab, &[&incr, &incr]), counted(&[7_001, 7_002]));
+    assert_eq!(lab.cluster.statistics().moved, 1);
+
+    lab.servers.migrations.insert(slot_of(&asked), Migration { from: 1, to: 2, progress: 100 });
+    let (mark, incr) = (lab.sent.len(), format!("INCR {asked}"));
+    assert_eq!(transact(&mut lab, &[&incr, &incr]), counted(&[7_001, 7_002]));
+    let names: Vec<_> =
+        sent_since(&lab, mark).into_iter().map(|(node, names)| (node, names.concat())).collect();
+    assert_eq!(names, [(1, "MULTIINCRINCREXEC".into()), (2, "ASKINGMULTIINCRINCREXEC".into())]);
+}
+
+#[test]
+fn a_transaction_waits_for_a_node_that_loads() {
+    let mut lab = lab();
+    let incr = format!("INCR {}", key_at(0, 'i'));
+    lab.servers.nodes[0].condition = Condition::Loading;
+    let id = hand_in(&mut lab, &[&incr], &Destination::Cluster);
+    wait(&mut lab, 100 * MILLISECOND);
+    lab.servers.nodes[0].condition = Condition::Normal;
+    assert_eq!(outcome(&mut lab, id), counted(&[7_001]));
+}
+
+#[test]
+fn an_aborted_transaction_says_which_command_was_refused() {
+    let mut lab = lab();
+    let incr = format!("INCR {}", key_at(0, 'i'));
+    match transact(&mut lab, &[&incr, "NOSUCH"]) {
+        Err(Error::Server(error)) => {
+            assert_eq!(error.code, "EXECABORT");
+            assert!(error.message.contains("command 2: ERR unknown command 'NOSUCH'"), "{error:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(transact(&mut lab, &[&incr]), counted(&[7_001]), "nothing was executed");
+}
+
+#[test]
+fn a_lost_transaction_may_have_run_and_is_not_sent_again() {
+    let mut lab = lab();
+    let incr = format!("INCR {}", key_at(0, 'i'));
+    let id = hand_in(&mut lab, &[&incr, &incr], &Destination::Cluster);
+    for conn in lab.open_conns(Some(0)) {
+        lab.cut(conn);
+    }
+    match outcome(&mut lab, id) {
+        Err(Error::ConnectionLost(lost)) => assert!(lost.possibly_executed),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_watched_follows_its_slot_once_and_then_tells() {
+    let mut lab = lab();
+    let key = key_at(0, 'i');
+    let slot = slot_of(&key);
+    lab.servers.migrations.insert(slot, Migration { from: 0, to: 2, progress: 100 });
+    lab.servers.finish_migration(slot);
+    let lease = lab.cluster.lend(Instant::from_nanoseconds(lab.now), Slot::new(slot));
+    let lent = Destination::Lent(lease);
+    let watch = Command::for_lent(&["WATCH", &key]).unwrap();
+    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now), watch, &lent);
+    lab.note(id, SECOND);
+    lab.drain();
+    assert_eq!(outcome(&mut lab, id), ok(), "WATCH goes where the slot is");
+    let incr = format!("INCR {key}");
+    let id = hand_in(&mut lab, &[&incr], &lent);
+    assert_eq!(outcome(&mut lab, id), counted(&[7_001]));
+    // From now on it stays.
+    lab.servers.migrations.insert(slot, Migration { from: 2, to: 1, progress: 100 });
+    lab.servers.finish_migration(slot);
+    let id = hand_in(&mut lab, &[&incr], &lent);
+    assert_eq!(outcome(&mut lab, id), Ok(Reply::single(ReplyNode::Null)), "it was not executed");
+    let elsewhere = format!("INCR {}", key_at(1, 'i'));
+    let id = hand_in(&mut lab, &[&elsewhere], &lent);
+    assert!(matches!(outcome(&mut lab, id), Err(Error::CrossSlot(_))));
+    lab.cluster.give_back(lease);
+    lab.drain();
+}
+
+#[test]
+fn a_script_that_is_known_is_sent_whole_to_who_does_not_know_it() {
+    let mut lab = lab();
+    let key = key_at(0, 'i');
+    let command = format!("EVALSHA {SCRIPT_SHA1} 1 {key}");
+    let mark = lab.sent.len();
+    // The servers forget it every third time.
+    for number in 1..=6 {
+        assert_eq!(run(&mut lab, &command), Ok(Reply::single(Integer(7_000 + number))));
+    }
+    let sent: Vec<_> = sent_since(&lab, mark).into_iter().flat_map(|(_, names)| names).collect();
+    assert!(sent.contains(&"EVAL".to_string()) && sent.contains(&"EVALSHA".to_string()), "{sent:?}");
+    let mark = lab.sent.len();
+    assert_eq!(transact(&mut lab, &[&command, &command]), counted(&[7_007, 7_008]));
+    assert_eq!(sent_since(&lab, mark)[0].1.concat(), "MULTIEVALEVALEXEC");
+}
+
+#[test]
+fn what_blocks_has_a_connection_for_itself_and_gives_it_back() {
+    let mut lab = lab();
+    let key = key_at(0, 'p');
+    assert_eq!(lab.open_conns(Some(0)).len(), 1);
+    let popped = run(&mut lab, &format!("BLPOP {key} 1")).unwrap();
+    assert_eq!(popped.nodes.len(), 3);
+    assert_eq!(lab.open_conns(Some(0)).len(), 2);
+    wait(&mut lab, 10 * MILLISECOND);
+    run(&mut lab, &format!("BLPOP {key} 1")).unwrap();
+    assert_eq!(lab.open_conns(Some(0)).len(), 2, "the same one again");
+}
+
+/// A node that answers no more, and an idle connection to it.
+fn lab_that_blocks() -> (Lab, String) {
+    let mut lab = lab();
+    let key = key_at(0, 'p');
+    run(&mut lab, &format!("BLPOP {key} 1")).unwrap();
+    lab.servers.nodes[0].paused = true;
+    (lab, key)
+}
+
+#[test]
+fn what_blocks_waits_as_long_as_it_says() {
+    let (mut lab, key) = lab_that_blocks();
+    let (started, id) = (lab.now, submit_blocking(&mut lab, &format!("BLPOP {key} 1.5")));
+    let ended = outcome(&mut lab, id);
+    assert!(matches!(&ended, Err(Error::Timeout(late)) if late.possibly_executed), "{ended:?}");
+    let took = Duration::from_nanos(lab.now - started);
+    assert!((2_500..2_510).contains(&took.as_millis()), "its own time and the request time-out: {took:?}");
+    assert_eq!(lab.cluster.pending(), 0);
+}
+
+#[test]
+fn what_blocks_and_is_given_up_has_its_connection_closed() {
+    let (mut lab, key) = lab_that_blocks();
+    let before = lab.open_conns(Some(0)).len();
+    let id = submit_blocking(&mut lab, &format!("BLPOP {key} 0"));
+    wait(&mut lab, 60 * SECOND);
+    assert_eq!(lab.outcome(id), None, "it waits until there is something");
+    lab.cluster.forget(id);
+    lab.ledger.forgotten(id);
+    lab.drain();
+    assert_eq!(lab.open_conns(Some(0)).len(), before - 1);
+    assert_eq!(lab.cluster.pending(), 0);
+}
+
+/// As `submit`, of a command whose time is not the ledger's business.
+fn submit_blocking(lab: &mut Lab, line: &str) -> RequestId {
+    let command = Command::new(&words(line)).unwrap();
+    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now), command, &Destination::Cluster);
+    lab.note(id, 100 * SECOND);
+    lab.drain();
+    id
+}
