@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Error, Protocol, Reply};
+use keyslot::{Client, Error, Protocol, Reply, ReplyRef};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::{PROTOCOLS, options, wait_until, words};
@@ -101,6 +101,6 @@ async fn follows(protocol: Protocol) -> Result<()> {
     wait_until("it blocks at the next", Duration::from_secs(5), async || is_blocked((from + 2) % 3)).await?;
     client.execute(["RPUSH", "list", "element"]).await?;
     let reply = timeout(Duration::from_secs(5), popped).await???;
-    ensure!(reply.children().nth(1).and_then(|element| element.as_str()) == Some("element"), "{reply:?}");
+    ensure!(reply.children().nth(1).and_then(ReplyRef::as_str) == Some("element"), "{reply:?}");
     Ok(())
 }

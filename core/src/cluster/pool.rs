@@ -160,10 +160,8 @@ impl Cluster {
     }
 
     /// A first command has ended while it waited for its retry: what was to follow is not sent without it.
-    pub(super) fn end_paused(&mut self, target: Option<Target>) {
-        if let Some(Target::Lent(id)) = target
-            && self.leases.get(id).is_some_and(|lease| lease.state == LeaseState::Paused)
-        {
+    pub(super) fn end_paused(&mut self, id: LeaseId) {
+        if self.leases.get(id).is_some_and(|lease| lease.state == LeaseState::Paused) {
             let message = "the command before it was given up".to_string();
             let error = Interrupted { node: String::new(), message, possibly_executed: false };
             self.end_lease(id, &Error::ConnectionLost(error));

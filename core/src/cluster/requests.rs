@@ -611,7 +611,10 @@ impl Cluster {
         }
         self.place(id, Place::Nowhere);
         let request = self.requests.remove(id);
-        let own_target = request.as_ref().and_then(|request| request.target.clone());
+        let lease = request.as_ref().and_then(|request| match request.target {
+            Some(Target::Lent(lease)) => Some(lease),
+            _ => None,
+        });
         let own_lease = request.as_ref().and_then(|request| request.own_lease);
         self.abandon_parts(request.and_then(|request| request.gather));
         match place {
@@ -622,7 +625,11 @@ impl Cluster {
             }
             Place::Unrouted => remove(&mut self.unrouted, id),
             Place::AtLease(lease) => self.forget_at_lease(lease, id),
-            Place::Delayed => self.end_paused(own_target),
+            Place::Delayed => {
+                if let Some(lease) = lease {
+                    self.end_paused(lease);
+                }
+            }
             Place::Nowhere | Place::OnConnection(_) | Place::InOrder(_) | Place::Gathering => {}
         }
         // With a reply outstanding it is closed: nothing is taken from a list for nobody.

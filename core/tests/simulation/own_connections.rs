@@ -11,7 +11,7 @@ use keyslot_core::time::Instant;
 
 use crate::lab::*;
 use crate::simulator::ledger::SCRIPT_SHA1;
-use crate::simulator::server::{Condition, Dialect, Migration};
+use crate::simulator::server::{Condition, Migration};
 use crate::simulator::world::{MILLISECOND, SECOND};
 
 fn transaction(lab: &mut Lab, lines: &[&str]) -> Result<Command, Error> {

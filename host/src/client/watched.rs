@@ -2,7 +2,7 @@
 
 use super::connection::Connection;
 use super::{Client, Requests, Target};
-use crate::{Error, Reply};
+use crate::{Error, Reply, ReplyRef};
 
 impl Client {
     /// Runs commands as a transaction: MULTI, the commands and EXEC in one write to the node of their slot. All are executed, with nothing
@@ -115,5 +115,5 @@ impl Watched {
 /// What EXEC has answered; none when nothing was executed.
 fn results_of(reply: &Reply) -> Option<Vec<Result<Reply, Error>>> {
     let own = |child: Reply| child.into_error().map_or_else(Ok, |error| Err(Error::Server(error)));
-    (!reply.is_null()).then(|| reply.children().map(|child| child.to_reply()).map(own).collect())
+    (!reply.is_null()).then(|| reply.children().map(ReplyRef::to_reply).map(own).collect())
 }
