@@ -40,6 +40,7 @@
 //! | `connections.rs` | a connection's way: dial, handshake, replies, loss |
 //! | `liveness.rs` | health checks, and nodes that stop answering |
 //! | `pool.rs` | connections that are lent for exclusive use |
+//! | `scans.rs`, `scan_pass.rs` | scans of all keys, or of one |
 //! | `discovery.rs`, `refresh.rs` | the start, and learning the topology anew |
 //! | `events.rs`, `statistics.rs` | what the driver can ask about |
 //! | `request.rs`, `connection.rs`, `node.rs`, `handshake.rs`, `slots.rs`, `verdict.rs`, `timers.rs` | the parts |
@@ -59,6 +60,8 @@ mod refresh;
 mod replicas;
 mod request;
 mod requests;
+mod scan_pass;
+mod scans;
 mod slots;
 mod statistics;
 mod timers;
@@ -92,6 +95,8 @@ use refresh::Refresh;
 pub use request::Command;
 use request::{Place, Request, Target};
 use requests::Held;
+use scans::Scan;
+pub use scans::{ScanOptions, Subject};
 use slots::SlotMap;
 pub use statistics::{Latency, NodeStatistics, Statistics};
 use timers::Timers;
@@ -105,6 +110,9 @@ slotmap::new_key_type! {
 
     /// Names a connection that is lent, from asking for it to giving it back.
     pub struct LeaseId;
+
+    /// Names a scan, from opening to closing it.
+    pub struct ScanId;
 
     /// Names one node for as long as the client knows it.
     struct NodeKey;
@@ -129,6 +137,8 @@ pub enum Destination {
     Node(NodeAddr),
     /// Over this connection, and so to one node, too: nothing is sent again.
     Lent(LeaseId),
+    /// To this scan, with [`Command::next_batch`]: see [`Cluster::next_batch`].
+    Scan(ScanId),
 }
 
 /// What happened outside.
@@ -226,6 +236,9 @@ pub struct Cluster {
     connections: Arena<ConnId, Connection>,
     requests: Arena<RequestId, Request>,
     leases: Arena<LeaseId, Lease>,
+    scans: Arena<ScanId, Scan>,
+    /// Scans of which something has come.
+    scans_due: Vec<ScanId>,
     topology: Topology,
     slots: SlotMap,
     refresh: Refresh,
@@ -277,6 +290,8 @@ impl Cluster {
             connections: Arena::with_key(),
             requests: Arena::with_key(),
             leases: Arena::with_key(),
+            scans: Arena::with_key(),
+            scans_due: Vec::new(),
             topology: Topology::default(),
             slots: SlotMap::new(),
             refresh: Refresh::default(),
@@ -317,6 +332,7 @@ impl Cluster {
                 Destination::Cluster => None,
                 Destination::Node(address) => Some(Target::Node(address.clone())),
                 Destination::Lent(lease) => Some(Target::Lent(*lease)),
+                Destination::Scan(scan) => Some(Target::Scan(*scan)),
             },
         );
         self.drive_refresh();
@@ -348,7 +364,12 @@ impl Cluster {
 
     /// What to do next; to be called until it says [`Output::WaitUntil`].
     pub fn poll_output(&mut self) -> Output {
-        self.release_held();
+        loop {
+            self.release_held();
+            if !self.drive_scans() {
+                break;
+            }
+        }
         if let Some(output) = self.outputs.pop_front() {
             return output;
         }
@@ -475,6 +496,7 @@ impl Cluster {
             + self.nodes.len()
             + queued
             + self.leases.len()
+            + self.scans.values().map(|scan| 1 + scan.footprint()).sum::<usize>()
             + self.unrouted.len()
             + self.order.held()
             + self.deadlines.len()
@@ -496,6 +518,7 @@ impl Cluster {
         self.check_stalls();
         self.check_patience();
         self.check_lease_deadlines();
+        self.check_scans();
         self.check_start_deadline();
         self.redial();
         self.serve_due_borrowers();
@@ -518,6 +541,7 @@ impl Cluster {
             self.next_refresh(),
             self.next_patience(),
             self.next_lease_deadline(),
+            self.next_scan_wake(),
         ];
         timers.into_iter().flatten().chain(connections).chain(redials).min()
     }
@@ -533,6 +557,7 @@ impl Cluster {
             self.outputs.push_back(Output::Close { conn });
         }
         self.leases.clear();
+        self.scans.clear();
         self.nodes.clear();
         self.by_address.clear();
         self.unrouted.clear();

@@ -7,7 +7,7 @@ use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use super::connection::{Connection, Waiting};
-use super::request::{Command, Place, Request, Route, Spread, Target};
+use super::request::{Command, Parent, Place, Request, Route, Spread, Target};
 use super::verdict::{Verdict, judge};
 use super::{Cluster, ConnId, Event, NodeKey, Output, Phase, RequestId};
 use crate::address::NodeAddr;
@@ -76,6 +76,10 @@ impl Cluster {
             (_, Some(Target::Lent(lease)), _) => {
                 let lease = *lease;
                 return self.send_on_lease(id, lease);
+            }
+            (_, Some(Target::Scan(scan)), _) => {
+                let scan = *scan;
+                return self.wait_at_scan(id, scan);
             }
             (Phase::Starting(_), ..) => None,
             (_, Some(Target::Node(address)), _) => {
@@ -348,7 +352,7 @@ impl Cluster {
                 let address = address.clone();
                 self.redirect_target(&address).is_some()
             }
-            Target::Node(_) | Target::Lent(_) => true,
+            Target::Node(_) | Target::Lent(_) | Target::Scan(_) => true,
         };
         let max_redirects = self.config.max_redirects;
         let Some(request) = self.requests.get_mut(id) else {
@@ -482,6 +486,9 @@ impl Cluster {
         if request.place == Place::Gathering {
             return;
         }
+        if let Place::AtScan(scan) = request.place {
+            return self.time_out_at_scan(id, scan);
+        }
         let (place, sent_at, last_error) = (request.place, request.sent_at, request.last_error.clone());
         let (stalled, may_have_run) = (request.stalled, request.may_have_run);
         // Without a server's error, it was sent again because its connection had ended.
@@ -541,7 +548,7 @@ impl Cluster {
         self.order.end(id, &request);
         self.forget_timers();
         match request.parent {
-            Some(parent) => self.on_part(&parent, Ok(reply)),
+            Some(parent) => self.tell_parent(parent, request.place, Ok(reply)),
             None => self.outputs.push_back(Output::Done { id, result: Ok(reply) }),
         }
     }
@@ -553,11 +560,18 @@ impl Cluster {
         };
         // A copy that got no answer may have run, whatever has become of the last.
         let result = if request.may_have_run { result.map_err(doubt) } else { result };
-        let parent = request.parent;
+        let (parent, place) = (request.parent, request.place);
         self.abandon(id);
         match parent {
-            Some(parent) => self.on_part(&parent, result),
+            Some(parent) => self.tell_parent(parent, place, result),
             None => self.outputs.push_back(Output::Done { id, result }),
+        }
+    }
+
+    fn tell_parent(&mut self, parent: Parent, place: Place, result: Result<RawReply, Error>) {
+        match parent {
+            Parent::Whole { id, part } => self.on_part(id, part, result),
+            Parent::Pass { scan, number } => self.on_pass(scan, number, place, result),
         }
     }
 
@@ -580,6 +594,7 @@ impl Cluster {
             }
             Place::Unrouted => remove(&mut self.unrouted, id),
             Place::AtLease(lease) => self.forget_at_lease(lease, id),
+            Place::AtScan(scan) => self.forget_at_scan(scan, id),
             Place::Nowhere
             | Place::OnConnection(_)
             | Place::Delayed

@@ -1,0 +1,349 @@
+//! One pass of a scan over a node, and what its answers say.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::request::{Command, Place};
+use super::scans::Source;
+use super::verdict::{Verdict, judge};
+use super::{Cluster, ConnId, RequestId, ScanId};
+use crate::address::NodeAddr;
+use crate::error::Error;
+use crate::resp::{RawReply, ReplyRef, Tokens};
+use crate::scan::{Bookmark, Claim, Ledger, NodeView};
+use crate::slot::Slot;
+use crate::time::Instant;
+
+/// The cursor that a pass begins with, and that a server gives at its end.
+const BEGIN: &str = "0";
+
+/// What a pass asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// CLUSTER NODES, before the first page.
+    View,
+    /// INFO: which process it is.
+    Identity,
+    /// SCAN and its like.
+    Page,
+    /// CLUSTER NODES, after the last page.
+    Review,
+    /// It is over.
+    Nothing,
+}
+
+/// A pass over one node, or over one key.
+#[derive(Debug)]
+pub(super) struct Pass {
+    pub(super) number: u32,
+    /// None for a key, and for a server that is used alone.
+    pub(super) node: Option<NodeAddr>,
+    /// The id of the node, when it is passed over for slots that move there.
+    pub(super) half_of: Option<String>,
+    /// Whether others came first, which give it keys.
+    pub(super) is_late: bool,
+    /// The request under way.
+    pub(super) asked: Option<(RequestId, Question)>,
+    /// The connection of the last answer that the cursor goes with.
+    pub(super) conn: Option<ConnId>,
+    /// The process that gave the cursor; empty when it did not say.
+    run_id: String,
+    pub(super) claim: Option<Claim>,
+    /// Whether keys of slots that are done may come.
+    repeats: bool,
+    /// For the next page; empty after the last one.
+    pub(super) cursor: String,
+    /// The same as of what has been handed out.
+    told: String,
+    batch: Option<RawReply>,
+    /// Why it waits, and until when.
+    pub(super) failure: Option<Error>,
+    pub(super) failures: u32,
+    pub(super) not_before: Instant,
+}
+
+impl Pass {
+    pub(super) fn new(number: u32, node: Option<NodeAddr>, half_of: Option<String>) -> Self {
+        let (run_id, cursor) = (String::new(), BEGIN.to_string());
+        Self { half_of, ..Self::resumed(number, Bookmark { node, run_id, cursor, claim: None }) }
+    }
+
+    pub(super) fn resumed(number: u32, Bookmark { node, run_id, cursor, claim }: Bookmark) -> Self {
+        Self {
+            number,
+            node,
+            half_of: None,
+            is_late: false,
+            asked: None,
+            conn: None,
+            run_id,
+            claim,
+            repeats: true,
+            told: cursor.clone(),
+            cursor,
+            batch: None,
+            failure: None,
+            failures: 0,
+            not_before: Instant::default(),
+        }
+    }
+
+    pub(super) fn bookmark(&self) -> Bookmark {
+        Bookmark {
+            node: self.node.clone(),
+            run_id: self.run_id.clone(),
+            cursor: self.told.clone(),
+            claim: self.claim.clone(),
+        }
+    }
+
+    pub(super) fn has_batch(&self) -> bool {
+        self.batch.is_some()
+    }
+
+    /// Takes the batch to hand it out.
+    pub(super) fn take_batch(&mut self) -> Option<RawReply> {
+        self.told.clone_from(&self.cursor);
+        self.batch.take()
+    }
+
+    /// Whether all of it has been handed out.
+    pub(super) fn is_over(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    /// What is to be asked next.
+    pub(super) fn question(&self, by_slots: bool, by_process: bool) -> Question {
+        match () {
+            () if by_slots && self.claim.is_none() => Question::View,
+            () if self.cursor.is_empty() && by_slots => Question::Review,
+            () if self.cursor.is_empty() => Question::Nothing,
+            () if by_process && self.conn.is_none() => Question::Identity,
+            () => Question::Page,
+        }
+    }
+
+    fn begin_anew(&mut self) {
+        (self.cursor, self.told) = (BEGIN.to_string(), BEGIN.to_string());
+        self.claim = None;
+    }
+
+    /// Learns which process answers on this connection.
+    fn identify(&mut self, run_id: &str, conn: Option<ConnId>) {
+        let is_same = self.run_id == run_id && !run_id.is_empty();
+        if !is_same && self.cursor != BEGIN {
+            self.begin_anew();
+        }
+        self.run_id = run_id.to_string();
+        self.conn = conn;
+    }
+}
+
+impl Cluster {
+    /// A pass's question was answered, or has failed. What follows is done by `drive_scans`.
+    pub(super) fn on_pass(
+        &mut self,
+        id: ScanId,
+        number: u32,
+        place: Place,
+        result: Result<RawReply, Error>,
+    ) {
+        let conn = match place {
+            Place::OnConnection(conn) => Some(conn),
+            _ => None,
+        };
+        let Some(scan) = self.scans.get_mut(id) else {
+            return;
+        };
+        let of_key = matches!(scan.source, Source::Collection(..));
+        let of_node = matches!(scan.source, Source::Node(_));
+        let Some(pass) = scan.pass(number) else {
+            return;
+        };
+        let Some((_, question)) = pass.asked.take() else {
+            return;
+        };
+        self.scans_due.push(id);
+        let result = match result {
+            // Whoever does not say which process it is has a cursor that is good for one connection.
+            Err(Error::Server(_)) if question == Question::Identity => {
+                pass.identify("", conn);
+                return;
+            }
+            Ok(reply) => match question {
+                Question::View => self.on_pass_view(id, number, &reply),
+                Question::Review => self.on_pass_review(id, number, &reply),
+                Question::Identity => {
+                    let run_id = text(&reply, |text| {
+                        Some(text.lines().find_map(|line| line.strip_prefix("run_id:"))?.trim().to_string())
+                    });
+                    pass.identify(&run_id.unwrap_or_default(), conn);
+                    Ok(())
+                }
+                Question::Page => self.on_page(id, number, conn, &reply),
+                Question::Nothing => Ok(()),
+            },
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            let passes = !of_key && !(of_node && matches!(error, Error::Connect(_))) && is_passing(&error);
+            self.note_failure(id, number, error, passes);
+        }
+    }
+
+    /// What the node says before the first page.
+    fn on_pass_view(&mut self, id: ScanId, number: u32, reply: &RawReply) -> Result<(), Error> {
+        let Some(scan) = self.scans.get_mut(id) else {
+            return Ok(());
+        };
+        let Some(index) = scan.passes.iter().position(|pass| pass.number == number) else {
+            return Ok(());
+        };
+        let (Source::Keys(ledger), Some(pass)) = (&mut scan.source, scan.passes.get_mut(index)) else {
+            return Ok(());
+        };
+        let view = node_view(reply, pass)?;
+        let half_of = pass.half_of.clone();
+        if half_of.is_none() && !pass.is_late && ledger.is_early(&view) {
+            let early = scan.passes.swap_remove(index);
+            scan.postponed.extend(early.node);
+            return Ok(());
+        }
+        let claim = ledger.claim(&view);
+        if claim.is_empty() {
+            scan.passes.swap_remove(index);
+            match half_of {
+                Some(node) => self.reopen(id, &node),
+                None => self.note_fruitless(id, None),
+            }
+            return Ok(());
+        }
+        pass.repeats = ledger.repeats(&view);
+        pass.claim = Some(claim);
+        Ok(())
+    }
+
+    /// What the node says after the last page.
+    fn on_pass_review(&mut self, id: ScanId, number: u32, reply: &RawReply) -> Result<(), Error> {
+        let Some(scan) = self.scans.get_mut(id) else {
+            return Ok(());
+        };
+        let Some(index) = scan.passes.iter().position(|pass| pass.number == number) else {
+            return Ok(());
+        };
+        let Some(pass) = scan.passes.get(index) else {
+            return Ok(());
+        };
+        let view = node_view(reply, pass)?;
+        let pass = scan.passes.swap_remove(index);
+        let (Source::Keys(ledger), Some(claim)) = (&mut scan.source, &pass.claim) else {
+            return Ok(());
+        };
+        let done = ledger.done_count();
+        let gained = ledger.conclude(claim, &view);
+        if ledger.done_count() > done {
+            scan.trouble = None;
+        }
+        if gained {
+            scan.fruitless = 0;
+        } else {
+            self.note_fruitless(id, None);
+        }
+        Ok(())
+    }
+
+    /// A page has come.
+    fn on_page(
+        &mut self,
+        id: ScanId,
+        number: u32,
+        conn: Option<ConnId>,
+        reply: &RawReply,
+    ) -> Result<(), Error> {
+        let now = self.now;
+        let Some(scan) = self.scans.get_mut(id) else {
+            return Ok(());
+        };
+        let of_key = matches!(scan.source, Source::Collection(..));
+        let Some(index) = scan.passes.iter().position(|pass| pass.number == number) else {
+            return Ok(());
+        };
+        let Some(pass) = scan.passes.get_mut(index) else {
+            return Ok(());
+        };
+        if pass.conn != conn {
+            pass.conn = None;
+            let is_first = of_key && pass.cursor == BEGIN;
+            if !is_first {
+                if of_key {
+                    pass.begin_anew();
+                }
+                return Ok(());
+            }
+            pass.conn = conn;
+        }
+        let (cursor, batch) = page(reply)
+            .ok_or_else(|| Error::Protocol("the answer to SCAN is no cursor with a list".to_string()))?;
+        let batch = match &scan.source {
+            Source::Keys(ledger) if pass.repeats => without_done(batch, ledger),
+            _ => batch,
+        };
+        pass.cursor = if cursor == BEGIN { String::new() } else { cursor };
+        (pass.failures, pass.failure) = (0, None);
+        scan.paged_at = now;
+        if batch.node_count() > 1 {
+            pass.batch = Some(batch);
+            scan.ready.push_back(number);
+        } else {
+            pass.told.clone_from(&pass.cursor);
+        }
+        Ok(())
+    }
+}
+
+/// Whether an error is one that goes away by itself.
+fn is_passing(error: &Error) -> bool {
+    match error {
+        Error::Connect(_) | Error::ConnectionLost(_) | Error::Timeout(_) | Error::ClusterDown(_) => true,
+        Error::Server(error) => {
+            !matches!(judge(error, "", &Command::next_batch()), Verdict::Surface | Verdict::Authentication)
+        }
+        _ => false,
+    }
+}
+
+/// What is found in a reply that is a text.
+fn text<T>(reply: &RawReply, find: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    find(reply.decode().cursor().and_then(ReplyRef::as_str)?)
+}
+
+fn node_view(reply: &RawReply, pass: &Pass) -> Result<NodeView, Error> {
+    let asked = pass.node.as_ref().map_or("", NodeAddr::host);
+    let view = text(reply, |text| NodeView::parse(text, asked));
+    view.ok_or_else(|| Error::Protocol("the answer to CLUSTER NODES cannot be read".to_string()))
+}
+
+/// The cursor and the list of a page.
+fn page(reply: &RawReply) -> Option<(String, RawReply)> {
+    let mut tokens = reply.tokens();
+    let root = tokens.next().filter(|root| root.marker == b'*' && root.line == b"2");
+    let cursor = tokens.next().filter(|cursor| root.is_some() && cursor.marker == b'$')?;
+    let cursor = core::str::from_utf8(cursor.payload).ok().filter(|cursor| !cursor.is_empty())?;
+    let list = reply.as_bytes().slice_ref(tokens.rest());
+    let is_list = Tokens::new(&list).next().is_some_and(|list| list.marker == b'*' && !list.is_null());
+    is_list.then(|| (cursor.to_string(), RawReply::new(list, reply.node_count().saturating_sub(2))))
+}
+
+/// A list of keys without those whose slots are done.
+fn without_done(batch: RawReply, ledger: &Ledger) -> RawReply {
+    let is_done = |key: &[u8]| ledger.is_done(Slot::of_key(key));
+    if !batch.tokens().skip(1).any(|key| is_done(key.payload)) {
+        return batch;
+    }
+    let kept: Vec<_> = batch.tokens().skip(1).filter(|key| !is_done(key.payload)).collect();
+    let mut bytes = alloc::format!("*{}\r\n", kept.len()).into_bytes();
+    kept.iter().for_each(|key| bytes.extend_from_slice(key.bytes));
+    RawReply::new(Bytes::from(bytes), kept.len() as u32 + 1)
+}
