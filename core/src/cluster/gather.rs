@@ -130,8 +130,7 @@ impl Cluster {
     /// A part has ended.
     pub(super) fn on_part(&mut self, id: RequestId, part: u32, result: Result<RawReply, Error>) {
         let limit = self.config.limits.reply_size;
-        let Some(gather) = self.requests.get_mut(id).and_then(|request| request.gather.as_mut())
-        else {
+        let Some(gather) = self.requests.get_mut(id).and_then(|request| request.gather.as_mut()) else {
             return;
         };
         gather.size += result.as_ref().map_or(0, RawReply::size);

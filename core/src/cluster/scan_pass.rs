@@ -15,6 +15,7 @@ use crate::resp::{RawReply, ReplyRef, Tokens};
 use crate::scan::{Bookmark, Claim, Ledger, NodeView};
 use crate::slot::Slot;
 use crate::time::Instant;
+use crate::topology::{Member, Role};
 
 /// The cursor that a pass begins with, and that a server gives at its end.
 const BEGIN: &str = "0";
@@ -143,13 +144,7 @@ impl Pass {
 
 impl Cluster {
     /// A pass's question was answered, or has failed. What follows is done by `drive_scans`.
-    pub(super) fn on_pass(
-        &mut self,
-        id: ScanId,
-        number: u32,
-        place: Place,
-        result: Result<RawReply, Error>,
-    ) {
+    pub(super) fn on_pass(&mut self, id: ScanId, number: u32, place: Place, result: Result<RawReply, Error>) {
         let conn = match place {
             Place::OnConnection(conn) => Some(conn),
             _ => None,
@@ -236,7 +231,12 @@ impl Cluster {
         let Some(pass) = scan.passes.get(index) else {
             return Ok(());
         };
-        let view = node_view(reply, pass)?;
+        let mut view = node_view(reply, pass)?;
+        // One that is cut off does not know it, or not yet, that another has taken over.
+        let mut members = self.topology.shards.iter().flat_map(|shard| &shard.nodes);
+        let is_replica = |member: &Member| member.role == Role::Replica;
+        view.is_primary &=
+            !members.any(|member| Some(&member.address) == pass.node.as_ref() && is_replica(member));
         let pass = scan.passes.swap_remove(index);
         let (Source::Keys(ledger), Some(claim)) = (&mut scan.source, &pass.claim) else {
             return Ok(());

@@ -444,6 +444,7 @@ pub(super) fn perform(world: &mut World<Act>, act: Act) {
         Act::Resume { node } => world.resume(node),
         Act::Reach { node, reach } => world.servers.nodes[node].reach = reach,
         Act::Crash { node, silent } => {
+            world.servers.start_anew(node);
             world.servers.nodes[node].reach = if silent { Reach::BlackHole } else { Reach::Refusing };
             for conn in world.open_conns(Some(node)) {
                 if silent { world.sever(conn) } else { world.cut(conn) }
@@ -451,6 +452,7 @@ pub(super) fn perform(world: &mut World<Act>, act: Act) {
         }
         Act::Restart { node } => {
             world.servers.make_empty(node);
+            world.servers.start_anew(node);
             for conn in world.open_conns(Some(node)) {
                 world.cut(conn);
             }

@@ -8,6 +8,7 @@
 //! | [`server`] | the nodes: commands, redirects, conditions |
 //! | [`view`] | who is who, in truth and in each node's view: moves, failovers, partitions, CLUSTER's answers |
 //! | [`store`] | the keys' versions: what a replica still answers, what a failover loses |
+//! | [`standing`] | keys that are there throughout, and SCAN |
 //! | [`transaction`] | MULTI, EXEC and the like |
 //! | [`world`] | the clock, the driver loop and its checks |
 //! | [`network`] | dials, pieces, cuts, links |
@@ -27,6 +28,7 @@ pub(crate) mod promises;
 pub(crate) mod scenario;
 pub(crate) mod server;
 pub(crate) mod settings;
+pub(crate) mod standing;
 pub(crate) mod store;
 pub(crate) mod transaction;
 pub(crate) mod view;

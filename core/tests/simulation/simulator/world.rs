@@ -8,7 +8,9 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use keyslot_core::address::NodeAddr;
-use keyslot_core::cluster::{Cluster, Command, ConnId, Destination, Input, LeaseId, Output, RequestId};
+use keyslot_core::cluster::{
+    Cluster, Command, ConnId, Destination, Input, LeaseId, Output, RequestId, ScanId,
+};
 use keyslot_core::config::{Config, ReplicaReads};
 use keyslot_core::error::Error;
 use keyslot_core::resp::Reply;
@@ -312,6 +314,13 @@ impl<A: std::fmt::Debug> World<A> {
         }
         let id = self.cluster.submit(self.machine_now(), command, &Destination::Lent(self.leases[&lease]));
         self.submitted(id, words, operation, Way::Lent);
+        id
+    }
+
+    /// Asks for a scan's next batch; [`Self::drain`] has to follow.
+    pub(crate) fn next_batch(&mut self, scan: ScanId) -> RequestId {
+        let id = self.cluster.next_batch(self.machine_now(), scan);
+        self.submitted(id, &vec![b"(next batch)".to_vec()], None, Way::Free);
         id
     }
 
