@@ -7,7 +7,7 @@ use core::cell::RefCell;
 use core::time::Duration;
 
 use keyslot_core::address::NodeAddr;
-use keyslot_core::cluster::{Cluster, Command, Destination};
+use keyslot_core::cluster::{Cluster, Command, Destination, Subject};
 use keyslot_core::error::{Error, Quoted};
 use keyslot_core::resp::RawReply;
 use keyslot_core::slot::Slot;
@@ -18,13 +18,14 @@ use wasi::random::random::get_random_u64;
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
     self, Completion, Counter, Event, EventList, GuestClient, NodeReply, NodeReport, NodeStatistics,
-    OptionsBorrow, Route, Shard,
+    OptionsBorrow, Route, ScanOptionsBorrow, Shard,
 };
 use crate::bindings::exports::keyslot::redis::types;
 use crate::connection::Connection;
 use crate::convert;
 use crate::driver::{Driver, Ended};
 use crate::options::Options;
+use crate::scanner::Scanner;
 
 pub(crate) type CommandWords = Vec<Vec<u8>>;
 pub(crate) type WitResult = Result<types::Reply, types::Error>;
@@ -290,6 +291,34 @@ impl GuestClient for Client {
         let slot = key.map(|key| Slot::of_key(&key));
         let lease = self.0.driver.borrow_mut().lend(slot);
         redis_cluster::Connection::new(Connection::new(Rc::clone(&self.0), lease))
+    }
+
+    fn scan(&self, options: ScanOptionsBorrow<'_>) -> Result<redis_cluster::Scanner, types::Error> {
+        Scanner::open(&self.0, options.get(), None)
+    }
+
+    fn hscan(
+        &self,
+        key: Vec<u8>,
+        options: ScanOptionsBorrow<'_>,
+    ) -> Result<redis_cluster::Scanner, types::Error> {
+        Scanner::open(&self.0, options.get(), Some(Subject::Hash(key)))
+    }
+
+    fn sscan(
+        &self,
+        key: Vec<u8>,
+        options: ScanOptionsBorrow<'_>,
+    ) -> Result<redis_cluster::Scanner, types::Error> {
+        Scanner::open(&self.0, options.get(), Some(Subject::Set(key)))
+    }
+
+    fn zscan(
+        &self,
+        key: Vec<u8>,
+        options: ScanOptionsBorrow<'_>,
+    ) -> Result<redis_cluster::Scanner, types::Error> {
+        Scanner::open(&self.0, options.get(), Some(Subject::SortedSet(key)))
     }
 
     fn close(&self) {

@@ -9,6 +9,7 @@ mod events;
 mod flight;
 mod health;
 mod requests;
+mod scan;
 mod worker;
 
 use std::convert::Infallible;
@@ -26,6 +27,8 @@ use events::{Feed, Subscriptions};
 use flight::Progress;
 pub use health::NodeReport;
 use requests::Requests;
+pub(crate) use scan::Subject;
+pub use scan::{Scan, ScanOptions};
 use worker::Worker;
 
 /// How many calls wait in the channel before callers wait for a place in it.
@@ -280,6 +283,8 @@ enum Target {
     Node(String),
     /// Over the connection that was lent with this number.
     Lent(u64),
+    /// To the scan with this number, for its next batch.
+    Scan(u64),
 }
 
 /// Who waits for the results of commands.
@@ -299,6 +304,8 @@ enum Question {
     Statistics { reply: Answer<Vec<NodeStatistics>> },
     Memory { reply: Answer<u64> },
     Lend { key: Option<Vec<u8>>, reply: Answer<Lease> },
+    Scan { subject: Subject, key: Vec<u8>, options: Box<ScanOptions>, reply: Answer<Lease> },
+    ScanToken { scan: u64, reply: Answer<Result<Vec<u8>, Error>> },
     Nodes { route: Route, reply: Answer<Result<Vec<String>, Error>> },
 }
 

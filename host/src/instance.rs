@@ -11,9 +11,10 @@ use wasmtime::component::ResourceAny;
 
 use crate::bindings::Redis;
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
-    Counter, EventList, Guest, GuestOptions, NodeStatistics, Route, Shard,
+    Counter, EventList, Guest, GuestOptions, GuestScanOptions, NodeStatistics, Route, Shard,
 };
 use crate::bindings::exports::keyslot::redis::wire::Completions;
+use crate::client::{ScanOptions, Subject};
 use crate::engine::Runtime;
 use crate::options::whole_milliseconds;
 use crate::wasi::State;
@@ -40,6 +41,10 @@ pub(crate) struct Instance {
 /// A connection that the component has lent.
 #[derive(Clone, Copy)]
 pub(crate) struct Lent(ResourceAny);
+
+/// A scan of the component's.
+#[derive(Clone, Copy)]
+pub(crate) struct Scanner(ResourceAny);
 
 /// Makes one call of the component. A macro, because each call borrows the bindings and the store at once
 /// and has a type of its own.
@@ -137,6 +142,45 @@ impl Instance {
     /// Gives a lent connection back.
     pub(crate) async fn give_back(&mut self, lent: Lent) -> Result<(), Trap> {
         call!(self, |_guest, store| lent.0.resource_drop_async(store))
+    }
+
+    /// Begins a scan.
+    pub(crate) async fn scan(
+        &mut self,
+        subject: Subject,
+        key: &[u8],
+        options: &ScanOptions,
+    ) -> Result<Result<Scanner, Error>, Trap> {
+        let client = self.client;
+        let opened = call!(self, |guest, store| async {
+            let settings = set_scan_options(guest, &mut *store, options).await?;
+            let with = guest.client();
+            let opened = match subject {
+                Subject::Keys => with.call_scan(&mut *store, client, settings).await,
+                Subject::Hash => with.call_hscan(&mut *store, client, key, settings).await,
+                Subject::Set => with.call_sscan(&mut *store, client, key, settings).await,
+                Subject::SortedSet => with.call_zscan(&mut *store, client, key, settings).await,
+            }?;
+            settings.resource_drop_async(&mut *store).await?;
+            wasmtime::error::Ok(opened)
+        })?;
+        Ok(opened.map(Scanner).map_err(Error::from))
+    }
+
+    /// Asks for a scan's next batch. Gives the ticket.
+    pub(crate) async fn submit_next(&mut self, scanner: Scanner) -> Result<u64, Trap> {
+        call!(self, |guest, store| guest.scanner().call_submit_next(store, scanner.0))
+    }
+
+    /// How far a scan has come.
+    pub(crate) async fn scan_token(&mut self, scanner: Scanner) -> Result<Result<Vec<u8>, Error>, Trap> {
+        let token = call!(self, |guest, store| guest.scanner().call_token(store, scanner.0))?;
+        Ok(token.map_err(Error::from))
+    }
+
+    /// Ends a scan.
+    pub(crate) async fn end_scan(&mut self, scanner: Scanner) -> Result<(), Trap> {
+        call!(self, |_guest, store| scanner.0.resource_drop_async(store))
     }
 
     /// Waits until commands have ended, the time is up or `interrupt` has ended; what it does until then, it does.
@@ -327,6 +371,35 @@ async fn set_options(
     }
     if let Some(decode) = options.decode_responses {
         setter.call_set_decode_responses(&mut *store, settings, decode).await?;
+    }
+    Ok(settings)
+}
+
+/// Makes the component's `scan-options`.
+async fn set_scan_options(
+    guest: &Guest,
+    store: &mut Store<State>,
+    options: &ScanOptions,
+) -> wasmtime::Result<ResourceAny> {
+    let setter: GuestScanOptions<'_> = guest.scan_options();
+    let settings = setter.call_constructor(&mut *store).await?;
+    if let Some(pattern) = &options.pattern {
+        setter.call_set_match(&mut *store, settings, pattern).await?;
+    }
+    if let Some(count) = options.count {
+        setter.call_set_count(&mut *store, settings, count).await?;
+    }
+    if let Some(kind) = &options.kind {
+        setter.call_set_type(&mut *store, settings, kind).await?;
+    }
+    if let Some(node) = &options.node {
+        setter.call_set_node(&mut *store, settings, node).await?;
+    }
+    if let Some(parallel) = options.parallel {
+        setter.call_set_parallel(&mut *store, settings, parallel).await?;
+    }
+    if let Some(token) = &options.token {
+        setter.call_set_token(&mut *store, settings, token).await?;
     }
     Ok(settings)
 }

@@ -78,7 +78,7 @@ pub use bindings::exports::keyslot::redis::redis_cluster::{
     TopologyChange,
 };
 pub use bindings::exports::keyslot::redis::types::{Interrupted, ReplyNode, ServerError, Verbatim};
-pub use client::{Client, Connection, Event, Events, NodeReport};
+pub use client::{Client, Connection, Event, Events, NodeReport, Scan, ScanOptions};
 pub use error::Error;
 pub use network::{NetworkPolicy, PolicyError};
 pub use options::{DEFAULT_MEMORY_LIMIT, Options};

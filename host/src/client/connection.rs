@@ -71,7 +71,7 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// The right to use a connection that the worker keeps. The worker is told when it ends.
+/// The right to use a connection or a scan that the worker keeps. The worker is told when it ends.
 pub(super) struct Lease {
     id: u64,
     returns: mpsc::UnboundedSender<u64>,
@@ -80,6 +80,10 @@ pub(super) struct Lease {
 impl Lease {
     pub(super) fn new(id: u64, returns: mpsc::UnboundedSender<u64>) -> Self {
         Self { id, returns }
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
     }
 }
 

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use super::flight::{Batch, Flight, Part, Progress};
 use super::requests::Requests;
-use super::{Answer, Call, Caller, Feed, Lease, Question, Target};
+use super::{Answer, Call, Caller, Feed, Lease, Question, ScanOptions, Subject, Target};
 use crate::bindings::exports::keyslot::redis::types::Interrupted;
 use crate::bindings::exports::keyslot::redis::wire::Completions;
-use crate::instance::{Instance, Lent, Trap};
+use crate::instance::{Instance, Lent, Scanner, Trap};
 use crate::reply::Replies;
 use crate::{Error, Options};
 
@@ -38,6 +38,8 @@ pub(super) struct Worker {
     flight: Flight,
     /// Connections that the instance has lent, by the numbers that callers know; none without an instance.
     lent: HashMap<u64, Borrowed>,
+    /// Scans that the instance has, by numbers of the same row.
+    scans: HashMap<u64, Scanner>,
     /// The number for the next one. None is used twice.
     next_lease: u64,
     /// The numbers of those that callers have dropped, and what tells of it.
@@ -69,6 +71,7 @@ impl Worker {
             next: None,
             flight,
             lent: HashMap::new(),
+            scans: HashMap::new(),
             next_lease: 0,
             returns,
             returning,
@@ -171,6 +174,20 @@ impl Worker {
                 let connection = borrowed.connection;
                 self.instance().await?.submit_on(connection, &part.requests).await
             }
+            Target::Scan(id) => {
+                let Some(scanner) = self.scans.get(id).copied() else {
+                    return Err(if self.closed { Error::Closed } else { gone() });
+                };
+                let instance = self.instance().await?;
+                let mut outcome = instance.submit_next(scanner).await;
+                // The tickets follow one another.
+                for _ in 1..part.commands() {
+                    if outcome.is_ok() {
+                        outcome = instance.submit_next(scanner).await.and(outcome);
+                    }
+                }
+                outcome.map(Ok)
+            }
         };
         self.look_within(LOOK_INTERVAL);
         self.settle(outcome)?
@@ -247,6 +264,17 @@ impl Worker {
             Question::Counters { reply } => ask!(reply, |instance| instance.counters().await),
             Question::Statistics { reply } => ask!(reply, |instance| instance.statistics().await),
             Question::Memory { reply } => ask!(reply, |instance| Ok(instance.memory())),
+            Question::Scan { subject, key, options, reply } => {
+                let result = self.scan(subject, &key, &options).await;
+                let _ = reply.send(result);
+            }
+            Question::ScanToken { scan, reply } => {
+                let Some(scanner) = self.scans.get(&scan).copied() else {
+                    let _ = reply.send(Err(if self.closed { Error::Closed } else { gone() }));
+                    return;
+                };
+                ask!(reply, |instance| instance.scan_token(scanner).await);
+            }
             Question::Lend { key, reply } => {
                 let result = self.lend(key.as_deref()).await;
                 let _ = reply.send(result);
@@ -264,8 +292,23 @@ impl Worker {
         Ok(Lease::new(id, self.returning.clone()))
     }
 
-    /// Gives a connection back to the component. One of an earlier instance is gone already.
+    async fn scan(&mut self, subject: Subject, key: &[u8], options: &ScanOptions) -> Result<Lease, Error> {
+        let outcome = self.instance().await?.scan(subject, key, options).await;
+        let scanner = self.settle(outcome)??;
+        let id = self.next_lease;
+        self.next_lease += 1;
+        self.scans.insert(id, scanner);
+        Ok(Lease::new(id, self.returning.clone()))
+    }
+
+    /// Gives a connection back to the component, or ends a scan. One of an earlier instance is gone already.
     async fn take_back(&mut self, id: u64) {
+        if let Some(scanner) = self.scans.remove(&id)
+            && let Some(instance) = &mut self.instance
+        {
+            let outcome = instance.end_scan(scanner).await;
+            let _ = self.settle(outcome);
+        }
         if let Some(borrowed) = self.lent.remove(&id)
             && let Some(instance) = &mut self.instance
         {
@@ -323,6 +366,7 @@ impl Worker {
         self.feed = None;
         self.look_at = None;
         self.lent.clear();
+        self.scans.clear();
         if let Some(mut instance) = self.instance.take()
             && let Err(Trap(message)) = instance.close().await
         {
@@ -351,6 +395,7 @@ impl Worker {
             tracing::error!("the component was given up: {message}");
             self.instance = None;
             self.lent.clear();
+            self.scans.clear();
             let error = Error::Host(message);
             self.flight.fail(&error);
             error
@@ -358,11 +403,11 @@ impl Worker {
     }
 }
 
-/// What callers are told whose connection went with its instance.
+/// What callers are told whose connection or scan went with its instance.
 fn gone() -> Error {
     Error::ConnectionLost(Interrupted {
         node: String::new(),
-        message: "the component that had lent the connection was given up".to_owned(),
+        message: "the component that had it was given up".to_owned(),
         possibly_executed: false,
     })
 }
