@@ -7,7 +7,7 @@ use core::cell::RefCell;
 use core::time::Duration;
 
 use keyslot_core::address::NodeAddr;
-use keyslot_core::cluster::{Cluster, Command, Destination, Subject};
+use keyslot_core::cluster::{Cluster, Command, Destination};
 use keyslot_core::error::{Error, Quoted};
 use keyslot_core::resp::RawReply;
 use keyslot_core::slot::Slot;
@@ -18,7 +18,7 @@ use wasi::random::random::get_random_u64;
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
     self, Completion, Counter, Event, EventList, GuestClient, NodeReply, NodeReport, NodeStatistics,
-    OptionsBorrow, Route, ScanOptionsBorrow, Shard,
+    OptionsBorrow, Route, ScanOptionsBorrow, ScanSubject, Shard,
 };
 use crate::bindings::exports::keyslot::redis::types;
 use crate::connection::Connection;
@@ -293,32 +293,12 @@ impl GuestClient for Client {
         redis_cluster::Connection::new(Connection::new(Rc::clone(&self.0), lease))
     }
 
-    fn scan(&self, options: ScanOptionsBorrow<'_>) -> Result<redis_cluster::Scanner, types::Error> {
-        Scanner::open(&self.0, options.get(), None)
-    }
-
-    fn hscan(
+    fn scan(
         &self,
-        key: Vec<u8>,
+        subject: ScanSubject,
         options: ScanOptionsBorrow<'_>,
     ) -> Result<redis_cluster::Scanner, types::Error> {
-        Scanner::open(&self.0, options.get(), Some(Subject::Hash(key)))
-    }
-
-    fn sscan(
-        &self,
-        key: Vec<u8>,
-        options: ScanOptionsBorrow<'_>,
-    ) -> Result<redis_cluster::Scanner, types::Error> {
-        Scanner::open(&self.0, options.get(), Some(Subject::Set(key)))
-    }
-
-    fn zscan(
-        &self,
-        key: Vec<u8>,
-        options: ScanOptionsBorrow<'_>,
-    ) -> Result<redis_cluster::Scanner, types::Error> {
-        Scanner::open(&self.0, options.get(), Some(Subject::SortedSet(key)))
+        Scanner::open(&self.0, subject, options.get())
     }
 
     fn close(&self) {

@@ -1,6 +1,5 @@
 //! The exported `scanner`, and the `scan-options` that it is made of.
 
-use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,10 +7,12 @@ use core::cell::RefCell;
 
 use keyslot_core::address::NodeAddr;
 use keyslot_core::cluster::{Command, Destination, ScanId, ScanOptions, Subject};
-use keyslot_core::error::{Error, Quoted};
+use keyslot_core::error::Error;
 use keyslot_core::resp::{Item, RawReply};
 
-use crate::bindings::exports::keyslot::redis::redis_cluster::{self, GuestScanOptions, GuestScanner};
+use crate::bindings::exports::keyslot::redis::redis_cluster::{
+    self, GuestScanOptions, GuestScanner, ScanSubject,
+};
 use crate::bindings::exports::keyslot::redis::types;
 use crate::client::Shared;
 use crate::convert;
@@ -61,24 +62,24 @@ pub(crate) struct Scanner {
 }
 
 impl Scanner {
-    /// Begins a scan of a key, or of all that the options say.
+    /// Begins a scan.
     pub(crate) fn open(
         shared: &Rc<Shared>,
+        subject: ScanSubject,
         options: &Options,
-        of_key: Option<Subject>,
     ) -> Result<redis_cluster::Scanner, types::Error> {
         let given = options.0.borrow();
-        let mut options = given.options.clone();
-        let opened = match (of_key, &given.node) {
-            (Some(_), Some(_)) => Err(Error::InvalidArgument("a scan of one key has no node".into())),
-            (None, Some(node)) => match NodeAddr::parse(node) {
-                Some(address) => Ok(Subject::Node(address)),
-                None => Err(Error::InvalidArgument(format!("the node {} is not host:port", Quoted(node)))),
-            },
-            (of_key, None) => Ok(of_key.unwrap_or(Subject::Cluster)),
+        let subject = match (subject, &given.node) {
+            (ScanSubject::Keys, None) => Some(Subject::Cluster),
+            (ScanSubject::Keys, Some(node)) => NodeAddr::parse(node).map(Subject::Node),
+            (ScanSubject::Hash(key), None) => Some(Subject::Hash(key)),
+            (ScanSubject::Set(key), None) => Some(Subject::Set(key)),
+            (ScanSubject::SortedSet(key), None) => Some(Subject::SortedSet(key)),
+            _ => None,
         };
-        let opened = opened.and_then(|subject| {
-            options.subject = subject;
+        let wrong = || Error::InvalidArgument("the node is not host:port, or it is a scan of one key".into());
+        let opened = subject.ok_or_else(wrong).and_then(|subject| {
+            let options = ScanOptions { subject, ..given.options.clone() };
             shared.driver.borrow_mut().open_scan(options)
         });
         let scan = opened.map_err(convert::wit_error)?;
@@ -99,8 +100,8 @@ impl GuestScanner for Scanner {
         self.shared.driver.borrow_mut().submit(&mut request)
     }
 
-    fn token(&self) -> Result<Vec<u8>, types::Error> {
-        self.shared.driver.borrow().cluster().scan_token(self.scan).map_err(convert::wit_error)
+    fn token(&self) -> Option<Vec<u8>> {
+        self.shared.driver.borrow().cluster().scan_token(self.scan)
     }
 }
 

@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::bindings::exports::keyslot::redis::redis_cluster::{Counter, NodeStatistics, Route, Shard};
+use crate::bindings::exports::keyslot::redis::redis_cluster::{
+    Counter, NodeStatistics, Route, ScanSubject, Shard,
+};
 use crate::instance::Instance;
 use crate::{Error, Options, Reply};
 pub use connection::Connection;
@@ -27,7 +29,6 @@ use events::{Feed, Subscriptions};
 use flight::Progress;
 pub use health::NodeReport;
 use requests::Requests;
-pub(crate) use scan::Subject;
 pub use scan::{Scan, ScanOptions};
 use worker::Worker;
 
@@ -304,8 +305,8 @@ enum Question {
     Statistics { reply: Answer<Vec<NodeStatistics>> },
     Memory { reply: Answer<u64> },
     Lend { key: Option<Vec<u8>>, reply: Answer<Lease> },
-    Scan { subject: Subject, key: Vec<u8>, options: Box<ScanOptions>, reply: Answer<Lease> },
-    ScanToken { scan: u64, reply: Answer<Result<Vec<u8>, Error>> },
+    Scan { subject: ScanSubject, options: Box<ScanOptions>, reply: Answer<Lease> },
+    ScanToken { scan: u64, reply: Answer<Option<Vec<u8>>> },
     Nodes { route: Route, reply: Answer<Result<Vec<String>, Error>> },
 }
 

@@ -11,10 +11,10 @@ use wasmtime::component::ResourceAny;
 
 use crate::bindings::Redis;
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
-    Counter, EventList, Guest, GuestOptions, GuestScanOptions, NodeStatistics, Route, Shard,
+    Counter, EventList, Guest, GuestOptions, GuestScanOptions, NodeStatistics, Route, ScanSubject, Shard,
 };
 use crate::bindings::exports::keyslot::redis::wire::Completions;
-use crate::client::{ScanOptions, Subject};
+use crate::client::ScanOptions;
 use crate::engine::Runtime;
 use crate::options::whole_milliseconds;
 use crate::wasi::State;
@@ -147,20 +147,13 @@ impl Instance {
     /// Begins a scan.
     pub(crate) async fn scan(
         &mut self,
-        subject: Subject,
-        key: &[u8],
+        subject: &ScanSubject,
         options: &ScanOptions,
     ) -> Result<Result<Scanner, Error>, Trap> {
         let client = self.client;
         let opened = call!(self, |guest, store| async {
             let settings = set_scan_options(guest, &mut *store, options).await?;
-            let with = guest.client();
-            let opened = match subject {
-                Subject::Keys => with.call_scan(&mut *store, client, settings).await,
-                Subject::Hash => with.call_hscan(&mut *store, client, key, settings).await,
-                Subject::Set => with.call_sscan(&mut *store, client, key, settings).await,
-                Subject::SortedSet => with.call_zscan(&mut *store, client, key, settings).await,
-            }?;
+            let opened = guest.client().call_scan(&mut *store, client, subject, settings).await?;
             settings.resource_drop_async(&mut *store).await?;
             wasmtime::error::Ok(opened)
         })?;
@@ -173,9 +166,8 @@ impl Instance {
     }
 
     /// How far a scan has come.
-    pub(crate) async fn scan_token(&mut self, scanner: Scanner) -> Result<Result<Vec<u8>, Error>, Trap> {
-        let token = call!(self, |guest, store| guest.scanner().call_token(store, scanner.0))?;
-        Ok(token.map_err(Error::from))
+    pub(crate) async fn scan_token(&mut self, scanner: Scanner) -> Result<Option<Vec<u8>>, Trap> {
+        call!(self, |guest, store| guest.scanner().call_token(store, scanner.0))
     }
 
     /// Ends a scan.

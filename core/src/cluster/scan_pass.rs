@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::request::{Command, Place};
-use super::scans::Source;
+use super::scans::{Scan, Source};
 use super::verdict::{Verdict, judge};
 use super::{Cluster, ConnId, RequestId, ScanId};
 use crate::address::NodeAddr;
@@ -142,169 +142,141 @@ impl Pass {
     }
 }
 
+/// What becomes of a pass after an answer.
+enum Next {
+    GoesOn,
+    /// It has done what it could.
+    Ends,
+    /// It could do nothing.
+    EndsInVain,
+}
+
 impl Cluster {
     /// A pass's question was answered, or has failed. What follows is done by `drive_scans`.
     pub(super) fn on_pass(&mut self, id: ScanId, number: u32, place: Place, result: Result<RawReply, Error>) {
+        let Some(scan) = self.scans.get_mut(id) else {
+            return;
+        };
+        let Some(index) = scan.passes.iter().position(|pass| pass.number == number) else {
+            return;
+        };
+        self.scans_due.push(id);
+        let mut pass = scan.passes.swap_remove(index);
+        let question = pass.asked.take().map_or(Question::Nothing, |(_, question)| question);
         let conn = match place {
             Place::OnConnection(conn) => Some(conn),
             _ => None,
         };
-        let Some(scan) = self.scans.get_mut(id) else {
-            return;
-        };
-        let of_key = matches!(scan.source, Source::Collection(..));
-        let of_node = matches!(scan.source, Source::Node(_));
-        let Some(pass) = scan.pass(number) else {
-            return;
-        };
-        let Some((_, question)) = pass.asked.take() else {
-            return;
-        };
-        self.scans_due.push(id);
-        let result = match result {
+        let next = match result {
             // Whoever does not say which process it is has a cursor that is good for one connection.
             Err(Error::Server(_)) if question == Question::Identity => {
                 pass.identify("", conn);
-                return;
+                Ok(Next::GoesOn)
             }
-            Ok(reply) => match question {
-                Question::View => self.on_pass_view(id, number, &reply),
-                Question::Review => self.on_pass_review(id, number, &reply),
-                Question::Identity => {
-                    let run_id = text(&reply, |text| {
-                        Some(text.lines().find_map(|line| line.strip_prefix("run_id:"))?.trim().to_string())
-                    });
-                    pass.identify(&run_id.unwrap_or_default(), conn);
-                    Ok(())
-                }
-                Question::Page => self.on_page(id, number, conn, &reply),
-                Question::Nothing => Ok(()),
-            },
             Err(error) => Err(error),
+            Ok(reply) => match question {
+                Question::View => scan.on_view(&mut pass, &reply),
+                Question::Review => {
+                    // One that is cut off does not know it, or not yet, that another has taken over.
+                    let mut members = self.topology.shards.iter().flat_map(|shard| &shard.nodes);
+                    let is_here = |member: &Member| Some(&member.address) == pass.node.as_ref();
+                    let is_replica = members.any(|member| is_here(member) && member.role == Role::Replica);
+                    scan.on_review(&pass, &reply, is_replica)
+                }
+                Question::Page => {
+                    scan.paged_at = self.now;
+                    scan.on_page(&mut pass, conn, &reply)
+                }
+                Question::Identity | Question::Nothing => {
+                    let reply = reply.decode();
+                    let text = reply.cursor().and_then(ReplyRef::as_str).unwrap_or_default();
+                    let run_id = text.lines().find_map(|line| line.strip_prefix("run_id:"));
+                    pass.identify(run_id.unwrap_or_default().trim(), conn);
+                    Ok(Next::GoesOn)
+                }
+            },
         };
-        if let Err(error) = result {
-            let passes = !of_key && !(of_node && matches!(error, Error::Connect(_))) && is_passing(&error);
-            self.note_failure(id, number, error, passes);
+        match next {
+            Ok(Next::GoesOn) => scan.passes.push(pass),
+            Ok(Next::Ends) => scan.fruitless = 0,
+            Ok(Next::EndsInVain) => match pass.half_of {
+                Some(node) if question == Question::View => self.reopen(id, &node),
+                _ => self.note_fruitless(id, None),
+            },
+            Err(error) => {
+                scan.passes.push(pass);
+                self.note_failure(id, number, error);
+            }
         }
     }
+}
 
+impl Scan {
     /// What the node says before the first page.
-    fn on_pass_view(&mut self, id: ScanId, number: u32, reply: &RawReply) -> Result<(), Error> {
-        let Some(scan) = self.scans.get_mut(id) else {
-            return Ok(());
-        };
-        let Some(index) = scan.passes.iter().position(|pass| pass.number == number) else {
-            return Ok(());
-        };
-        let (Source::Keys(ledger), Some(pass)) = (&mut scan.source, scan.passes.get_mut(index)) else {
-            return Ok(());
-        };
+    fn on_view(&mut self, pass: &mut Pass, reply: &RawReply) -> Result<Next, Error> {
         let view = node_view(reply, pass)?;
-        let half_of = pass.half_of.clone();
-        if half_of.is_none() && !pass.is_late && ledger.is_early(&view) {
-            let early = scan.passes.swap_remove(index);
-            scan.postponed.extend(early.node);
-            return Ok(());
+        let Source::Keys(ledger) = &mut self.source else {
+            return Ok(Next::Ends);
+        };
+        if !pass.is_late && pass.half_of.is_none() && ledger.is_early(&view) {
+            self.postponed.extend(pass.node.take());
+            return Ok(Next::Ends);
         }
         let claim = ledger.claim(&view);
         if claim.is_empty() {
-            scan.passes.swap_remove(index);
-            match half_of {
-                Some(node) => self.reopen(id, &node),
-                None => self.note_fruitless(id, None),
-            }
-            return Ok(());
+            return Ok(Next::EndsInVain);
         }
         pass.repeats = ledger.repeats(&view);
         pass.claim = Some(claim);
-        Ok(())
+        Ok(Next::GoesOn)
     }
 
     /// What the node says after the last page.
-    fn on_pass_review(&mut self, id: ScanId, number: u32, reply: &RawReply) -> Result<(), Error> {
-        let Some(scan) = self.scans.get_mut(id) else {
-            return Ok(());
-        };
-        let Some(index) = scan.passes.iter().position(|pass| pass.number == number) else {
-            return Ok(());
-        };
-        let Some(pass) = scan.passes.get(index) else {
-            return Ok(());
-        };
+    fn on_review(&mut self, pass: &Pass, reply: &RawReply, is_replica: bool) -> Result<Next, Error> {
         let mut view = node_view(reply, pass)?;
-        // One that is cut off does not know it, or not yet, that another has taken over.
-        let mut members = self.topology.shards.iter().flat_map(|shard| &shard.nodes);
-        let is_replica = |member: &Member| member.role == Role::Replica;
-        view.is_primary &=
-            !members.any(|member| Some(&member.address) == pass.node.as_ref() && is_replica(member));
-        let pass = scan.passes.swap_remove(index);
-        let (Source::Keys(ledger), Some(claim)) = (&mut scan.source, &pass.claim) else {
-            return Ok(());
+        view.is_primary &= !is_replica;
+        let (Source::Keys(ledger), Some(claim)) = (&mut self.source, &pass.claim) else {
+            return Ok(Next::Ends);
         };
         let done = ledger.done_count();
         let gained = ledger.conclude(claim, &view);
         if ledger.done_count() > done {
-            scan.trouble = None;
+            self.trouble = None;
         }
-        if gained {
-            scan.fruitless = 0;
-        } else {
-            self.note_fruitless(id, None);
-        }
-        Ok(())
+        Ok(if gained { Next::Ends } else { Next::EndsInVain })
     }
 
     /// A page has come.
-    fn on_page(
-        &mut self,
-        id: ScanId,
-        number: u32,
-        conn: Option<ConnId>,
-        reply: &RawReply,
-    ) -> Result<(), Error> {
-        let now = self.now;
-        let Some(scan) = self.scans.get_mut(id) else {
-            return Ok(());
-        };
-        let of_key = matches!(scan.source, Source::Collection(..));
-        let Some(index) = scan.passes.iter().position(|pass| pass.number == number) else {
-            return Ok(());
-        };
-        let Some(pass) = scan.passes.get_mut(index) else {
-            return Ok(());
-        };
-        if pass.conn != conn {
+    fn on_page(&mut self, pass: &mut Pass, conn: Option<ConnId>, reply: &RawReply) -> Result<Next, Error> {
+        let of_key = matches!(self.source, Source::Collection(..));
+        if pass.conn != conn && !(of_key && pass.cursor == BEGIN) {
             pass.conn = None;
-            let is_first = of_key && pass.cursor == BEGIN;
-            if !is_first {
-                if of_key {
-                    pass.begin_anew();
-                }
-                return Ok(());
+            if of_key {
+                pass.begin_anew();
             }
-            pass.conn = conn;
+            return Ok(Next::GoesOn);
         }
+        pass.conn = conn;
         let (cursor, batch) = page(reply)
             .ok_or_else(|| Error::Protocol("the answer to SCAN is no cursor with a list".to_string()))?;
-        let batch = match &scan.source {
+        let batch = match &self.source {
             Source::Keys(ledger) if pass.repeats => without_done(batch, ledger),
             _ => batch,
         };
         pass.cursor = if cursor == BEGIN { String::new() } else { cursor };
         (pass.failures, pass.failure) = (0, None);
-        scan.paged_at = now;
         if batch.node_count() > 1 {
             pass.batch = Some(batch);
-            scan.ready.push_back(number);
+            self.ready.push_back(pass.number);
         } else {
             pass.told.clone_from(&pass.cursor);
         }
-        Ok(())
+        Ok(Next::GoesOn)
     }
 }
 
 /// Whether an error is one that goes away by itself.
-fn is_passing(error: &Error) -> bool {
+pub(super) fn is_passing(error: &Error) -> bool {
     match error {
         Error::Connect(_) | Error::ConnectionLost(_) | Error::Timeout(_) | Error::ClusterDown(_) => true,
         Error::Server(error) => {
@@ -314,14 +286,10 @@ fn is_passing(error: &Error) -> bool {
     }
 }
 
-/// What is found in a reply that is a text.
-fn text<T>(reply: &RawReply, find: impl FnOnce(&str) -> Option<T>) -> Option<T> {
-    find(reply.decode().cursor().and_then(ReplyRef::as_str)?)
-}
-
 fn node_view(reply: &RawReply, pass: &Pass) -> Result<NodeView, Error> {
     let asked = pass.node.as_ref().map_or("", NodeAddr::host);
-    let view = text(reply, |text| NodeView::parse(text, asked));
+    let reply = reply.decode();
+    let view = reply.cursor().and_then(ReplyRef::as_str).and_then(|text| NodeView::parse(text, asked));
     view.ok_or_else(|| Error::Protocol("the answer to CLUSTER NODES cannot be read".to_string()))
 }
 

@@ -26,7 +26,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::request::{Command, Effect, Parent, Place, Request, Route, Spread, Target};
-use super::scan_pass::{Pass, Question};
+use super::scan_pass::{Pass, Question, is_passing};
 use super::{Cluster, Destination, NodeKey, Phase, RequestId, ScanId};
 use crate::address::NodeAddr;
 use crate::command::merge::Merge;
@@ -139,8 +139,10 @@ impl Scan {
         let mut filters = Vec::from([("COUNT", count)]);
         filters.extend(options.pattern.map(|pattern| ("MATCH", pattern)));
         filters.extend(options.kind.map(|kind| ("TYPE", kind)));
-        let words = filters.iter().skip(1).flat_map(|(name, value)| [name.as_bytes(), value]);
-        let filter = crate::scan::hash(&words.collect::<Vec<_>>().join(&0));
+        let hash = |before: u32, (name, value): &(&str, Vec<u8>)| {
+            crate::scan::hash(value) ^ before.rotate_left(1) ^ name.len() as u32
+        };
+        let filter = filters.iter().skip(1).fold(0, hash);
         let mut scan = Self {
             source,
             filters,
@@ -256,22 +258,19 @@ impl Cluster {
         self.submit(now, Command::next_batch(), &Destination::Scan(scan))
     }
 
-    /// How far a scan has come, as of the last batch that was handed out: for [`ScanOptions::token`].
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] for a scan of one key; [`Error::Closed`].
-    pub fn scan_token(&self, scan: ScanId) -> Result<Vec<u8>, Error> {
-        let scan = self.scans.get(scan).ok_or(Error::Closed)?;
+    /// How far a scan has come, as of the last batch that was handed out: for [`ScanOptions::token`]. There is none of a scan of
+    /// one key, nor of a client that was closed.
+    #[must_use]
+    pub fn scan_token(&self, scan: ScanId) -> Option<Vec<u8>> {
+        let scan = self.scans.get(scan)?;
         let mut token = Token { filter: scan.filter, ..Token::default() };
         match &scan.source {
             Source::Keys(ledger) => token.ledger = ledger.clone(),
             Source::Node(address) => token.node = Some(address.clone()),
-            Source::Collection(..) => {
-                return Err(Error::InvalidArgument("a scan of one key has no token".to_string()));
-            }
+            Source::Collection(..) => return None,
         }
         token.passes = scan.passes.iter().map(Pass::bookmark).collect();
-        Ok(token.encode())
+        Some(token.encode())
     }
 
     /// Ends a scan. Requests that wait for its batches end.
@@ -596,11 +595,17 @@ impl Cluster {
     }
 
     /// A pass's question has failed.
-    pub(super) fn note_failure(&mut self, id: ScanId, number: u32, error: Error, passes: bool) {
+    pub(super) fn note_failure(&mut self, id: ScanId, number: u32, error: Error) {
         let retry = self.config.retry;
         let jitter = self.random.backoff(retry.base, retry.cap, 0);
         let Some(scan) = self.scans.get_mut(id) else {
             return;
+        };
+        // What is asked for one key waits and tries again on its own; a node of the caller's choice is not waited for.
+        let passes = match &scan.source {
+            Source::Collection(..) => false,
+            Source::Node(_) if matches!(error, Error::Connect(_)) => false,
+            _ => is_passing(&error),
         };
         if !passes {
             scan.error = Some(error.clone());

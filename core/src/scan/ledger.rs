@@ -3,8 +3,8 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::view::{insert, node_of};
-use super::{NodeView, SlotSet};
+use super::view::node_of;
+use super::{NodeView, Peer, SlotSet};
 use crate::address::NodeAddr;
 use crate::slot::{SLOT_COUNT, Slot};
 
@@ -15,19 +15,19 @@ pub struct Ledger {
     pub(super) halves: Vec<Half>,
 }
 
-/// Slots of which one node's keys were returned, while they moved to another.
+/// A slot of which one node's keys were returned, while it moved to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Half {
+    /// The slot.
+    pub slot: Slot,
     /// The id of the node that has what was not returned.
     pub to: String,
     /// Where that is reached, as the other node said.
     pub address: Option<NodeAddr>,
-    /// The id of the node that they move away from, …
+    /// The id of the node that it moves away from, …
     pub from: String,
-    /// … and its configuration epoch. With a higher one it has had them back meanwhile.
+    /// … and its configuration epoch. With a higher one that has had it back meanwhile.
     pub epoch: u64,
-    /// The slots.
-    pub slots: SlotSet,
 }
 
 /// What a pass is to do, as its node said when it began.
@@ -39,8 +39,8 @@ pub struct Claim {
     pub epoch: u64,
     /// The slots that it owns and that are to do.
     pub fresh: SlotSet,
-    /// Those of them that are moving away, by the id of the node that they move to.
-    pub leaving: Vec<(String, SlotSet)>,
+    /// Those of them that are moving away, with the id of the node that they move to.
+    pub leaving: Vec<(Slot, String)>,
     /// The slots that are half done and move here.
     pub rest: SlotSet,
 }
@@ -85,43 +85,36 @@ impl Ledger {
     }
 
     fn half(&self, slot: Slot) -> Option<&Half> {
-        self.halves.iter().find(|half| half.slots.contains(slot))
+        self.halves.iter().find(|half| half.slot == slot)
     }
 
     /// Whether a node gets keys of slots that another one is still to be passed over for: better to wait for that one.
     #[must_use]
     pub fn is_early(&self, view: &NodeView) -> bool {
-        let mut coming = view.coming.iter().flat_map(|(_, slots)| slots.iter());
-        coming.any(|slot| !self.done.contains(slot) && self.half(slot).is_none())
+        view.coming.iter().any(|(slot, _)| !self.done.contains(*slot) && self.half(*slot).is_none())
     }
 
     /// Whether a node may return keys of slots that are done.
     #[must_use]
     pub fn repeats(&self, view: &NodeView) -> bool {
-        self.done.meets(&view.owned) || view.coming.iter().any(|(_, slots)| self.done.meets(slots))
+        self.done.meets(&view.owned) || view.coming.iter().any(|(slot, _)| self.done.contains(*slot))
     }
 
     /// What a pass can do that begins with this view. Slots that were half done and do not move to the node as they did are to do
     /// again.
     pub fn claim(&mut self, view: &NodeView) -> Claim {
         let mut claim = Claim { id: view.id.clone(), epoch: view.epoch, ..Claim::default() };
-        for half in self.halves.iter_mut().filter(|half| half.to == view.id) {
-            let is_as_before = view.is_primary && is_as_before(half, view);
-            for slot in half.slots.clone().iter() {
-                match is_as_before && view.comes_from(slot) == Some(&half.from) {
-                    true => claim.rest.insert(slot),
-                    false => half.slots.remove(slot),
-                }
+        self.halves.retain(|half| {
+            let is_here = half.to == view.id;
+            let still_comes = is_here && view.is_primary && still_comes(half, view);
+            if still_comes {
+                claim.rest.insert(half.slot);
             }
-        }
-        self.halves.retain(|half| !half.slots.is_empty());
+            still_comes || !is_here
+        });
         if view.is_primary {
             claim.fresh = self.to_do().filter(|slot| view.owned.contains(*slot)).collect();
-            for slot in claim.fresh.iter() {
-                if let Some(to) = view.leaves_to(slot) {
-                    insert(&mut claim.leaving, to, slot);
-                }
-            }
+            claim.leaving.clone_from(&view.leaving);
         }
         claim
     }
@@ -138,20 +131,17 @@ impl Ledger {
         let mut gained = false;
         for slot in claim.rest.iter() {
             // No other pass changes what is half done to this node.
-            let Some(half) = self.halves.iter_mut().find(|half| half.slots.contains(slot)) else {
+            let Some(index) = self.halves.iter().position(|half| half.slot == slot) else {
                 continue;
             };
-            let still_comes = end.comes_from(slot) == Some(&half.from) && is_as_before(half, end);
-            half.slots.remove(slot);
-            if same && still_comes {
+            let half = self.halves.swap_remove(index);
+            if same && still_comes(&half, end) {
                 self.done.insert(slot);
                 gained = true;
             } else if same && end.owned.contains(slot) {
-                self.settle(slot, None, end);
-                gained = true;
+                gained |= self.settle(slot, None, end);
             }
         }
-        self.halves.retain(|half| !half.slots.is_empty());
         for slot in claim.fresh.iter().filter(|slot| same && end.owned.contains(*slot)) {
             gained |= self.settle(slot, node_of(&claim.leaving, slot), end);
         }
@@ -163,31 +153,24 @@ impl Ledger {
     fn settle(&mut self, slot: Slot, left_to: Option<&str>, end: &NodeView) -> bool {
         match (left_to, end.leaves_to(slot)) {
             (None, None) => self.done.insert(slot),
-            (before, Some(to)) if before.is_none_or(|before| before == to) => self.halve(slot, to, end),
+            (before, Some(to)) if before.is_none_or(|before| before == to) => self.halves.push(Half {
+                slot,
+                to: to.to_string(),
+                address: end.peer(to).and_then(|peer| peer.address.clone()),
+                from: end.id.clone(),
+                epoch: end.epoch,
+            }),
             // Where the keys are that had left is not known.
             _ => return false,
         }
         true
     }
-
-    fn halve(&mut self, slot: Slot, to: &str, end: &NodeView) {
-        let is_same = |half: &&mut Half| half.to == to && half.from == end.id && half.epoch == end.epoch;
-        if let Some(half) = self.halves.iter_mut().find(is_same) {
-            return half.slots.insert(slot);
-        }
-        self.halves.push(Half {
-            to: to.to_string(),
-            address: end.peer(to).and_then(|peer| peer.address.clone()),
-            from: end.id.clone(),
-            epoch: end.epoch,
-            slots: SlotSet::from_iter([slot]),
-        });
-    }
 }
 
-/// Whether the node that the slots come from has not had them back since.
-fn is_as_before(half: &Half, view: &NodeView) -> bool {
-    view.peer(&half.from).is_some_and(|peer| peer.epoch <= half.epoch)
+/// Whether the slot still comes to the node with this view, and was not back since where it comes from.
+fn still_comes(half: &Half, view: &NodeView) -> bool {
+    let has_epoch = |peer: &Peer| peer.id == half.from && peer.epoch <= half.epoch;
+    view.comes_from(half.slot) == Some(&half.from) && view.peers.iter().any(has_epoch)
 }
 
 #[cfg(test)]

@@ -25,13 +25,6 @@ impl SlotSet {
         }
     }
 
-    /// Takes a slot out.
-    pub fn remove(&mut self, slot: Slot) {
-        if let Some(word) = self.0.get_mut(slot.index() / BITS) {
-            *word &= !(1 << (slot.index() % BITS));
-        }
-    }
-
     /// Whether the slot is in it.
     #[must_use]
     pub fn contains(&self, slot: Slot) -> bool {

@@ -1,16 +1,16 @@
 //! A scan as bytes, to be resumed by another client.
 //!
 //! ```text
-//! token    = "KSC1" filter:u32 scope slots halves passes checksum:u32
+//! token    = "KSC1" filter scope slots halves passes checksum:u32
 //! scope    = 0                                 the cluster, or the one server
 //!          | 1 address                         one node
-//! halves   = count (to address from epoch slots)*
+//! halves   = count (slot to address from epoch)*
 //! passes   = count (address run-id cursor claim)*
-//! claim    = 0 | 1 id epoch fresh:slots leaving:(count (to slots)*) rest:slots
+//! claim    = 0 | 1 id epoch fresh:slots leaving:(count (slot to)*) rest:slots
 //! slots    = count (gap length)*               runs of consecutive slots, each counted from the last one's end
 //! ```
 //!
-//! Numbers are LEB128, but for the two of fixed width, which are little-endian; texts have their length before them. `filter` is
+//! Numbers are LEB128, the checksum apart, which is little-endian; texts have their length before them. `filter` is
 //! a hash of the pattern and the type, the checksum one (FNV-1a) of all before it. A cursor that is empty: the node has returned all, and is
 //! to be looked at once more.
 
@@ -40,7 +40,7 @@ pub struct Token {
 }
 
 /// A pass under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bookmark {
     /// The node's address.
     pub node: Option<NodeAddr>,
@@ -57,7 +57,7 @@ impl Token {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        out.extend_from_slice(&self.filter.to_le_bytes());
+        put_number(&mut out, self.filter.into());
         match &self.node {
             None => out.push(0),
             node => {
@@ -68,11 +68,11 @@ impl Token {
         put_slots(&mut out, &self.ledger.done);
         put_number(&mut out, self.ledger.halves.len() as u64);
         for half in &self.ledger.halves {
+            put_number(&mut out, u64::from(half.slot.number()));
             put_text(&mut out, &half.to);
             put_address(&mut out, half.address.as_ref());
             put_text(&mut out, &half.from);
             put_number(&mut out, half.epoch);
-            put_slots(&mut out, &half.slots);
         }
         put_number(&mut out, self.passes.len() as u64);
         for pass in &self.passes {
@@ -85,9 +85,9 @@ impl Token {
                 put_number(&mut out, claim.epoch);
                 put_slots(&mut out, &claim.fresh);
                 put_number(&mut out, claim.leaving.len() as u64);
-                for (to, slots) in &claim.leaving {
+                for (slot, to) in &claim.leaving {
+                    put_number(&mut out, u64::from(slot.number()));
                     put_text(&mut out, to);
-                    put_slots(&mut out, slots);
                 }
                 put_slots(&mut out, &claim.rest);
             }
@@ -104,35 +104,10 @@ impl Token {
         if hash(rest) != u32::from_le_bytes(*checksum) {
             return None;
         }
-        let (filter, rest) = rest.strip_prefix(MAGIC)?.split_first_chunk()?;
-        let mut input = Input(rest);
-        let node = match input.flag()? {
-            true => Some(input.address()??),
-            false => None,
-        };
-        let done = input.slots()?;
-        let halves = input.list(|input| {
-            Some(Half {
-                to: input.text()?,
-                address: input.address()?,
-                from: input.text()?,
-                epoch: input.number()?,
-                slots: input.slots()?,
-            })
-        })?;
-        let passes = input.list(|input| {
-            Some(Bookmark {
-                node: input.address()?,
-                run_id: input.text()?,
-                cursor: input.text()?,
-                claim: match input.flag()? {
-                    true => Some(input.claim()?),
-                    false => None,
-                },
-            })
-        })?;
-        let filter = u32::from_le_bytes(*filter);
-        input.0.is_empty().then_some(Self { filter, node, ledger: Ledger { done, halves }, passes })
+        let mut token = Self::default();
+        let mut input = Input(rest.strip_prefix(MAGIC)?);
+        let read = input.token(&mut token);
+        read.filter(|()| input.0.is_empty()).map(|()| token)
     }
 }
 
@@ -232,23 +207,51 @@ impl Input<'_> {
         Some(slots)
     }
 
-    fn claim(&mut self) -> Option<Claim> {
-        Some(Claim {
-            id: self.text()?,
-            epoch: self.number()?,
-            fresh: self.slots()?,
-            leaving: self.list(|input| Some((input.text()?, input.slots()?)))?,
-            rest: self.slots()?,
-        })
+    /// What is read stays in `token` when it ends before its end.
+    fn token(&mut self, token: &mut Token) -> Option<()> {
+        token.filter = u32::try_from(self.number()?).ok()?;
+        if self.flag()? {
+            token.node = Some(self.address()??);
+        }
+        token.ledger.done = self.slots()?;
+        // Each item takes a byte at least, so a count that is too high ends with the bytes.
+        for _ in 0..self.number()? {
+            let half = Half {
+                slot: self.slot()?,
+                to: self.text()?,
+                address: self.address()?,
+                from: self.text()?,
+                epoch: self.number()?,
+            };
+            token.ledger.halves.push(half);
+        }
+        for _ in 0..self.number()? {
+            let mut pass = Bookmark::default();
+            self.bookmark(&mut pass)?;
+            token.passes.push(pass);
+        }
+        Some(())
     }
 
-    /// Each item takes a byte at least, so a count that is too high ends with the bytes.
-    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        let mut items = Vec::new();
-        for _ in 0..self.number()? {
-            items.push(item(self)?);
+    fn bookmark(&mut self, pass: &mut Bookmark) -> Option<()> {
+        pass.node = self.address()?;
+        pass.run_id = self.text()?;
+        pass.cursor = self.text()?;
+        if self.flag()? {
+            let claim = pass.claim.insert(Claim::default());
+            claim.id = self.text()?;
+            claim.epoch = self.number()?;
+            claim.fresh = self.slots()?;
+            for _ in 0..self.number()? {
+                claim.leaving.push((self.slot()?, self.text()?));
+            }
+            claim.rest = self.slots()?;
         }
-        Some(items)
+        Some(())
+    }
+
+    fn slot(&mut self) -> Option<Slot> {
+        Slot::new(u16::try_from(self.number()?).ok()?)
     }
 }
 
@@ -269,7 +272,7 @@ mod tests {
                     address: address.clone(),
                     from: "a".to_string(),
                     epoch: 300,
-                    slots: slots(16_383..16_384),
+                    slot: Slot::new(16_383).unwrap(),
                 }]),
             },
             passes: Vec::from([
@@ -282,7 +285,7 @@ mod tests {
                         id: "c".to_string(),
                         epoch: 1 << 40,
                         fresh: slots(6_000..6_010),
-                        leaving: Vec::from([("b".to_string(), slots(6_001..6_002))]),
+                        leaving: Vec::from([(Slot::new(6_001).unwrap(), "b".to_string())]),
                         rest: slots(0..0),
                     }),
                 },
@@ -317,7 +320,7 @@ mod tests {
             cut.extend_from_slice(&checksum.to_le_bytes());
             assert_eq!(Token::decode(&cut), None, "{length}");
         }
-        let mut endless = [MAGIC, &[0; 5], &[0xff; 9], &[1]].concat();
+        let mut endless = [MAGIC, &[0; 2], &[0xff; 9], &[1]].concat();
         let checksum = hash(&endless);
         endless.extend_from_slice(&checksum.to_le_bytes());
         assert_eq!(Token::decode(&endless), None);

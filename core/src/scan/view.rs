@@ -20,10 +20,10 @@ pub struct NodeView {
     pub epoch: u64,
     /// The slots that it owns, those that are moving away included.
     pub owned: SlotSet,
-    /// What moves away, by the id of the node that it moves to.
-    pub leaving: Vec<(String, SlotSet)>,
-    /// What moves here, by the id of the node that it comes from.
-    pub coming: Vec<(String, SlotSet)>,
+    /// What moves away, with the id of the node that it moves to.
+    pub leaving: Vec<(Slot, String)>,
+    /// What moves here, with the id of the node that it comes from.
+    pub coming: Vec<(Slot, String)>,
     /// All nodes that it knows.
     pub peers: Vec<Peer>,
 }
@@ -67,11 +67,11 @@ impl NodeView {
     /// `5`, `0-5460`, `[93->-id]` or `[77-<-id]`.
     fn take_slots(&mut self, field: &str) -> Option<()> {
         let slot = |text: &str| text.parse().ok().and_then(Slot::new);
-        let open = field.strip_prefix('[').and_then(|field| field.strip_suffix(']'));
-        if let Some((number, to)) = open.and_then(|open| open.split_once("->-")) {
-            insert(&mut self.leaving, to, slot(number)?);
-        } else if let Some((number, from)) = open.and_then(|open| open.split_once("-<-")) {
-            insert(&mut self.coming, from, slot(number)?);
+        if let Some(open) = field.strip_prefix('[') {
+            let mut parts = open.trim_end_matches(']').splitn(3, '-');
+            let (number, direction, id) = (slot(parts.next()?)?, parts.next()?, parts.next()?);
+            let list = if direction == ">" { &mut self.leaving } else { &mut self.coming };
+            list.push((number, id.to_string()));
         } else {
             let (first, last) = field.split_once('-').unwrap_or((field, field));
             SlotRange::new(slot(first)?, slot(last)?)?.slots().for_each(|slot| self.owned.insert(slot));
@@ -98,17 +98,9 @@ impl NodeView {
     }
 }
 
-/// The id by which this slot stands.
-pub(super) fn node_of(by_id: &[(String, SlotSet)], slot: Slot) -> Option<&str> {
-    by_id.iter().find(|(_, slots)| slots.contains(slot)).map(|(id, _)| id.as_str())
-}
-
-/// Puts a slot under an id.
-pub(super) fn insert(by_id: &mut Vec<(String, SlotSet)>, id: &str, slot: Slot) {
-    match by_id.iter_mut().find(|(other, _)| other == id) {
-        Some((_, slots)) => slots.insert(slot),
-        None => by_id.push((id.to_string(), SlotSet::from_iter([slot]))),
-    }
+/// The id with which this slot stands.
+pub(super) fn node_of(moves: &[(Slot, String)], slot: Slot) -> Option<&str> {
+    moves.iter().find(|(moving, _)| *moving == slot).map(|(_, id)| id.as_str())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::connection::Lease;
 use super::{Call, Client, Handle, Question, Requests, Target};
+use crate::bindings::exports::keyslot::redis::redis_cluster::ScanSubject;
 use crate::{Error, Reply};
 
 /// How to scan: what to give to [`Client::scan`] and its like.
@@ -61,15 +62,6 @@ impl ScanOptions {
     }
 }
 
-/// What is scanned.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Subject {
-    Keys,
-    Hash,
-    Set,
-    SortedSet,
-}
-
 /// A scan under way, from [`Client::scan`] and its like. Dropping it ends it.
 ///
 /// ```no_run
@@ -117,10 +109,11 @@ impl Scan {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for a scan of one key.
+    /// [`Error::InvalidArgument`] for a scan of one key, which has none; [`Error::Closed`].
     pub async fn token(&self) -> Result<Vec<u8>, Error> {
         let scan = self.lease.id();
-        self.handle.call(|reply| Call::Ask(Question::ScanToken { scan, reply })).await?
+        let token = self.handle.call(|reply| Call::Ask(Question::ScanToken { scan, reply })).await?;
+        token.ok_or_else(|| Error::InvalidArgument("a scan of one key has no token".to_owned()))
     }
 }
 
@@ -145,7 +138,7 @@ impl Client {
     ///
     /// [`Error::InvalidArgument`] for an option that is wrong, and for a token that is damaged or of another scan.
     pub async fn scan(&self, options: ScanOptions) -> Result<Scan, Error> {
-        self.open_scan(Subject::Keys, Vec::new(), options).await
+        self.open_scan(ScanSubject::Keys, options).await
     }
 
     /// Scans the fields and values of a hash.
@@ -154,7 +147,7 @@ impl Client {
     ///
     /// As [`Self::scan`].
     pub async fn hscan(&self, key: &[u8], options: ScanOptions) -> Result<Scan, Error> {
-        self.open_scan(Subject::Hash, key.to_vec(), options).await
+        self.open_scan(ScanSubject::Hash(key.to_vec()), options).await
     }
 
     /// Scans the members of a set.
@@ -163,7 +156,7 @@ impl Client {
     ///
     /// As [`Self::scan`].
     pub async fn sscan(&self, key: &[u8], options: ScanOptions) -> Result<Scan, Error> {
-        self.open_scan(Subject::Set, key.to_vec(), options).await
+        self.open_scan(ScanSubject::Set(key.to_vec()), options).await
     }
 
     /// Scans the members and scores of a sorted set.
@@ -172,11 +165,11 @@ impl Client {
     ///
     /// As [`Self::scan`].
     pub async fn zscan(&self, key: &[u8], options: ScanOptions) -> Result<Scan, Error> {
-        self.open_scan(Subject::SortedSet, key.to_vec(), options).await
+        self.open_scan(ScanSubject::SortedSet(key.to_vec()), options).await
     }
 
-    async fn open_scan(&self, subject: Subject, key: Vec<u8>, options: ScanOptions) -> Result<Scan, Error> {
-        let open = |reply| Call::Ask(Question::Scan { subject, key, options: Box::new(options), reply });
+    async fn open_scan(&self, subject: ScanSubject, options: ScanOptions) -> Result<Scan, Error> {
+        let open = |reply| Call::Ask(Question::Scan { subject, options: Box::new(options), reply });
         let lease = self.handle.call(open).await?;
         Ok(Scan { lease, handle: Arc::clone(&self.handle) })
     }

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::flight::{Batch, Flight, Part, Progress};
 use super::requests::Requests;
-use super::{Answer, Call, Caller, Feed, Lease, Question, ScanOptions, Subject, Target};
+use super::{Answer, Call, Caller, Feed, Lease, Question, ScanOptions, Target};
+use crate::bindings::exports::keyslot::redis::redis_cluster::ScanSubject;
 use crate::bindings::exports::keyslot::redis::types::Interrupted;
 use crate::bindings::exports::keyslot::redis::wire::Completions;
 use crate::instance::{Instance, Lent, Scanner, Trap};
@@ -264,8 +265,8 @@ impl Worker {
             Question::Counters { reply } => ask!(reply, |instance| instance.counters().await),
             Question::Statistics { reply } => ask!(reply, |instance| instance.statistics().await),
             Question::Memory { reply } => ask!(reply, |instance| Ok(instance.memory())),
-            Question::Scan { subject, key, options, reply } => {
-                let result = self.scan(subject, &key, &options).await;
+            Question::Scan { subject, options, reply } => {
+                let result = self.scan(&subject, &options).await;
                 let _ = reply.send(result);
             }
             Question::ScanToken { scan, reply } => {
@@ -292,8 +293,8 @@ impl Worker {
         Ok(Lease::new(id, self.returning.clone()))
     }
 
-    async fn scan(&mut self, subject: Subject, key: &[u8], options: &ScanOptions) -> Result<Lease, Error> {
-        let outcome = self.instance().await?.scan(subject, key, options).await;
+    async fn scan(&mut self, subject: &ScanSubject, options: &ScanOptions) -> Result<Lease, Error> {
+        let outcome = self.instance().await?.scan(subject, options).await;
         let scanner = self.settle(outcome)??;
         let id = self.next_lease;
         self.next_lease += 1;

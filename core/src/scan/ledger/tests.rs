@@ -26,12 +26,12 @@ fn view(id: &str, epoch: u64, owned: &[u16]) -> NodeView {
 }
 
 fn leaving(mut view: NodeView, number: u16, to: &str) -> NodeView {
-    insert(&mut view.leaving, to, slot(number));
+    view.leaving.push((slot(number), to.to_string()));
     view
 }
 
 fn coming(mut view: NodeView, number: u16, from: &str) -> NodeView {
-    insert(&mut view.coming, from, slot(number));
+    view.coming.push((slot(number), from.to_string()));
     view
 }
 
@@ -129,8 +129,8 @@ struct Server {
     id: String,
     epoch: u64,
     owned: SlotSet,
-    leaving: Vec<(String, SlotSet)>,
-    coming: Vec<(String, SlotSet)>,
+    leaving: Vec<(Slot, String)>,
+    coming: Vec<(Slot, String)>,
 }
 
 struct Pass {
@@ -211,7 +211,8 @@ impl Model {
             (Some(to), 1..=4) => {
                 self.keys[usize::from(number)].iter_mut().for_each(|node| *node = to);
                 self.close(slot);
-                self.nodes[from].owned.remove(slot);
+                self.nodes[from].owned =
+                    self.nodes[from].owned.iter().filter(|owned| *owned != slot).collect();
                 self.nodes[to].owned.insert(slot);
                 if self.nodes[to].epoch < self.highest() {
                     self.nodes[to].epoch = self.highest() + 1;
@@ -243,14 +244,14 @@ impl Model {
     fn open(&mut self, slot: Slot, from: usize, to: usize) {
         self.close(slot);
         let (from_id, to_id) = (self.nodes[from].id.clone(), self.nodes[to].id.clone());
-        insert(&mut self.nodes[from].leaving, &to_id, slot);
-        insert(&mut self.nodes[to].coming, &from_id, slot);
+        self.nodes[from].leaving.push((slot, to_id));
+        self.nodes[to].coming.push((slot, from_id));
     }
 
     fn close(&mut self, slot: Slot) {
         for node in &mut self.nodes {
-            let both = node.leaving.iter_mut().chain(&mut node.coming);
-            both.for_each(|(_, slots)| slots.remove(slot));
+            node.leaving.retain(|(moving, _)| *moving != slot);
+            node.coming.retain(|(moving, _)| *moving != slot);
         }
     }
 
