@@ -12,6 +12,7 @@ mod health;
 mod help;
 mod line;
 mod prompt;
+mod scan;
 mod session;
 mod slot;
 mod style;
@@ -54,6 +55,7 @@ Examples:
   keyslot                                open a prompt; 'help GET' explains a command there
   keyslot < commands.txt                 run a file of commands, one a line
   keyslot --url redis://10.0.0.1:6379 --url redis://10.0.0.2:6379 topology
+  keyslot scan --match 'user:*'          print keys, one a line
   keyslot slot '{user:7}:name' '{user:7}:mail'
   keyslot health                         ask every node whether it answers
   keyslot -v --replica-reads round-robin exec GET greeting
@@ -108,6 +110,7 @@ impl Global {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     Exec(exec::Exec),
+    Scan(scan::Scan),
     Slot(slot::Slot),
     Topology(topology::Topology),
     Health(health::Health),
@@ -145,6 +148,7 @@ impl Cli {
         let outcome = match self.command {
             None => prompt::run(global).await,
             Some(Subcommands::Exec(exec)) => exec.run(global).await,
+            Some(Subcommands::Scan(scan)) => scan.run(global).await,
             Some(Subcommands::Slot(slot)) => slot.run(global).await,
             Some(Subcommands::Topology(topology)) => topology.run(global).await,
             Some(Subcommands::Health(health)) => health.run(global).await,
