@@ -280,7 +280,7 @@ impl Cluster {
         };
         for pass in scan.passes {
             if let Some((request, _)) = pass.asked {
-                self.abandon(request);
+                self.forget(request);
             }
         }
         for request in scan.waiting {
@@ -571,8 +571,8 @@ impl Cluster {
         }
         self.dispatch(request);
         if self.requests.contains_key(request) {
+            // It is not refused where too many wait: there is one for each pass, and whoever waits for it was let in.
             self.deadlines.insert(deadline, request);
-            self.refuse_beyond_limits(request);
         }
     }
 

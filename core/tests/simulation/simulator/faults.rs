@@ -42,6 +42,14 @@ pub(super) enum Act {
     GiveBack {
         lease: u64,
     },
+    Scan {
+        count: u32,
+        parallel: u32,
+    },
+    /// After an error.
+    AskOn {
+        scanner: usize,
+    },
     SubmitTo {
         node: usize,
         operation: Operation,
@@ -402,6 +410,7 @@ pub(super) fn perform(world: &mut World<Act>, act: Act) {
                 world.log(|| format!("{id:?} forget"));
                 world.cluster.forget(id);
                 world.ledger.forgotten(id);
+                world.forgot_batch(id);
             }
         }
         Act::Lend { lease, tag } => {
@@ -410,6 +419,8 @@ pub(super) fn perform(world: &mut World<Act>, act: Act) {
         }
         Act::Use { lease, lines } => use_lease(world, lease, &lines),
         Act::GiveBack { lease } => world.give_back(lease),
+        Act::Scan { count, parallel } => world.begin_scan(count, parallel),
+        Act::AskOn { scanner } => world.ask_on(scanner),
         Act::SubmitTo { node, operation } => {
             world.submit_to(node, &operation.words(), Some(operation));
         }

@@ -16,6 +16,7 @@
 //! | [`promises`] | events, counters and rounds of questions: whether they make sense |
 //! | [`scenario`] | one random run: workload, healing, the end |
 //! | [`settings`] | its cluster and its client's settings |
+//! | [`scanners`] | scans in it |
 //! | [`leases`] | what is done on lent connections in it |
 //! | [`faults`] | what goes wrong in it |
 
@@ -25,6 +26,7 @@ pub(crate) mod leases;
 pub(crate) mod ledger;
 pub(crate) mod network;
 pub(crate) mod promises;
+pub(crate) mod scanners;
 pub(crate) mod scenario;
 pub(crate) mod server;
 pub(crate) mod settings;

@@ -21,6 +21,7 @@ use super::choices::Choices;
 use super::ledger::{Ledger, Operation, Transaction, Way};
 use super::network::{Conn, Link, Phase, Weather, line, shown};
 use super::promises::News;
+use super::scanners::Scanner;
 use super::server::{Servers, lease_marker};
 use super::wire::Words;
 
@@ -103,6 +104,7 @@ pub(crate) struct World<A> {
     pub(super) news: News,
     /// What was lent and has not come back, by its number.
     pub(crate) leases: BTreeMap<u64, LeaseId>,
+    pub(super) scanners: Vec<Scanner>,
     /// What follows a MULTI without its end, by the lease.
     pub(crate) open_transactions: BTreeMap<u64, Transaction>,
     /// The numbers of operations that are sent to one node.
@@ -154,6 +156,7 @@ impl<A: std::fmt::Debug> World<A> {
             asked: Vec::new(),
             news: News::default(),
             leases: BTreeMap::new(),
+            scanners: Vec::new(),
             open_transactions: BTreeMap::new(),
             addressed: BTreeSet::new(),
             is_misled: false,
