@@ -31,6 +31,11 @@
 //! All commands for a node share one connection. [`Client::lend`] gives another, for WATCH to EXEC and for commands that
 //! block; [`Connection`] has an example.
 //!
+//! # Scanning
+//!
+//! [`Client::scan`] gives every key of the cluster that is there throughout, also while slots move; [`Client::hscan`] and its like what
+//! one key has. [`Scan`] has an example.
+//!
 //! # Watching it
 //!
 //! [`Client::events`] tells of connections made and lost, failovers and slots that move; so does `tracing`, under the target

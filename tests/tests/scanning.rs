@@ -122,8 +122,9 @@ async fn rest(scan: &mut Scan) -> Result<Vec<Vec<u8>>> {
 async fn a_calm_cluster_gives_each_key_once() -> Result<()> {
     let cluster = TestCluster::start(3, 0)?;
     for protocol in PROTOCOLS {
+        fill(&Client::connect(options(&cluster.urls(), protocol)).await?, 10_000).await?;
         let client = Client::connect(options(&cluster.urls(), protocol)).await?;
-        fill(&client, 10_000).await?;
+        let memory = client.memory().await?;
         for parallel in [1, 2, 10] {
             let mut scan = client.scan(ScanOptions::new().parallel(parallel)).await?;
             let keys = rest(&mut scan).await?;
@@ -131,6 +132,8 @@ async fn a_calm_cluster_gives_each_key_once() -> Result<()> {
             ensure!(keys.iter().collect::<BTreeSet<_>>().len() == 10_000);
             ensure!(scan.next().await?.is_none(), "the end stays the end");
         }
+        let grown = client.memory().await? - memory;
+        ensure!(grown < 1 << 20, "the component's memory has grown by {grown} bytes");
         let mut some = client.scan(ScanOptions::new().pattern("key:77*").count(50)).await?;
         ensure!(rest(&mut some).await?.len() == 111);
         client.execute(["SADD", "a set", "x"]).await?;

@@ -93,7 +93,7 @@ use pool::Lease;
 use random::Random;
 use refresh::Refresh;
 pub use request::Command;
-use request::{Place, Request, Target};
+use request::{Request, Target};
 use requests::Held;
 use scans::Scan;
 pub use scans::{ScanOptions, Subject};
@@ -341,9 +341,10 @@ impl Cluster {
 
     /// Gives a request up: no [`Output::Done`] comes for it. It may be executed all the same.
     pub fn forget(&mut self, id: RequestId) {
-        let place = self.requests.get(id).map(|request| request.place);
         self.abandon(id);
-        if let Some(Place::OnConnection(conn)) = place {
+        // It, or its parts, may have been the last on connections that take no more.
+        let draining = self.connections.iter().filter(|(_, connection)| connection.draining);
+        for conn in draining.map(|(conn, _)| conn).collect::<Vec<_>>() {
             self.close_if_drained(conn);
         }
     }

@@ -85,11 +85,10 @@ pub enum Subject {
 #[derive(Debug)]
 pub(super) struct Scan {
     pub(super) source: Source,
-    /// MATCH, COUNT and TYPE.
-    filters: Vec<(&'static str, Vec<u8>)>,
-    /// A hash of MATCH and TYPE.
-    filter: u32,
-    parallel: usize,
+    pattern: Option<Vec<u8>>,
+    count: u32,
+    kind: Option<Vec<u8>>,
+    parallel: u32,
     pub(super) passes: Vec<Pass>,
     next_pass: u32,
     /// Those who wait for a batch, in order.
@@ -135,19 +134,12 @@ impl Scan {
         if matches!(source, Source::Collection(..)) && (options.kind.is_some() || options.token.is_some()) {
             return wrong("a scan of one key has no type and no token");
         }
-        let count = options.count.to_string().into_bytes();
-        let mut filters = Vec::from([("COUNT", count)]);
-        filters.extend(options.pattern.map(|pattern| ("MATCH", pattern)));
-        filters.extend(options.kind.map(|kind| ("TYPE", kind)));
-        let hash = |before: u32, (name, value): &(&str, Vec<u8>)| {
-            crate::scan::hash(value) ^ before.rotate_left(1) ^ name.len() as u32
-        };
-        let filter = filters.iter().skip(1).fold(0, hash);
         let mut scan = Self {
             source,
-            filters,
-            filter,
-            parallel: options.parallel as usize,
+            pattern: options.pattern,
+            count: options.count,
+            kind: options.kind,
+            parallel: options.parallel,
             passes: Vec::new(),
             next_pass: 0,
             waiting: VecDeque::new(),
@@ -170,7 +162,7 @@ impl Scan {
         let Some(token) = (token.len() <= TOKEN_MAX).then(|| Token::decode(token)).flatten() else {
             return wrong("the token is none of a scan, or is damaged");
         };
-        if token.filter != self.filter {
+        if token.filter != self.filter() {
             return wrong("the token is of a scan with another match or type");
         }
         match (&mut self.source, token.node) {
@@ -190,14 +182,24 @@ impl Scan {
         self.passes.iter_mut().find(|pass| pass.number == number)
     }
 
+    /// Tells scans with different patterns or types apart.
+    fn filter(&self) -> u32 {
+        let hash = |text: &Option<Vec<u8>>| text.as_ref().map_or(0, |text| crate::scan::hash(text));
+        hash(&self.pattern) ^ hash(&self.kind).rotate_left(1)
+    }
+
     fn page_command(&self, cursor: &str) -> Result<Command, Error> {
         let mut words: Vec<&[u8]> = match &self.source {
             Source::Collection(name, key) => Vec::from([name.as_bytes(), key]),
             Source::Keys(_) | Source::Node(_) => Vec::from([&b"SCAN"[..]]),
         };
-        words.push(cursor.as_bytes());
-        for (name, value) in &self.filters {
-            words.extend([name.as_bytes(), value]);
+        let count = self.count.to_string();
+        words.extend([cursor.as_bytes(), b"COUNT", count.as_bytes()]);
+        if let Some(pattern) = &self.pattern {
+            words.extend([&b"MATCH"[..], pattern]);
+        }
+        if let Some(kind) = &self.kind {
+            words.extend([&b"TYPE"[..], kind]);
         }
         Command::new(&words)
     }
@@ -263,7 +265,7 @@ impl Cluster {
     #[must_use]
     pub fn scan_token(&self, scan: ScanId) -> Option<Vec<u8>> {
         let scan = self.scans.get(scan)?;
-        let mut token = Token { filter: scan.filter, ..Token::default() };
+        let mut token = Token { filter: scan.filter(), ..Token::default() };
         match &scan.source {
             Source::Keys(ledger) => token.ledger = ledger.clone(),
             Source::Node(address) => token.node = Some(address.clone()),
@@ -408,7 +410,7 @@ impl Cluster {
         while let Some(scan) = self.scans.get(id) {
             let active = scan.passes.iter().filter(|pass| pass.failures == 0).count();
             let waits = scan.fruitless > 0 && (!scan.is_wanted() || scan.not_before.is_some());
-            if active >= scan.parallel || waits {
+            if active >= scan.parallel as usize || waits {
                 return;
             }
             let Some((node, half_of)) = self.next_node(id, active) else {

@@ -234,7 +234,8 @@ fn check_effort(world: &World<Act>) {
     let of_node = 60 + 15 * SECOND / config.retry.reconnect_cap.as_nanos() as u64;
     let (dials, bound) = (world.dials, of_node * world.servers.nodes.len() as u64 + 100 + 4 * requests);
     assert!(dials <= bound, "INVARIANT: {dials} dials, more than {bound}");
-    let (asked, bound) = (world.servers.topologies_asked, 200 + 6 * rounds);
+    // A scan that finds slots elsewhere than expected asks for it, too.
+    let (asked, bound) = (world.servers.topologies_asked, 300 + 6 * rounds);
     assert!(asked <= bound, "INVARIANT: the topology was asked for {asked} times, more than {bound}");
 }
 
