@@ -197,7 +197,7 @@ async fn hashes_and_sets_are_scanned_while_their_slot_moves() -> Result<()> {
         client.execute(with(["ZADD", "{k}z"], flat)).await?;
         let all: BTreeSet<_> = members.iter().map(|name| name.clone().into_bytes()).collect();
         let scores: BTreeSet<_> =
-            members.iter().map(|name| (name.clone().into_bytes(), name[7..].as_bytes().to_vec())).collect();
+            members.iter().map(|name| (name.clone().into_bytes(), name.as_bytes()[7..].to_vec())).collect();
 
         let how = || ScanOptions::new().count(100);
         let mut hash = client.hscan(b"{k}h", how()).await?;

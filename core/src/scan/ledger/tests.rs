@@ -229,7 +229,7 @@ impl Model {
             let to = node_of(&self.nodes[from].leaving, slot).map(|id| self.index_of(id));
             match to {
                 Some(Some(to)) if node_of(&self.nodes[to].coming, slot).is_none() => {
-                    self.open(slot, from, to)
+                    self.open(slot, from, to);
                 }
                 Some(None) => self.close(slot),
                 _ => {}
