@@ -40,7 +40,7 @@
 //! | `connections.rs` | a connection's way: dial, handshake, replies, loss |
 //! | `liveness.rs` | health checks, and nodes that stop answering |
 //! | `pool.rs` | connections that are lent for exclusive use |
-//! | `scans.rs`, `scan_pass.rs` | scans of all keys, or of one |
+//! | `scans.rs`, `scan.rs`, `scan_pass.rs` | scans of all keys, or of one |
 //! | `discovery.rs`, `refresh.rs` | the start, and learning the topology anew |
 //! | `events.rs`, `statistics.rs` | what the driver can ask about |
 //! | `request.rs`, `connection.rs`, `node.rs`, `handshake.rs`, `slots.rs`, `verdict.rs`, `timers.rs` | the parts |
@@ -60,6 +60,7 @@ mod refresh;
 mod replicas;
 mod request;
 mod requests;
+mod scan;
 mod scan_pass;
 mod scans;
 mod slots;
@@ -95,8 +96,8 @@ use refresh::Refresh;
 pub use request::Command;
 use request::{Request, Target};
 use requests::Held;
-use scans::Scan;
-pub use scans::{ScanOptions, Subject};
+use scan::Scan;
+pub use scan::{ScanOptions, Subject};
 use slots::SlotMap;
 pub use statistics::{Latency, NodeStatistics, Statistics};
 use timers::Timers;

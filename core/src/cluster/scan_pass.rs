@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::request::{Command, Place};
-use super::scans::{Scan, Source};
+use super::scan::{Scan, Source};
 use super::verdict::{Verdict, judge};
 use super::{Cluster, ConnId, RequestId, ScanId};
 use crate::address::NodeAddr;
