@@ -8,7 +8,7 @@
 //!                                              └─────────┴───────────────────────────┘ ─→ CLUSTER NODES
 //! ```
 //!
-//! Which slots a pass does is the [`Ledger`]'s to say. Passes run at the same time, as many as the caller wants; each has one question
+//! Which slots a pass does is the [`Ledger`](crate::scan::Ledger)'s to say. Passes run at the same time, as many as the caller wants; each has one question
 //! under way or one batch waiting, so a scan's memory does not grow with the keys. Their requests are the machine's own, fixed to
 //! the pass's node, and go on while nobody waits.
 //!
