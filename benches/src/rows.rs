@@ -23,6 +23,8 @@ pub(crate) enum Task {
     Callers(usize),
     /// One MiB of replies, decoded.
     Decode,
+    /// So many keys, scanned.
+    Scan(usize),
 }
 
 /// Two contestants.
@@ -51,6 +53,12 @@ pub(crate) enum Way {
     RedisAsync,
     /// redis-rs's synchronous cluster client in a component, in the same plain wasmtime host.
     RedisWasm,
+    /// A scan with the crate `keyslot`, of one node after the other.
+    Scan,
+    /// The same, of all nodes at the same time.
+    ScanParallel,
+    /// SCAN of one node after the other with redis-rs's asynchronous cluster client.
+    RedisScan,
     /// A socket to one node, with requests made in advance.
     Socket,
     /// The core's decoder.
@@ -75,6 +83,9 @@ impl Way {
             Self::RedisSyncPipeline => "redis-rs cluster, pipeline",
             Self::RedisAsync => "redis-rs cluster, async",
             Self::RedisWasm => "redis-rs cluster in wasm",
+            Self::Scan => "keyslot crate, one node after the other",
+            Self::ScanParallel => "keyslot crate, all nodes at once",
+            Self::RedisScan => "redis-rs cluster, async, SCAN of each node",
             Self::Socket => "bare socket, one node",
             Self::Decoder => "keyslot decoder",
             Self::RedisParser => "redis-rs parser",
@@ -91,6 +102,7 @@ impl Task {
         match self {
             Self::Commands(work) => work.keys,
             Self::Callers(callers) => callers,
+            Self::Scan(keys) => keys,
             Self::Decode => 1,
         }
     }
@@ -98,7 +110,7 @@ impl Task {
     /// What times are given for.
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::Commands(Work { shape: Shape::Many, .. }) => "key",
+            Self::Commands(Work { shape: Shape::Many, .. }) | Self::Scan(_) => "key",
             Self::Commands(_) | Self::Callers(_) => "command",
             Self::Decode => "MiB",
         }
@@ -135,6 +147,16 @@ pub(crate) fn all() -> Vec<Row> {
         many("mget-10000", Verb::Get, 10_000),
         callers("callers-64", 64),
         callers("callers-256", 256),
+        Row {
+            name: "scan-1000000",
+            task: Task::Scan(1_000_000),
+            comparisons: vec![
+                compare(Way::ScanParallel, Way::RedisScan, 0.6),
+                observe(Way::ScanParallel, Way::Scan),
+                observe(Way::Scan, Way::RedisScan),
+            ],
+            besides: Vec::new(),
+        },
         Row {
             name: "decode",
             task: Task::Decode,

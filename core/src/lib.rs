@@ -11,6 +11,7 @@
 //! | [`slot`], [`address`], [`topology`] | key → slot → node |
 //! | [`command`] | the command table and its key specifications |
 //! | [`cluster`] | the machine: routing, connections, redirects, retries |
+//! | [`scan`] | what a scan of all keys has seen, while slots move |
 //! | [`wire`] | errors of the client among replies as bytes |
 //! | [`config`], [`error`], [`time`] | settings, errors, instants |
 #![no_std]
@@ -23,6 +24,7 @@ pub mod command;
 pub mod config;
 pub mod error;
 pub mod resp;
+pub mod scan;
 pub mod slot;
 pub mod time;
 pub mod topology;

@@ -18,13 +18,14 @@ use wasi::random::random::get_random_u64;
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
     self, Completion, Counter, Event, EventList, GuestClient, NodeReply, NodeReport, NodeStatistics,
-    OptionsBorrow, Route, Shard,
+    OptionsBorrow, Route, ScanOptionsBorrow, ScanSubject, Shard,
 };
 use crate::bindings::exports::keyslot::redis::types;
 use crate::connection::Connection;
 use crate::convert;
 use crate::driver::{Driver, Ended};
 use crate::options::Options;
+use crate::scanner::Scanner;
 use crate::watched::Watched;
 
 pub(crate) type CommandWords = Vec<Vec<u8>>;
@@ -329,6 +330,14 @@ impl GuestClient for Client {
         let slot = key.map(|key| Slot::of_key(&key));
         let lease = self.0.driver.borrow_mut().lend(slot);
         redis_cluster::Connection::new(Connection::new(Rc::clone(&self.0), lease))
+    }
+
+    fn scan(
+        &self,
+        subject: ScanSubject,
+        options: ScanOptionsBorrow<'_>,
+    ) -> Result<redis_cluster::Scanner, types::Error> {
+        Scanner::open(&self.0, subject, options.get())
     }
 
     fn close(&self) {

@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use keyslot_core::cluster::{
-    Cluster, Command, ConnId, Destination, Event, Input, LeaseId, Output, RequestId,
+    Cluster, Command, ConnId, Destination, Event, Input, LeaseId, Output, RequestId, ScanId, ScanOptions,
 };
 use keyslot_core::error::Error;
 use keyslot_core::resp::RawReply;
@@ -279,6 +279,17 @@ impl Driver {
     /// Takes a lent connection back.
     pub(crate) fn give_back(&mut self, lease: LeaseId) {
         self.cluster.give_back(lease);
+        self.drain();
+    }
+
+    /// Begins a scan.
+    pub(crate) fn open_scan(&mut self, options: ScanOptions) -> Result<ScanId, Error> {
+        self.cluster.open_scan(options)
+    }
+
+    /// Ends a scan. What waited for its batches has ended, too.
+    pub(crate) fn close_scan(&mut self, scan: ScanId) {
+        self.cluster.close_scan(scan);
         self.drain();
     }
 

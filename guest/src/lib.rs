@@ -2,7 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `client`, `connection`, `watched`, `script`, `options` | the exported resources |
+//! | `client`, `connection`, `watched`, `script`, `scanner`, `options` | the exported resources |
 //! | `convert` | the core's types ↔ WIT's |
 //! | `driver` | the poll loop over all sockets and the next deadline |
 //! | `socket`, `lookup` | one TCP connection, one name look-up |
@@ -23,6 +23,7 @@ mod convert;
 mod driver;
 mod lookup;
 mod options;
+mod scanner;
 mod script;
 mod socket;
 mod watched;
@@ -44,6 +45,8 @@ impl bindings::exports::keyslot::redis::redis_cluster::Guest for Component {
     type Connection = connection::Connection;
     type Watched = watched::Watched;
     type Script = script::Script;
+    type ScanOptions = scanner::Options;
+    type Scanner = scanner::Scanner;
 
     fn keyslot(key: alloc::vec::Vec<u8>) -> u16 {
         Slot::of_key(&key).number()

@@ -11,6 +11,7 @@ mod flight;
 mod health;
 mod lanes;
 mod requests;
+mod scan;
 mod script;
 mod submit;
 mod watched;
@@ -22,7 +23,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::bindings::exports::keyslot::redis::redis_cluster::{Counter, NodeStatistics, Route, Shard};
+use crate::bindings::exports::keyslot::redis::redis_cluster::{
+    Counter, NodeStatistics, Route, ScanSubject, Shard,
+};
 use crate::instance::Instance;
 use crate::{Error, Options, Reply};
 pub use connection::Connection;
@@ -32,6 +35,7 @@ use events::{Feed, Subscriptions};
 pub use health::NodeReport;
 use lanes::{Lane, Progress, Run};
 use requests::Requests;
+pub use scan::{Scan, ScanOptions};
 use script::Known;
 pub use script::Script;
 pub use submit::Submitted;
@@ -342,6 +346,8 @@ enum Target {
     Transaction,
     /// As one transaction, over the connection that was lent with this number.
     TransactionOn(u64),
+    /// To the scan with this number, for its next batch.
+    Scan(u64),
 }
 
 impl Target {
@@ -370,6 +376,8 @@ enum Question {
     Statistics { reply: Answer<Vec<NodeStatistics>> },
     Memory { reply: Answer<u64> },
     Lend { key: Option<Vec<u8>>, reply: Answer<Lease> },
+    Scan { subject: ScanSubject, options: Box<ScanOptions>, reply: Answer<Lease> },
+    ScanToken { scan: u64, reply: Answer<Option<Vec<u8>>> },
     Nodes { route: Route, reply: Answer<Result<Vec<String>, Error>> },
     Script { source: Vec<u8>, reply: Answer<Known> },
 }

@@ -11,11 +11,12 @@ use wasmtime::component::ResourceAny;
 
 use crate::bindings::Redis;
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
-    Counter, EventList, Guest, GuestOptions, NodeStatistics, Route, Shard,
+    Counter, EventList, Guest, GuestOptions, GuestScanOptions, NodeStatistics, Route, ScanSubject, Shard,
 };
 #[cfg(all(test, keyslot_embedded))]
 use crate::bindings::exports::keyslot::redis::types::{self, ReplyNode};
 use crate::bindings::exports::keyslot::redis::wire::Completions;
+use crate::client::ScanOptions;
 use crate::engine::Runtime;
 use crate::options::whole_milliseconds;
 use crate::wasi::State;
@@ -43,6 +44,10 @@ pub(crate) struct Instance {
 #[derive(Clone, Copy)]
 pub(crate) struct Lent(ResourceAny);
 
+/// A scan of the component's.
+#[derive(Clone, Copy)]
+pub(crate) struct Scanner(ResourceAny);
+
 /// A script that the component knows.
 #[derive(Clone, Copy)]
 pub(crate) struct Script(ResourceAny);
@@ -59,6 +64,12 @@ impl From<Lent> for Resource {
 impl From<Script> for Resource {
     fn from(script: Script) -> Self {
         Self(script.0)
+    }
+}
+
+impl From<Scanner> for Resource {
+    fn from(scanner: Scanner) -> Self {
+        Self(scanner.0)
     }
 }
 
@@ -188,6 +199,32 @@ impl Instance {
     /// Gives up commands that were submitted. Gives the tickets of those that were under way.
     pub(crate) async fn cancel(&mut self, first: u64, count: u64) -> Result<Vec<u64>, Trap> {
         call!(self, |guest, store| guest.client().call_cancel(store, self.client, first, count))
+    }
+
+    /// Begins a scan.
+    pub(crate) async fn scan(
+        &mut self,
+        subject: &ScanSubject,
+        options: &ScanOptions,
+    ) -> Result<Result<Scanner, Error>, Trap> {
+        let client = self.client;
+        let opened = call!(self, |guest, store| async {
+            let settings = set_scan_options(guest, &mut *store, options).await?;
+            let opened = guest.client().call_scan(&mut *store, client, subject, settings).await?;
+            settings.resource_drop_async(&mut *store).await?;
+            wasmtime::error::Ok(opened)
+        })?;
+        Ok(opened.map(Scanner).map_err(Error::from))
+    }
+
+    /// Asks for a scan's next batch. Gives the ticket.
+    pub(crate) async fn submit_next(&mut self, scanner: Scanner) -> Result<u64, Trap> {
+        call!(self, |guest, store| guest.scanner().call_submit_next(store, scanner.0))
+    }
+
+    /// How far a scan has come.
+    pub(crate) async fn scan_token(&mut self, scanner: Scanner) -> Result<Option<Vec<u8>>, Trap> {
+        call!(self, |guest, store| guest.scanner().call_token(store, scanner.0))
     }
 
     /// Waits until commands have ended, the time is up or `interrupt` has ended; what it does until then, it does.
@@ -403,6 +440,35 @@ async fn set_options(
     }
     if let Some(decode) = options.decode_responses {
         setter.call_set_decode_responses(&mut *store, settings, decode).await?;
+    }
+    Ok(settings)
+}
+
+/// Makes the component's `scan-options`.
+async fn set_scan_options(
+    guest: &Guest,
+    store: &mut Store<State>,
+    options: &ScanOptions,
+) -> wasmtime::Result<ResourceAny> {
+    let setter: GuestScanOptions<'_> = guest.scan_options();
+    let settings = setter.call_constructor(&mut *store).await?;
+    if let Some(pattern) = &options.pattern {
+        setter.call_set_match(&mut *store, settings, pattern).await?;
+    }
+    if let Some(count) = options.count {
+        setter.call_set_count(&mut *store, settings, count).await?;
+    }
+    if let Some(kind) = &options.kind {
+        setter.call_set_type(&mut *store, settings, kind).await?;
+    }
+    if let Some(node) = &options.node {
+        setter.call_set_node(&mut *store, settings, node).await?;
+    }
+    if let Some(parallel) = options.parallel {
+        setter.call_set_parallel(&mut *store, settings, parallel).await?;
+    }
+    if let Some(token) = &options.token {
+        setter.call_set_token(&mut *store, settings, token).await?;
     }
     Ok(settings)
 }

@@ -28,13 +28,19 @@
 //!
 //! # What cannot share a connection
 //!
-//! All commands for a node share one connection. [`Client::lend`] gives another, for WATCH to EXEC and for commands that
-//! block; [`Connection`] has an example.
+//! All commands for a node share one connection. Commands that block have one of their own in any case; [`Client::transaction`] is MULTI to
+//! EXEC, [`Client::watch`] optimistic locking, [`Client::script`] EVALSHA. [`Client::lend`] gives a connection for all else; [`Connection`]
+//! has an example.
 //!
 //! # Loads
 //!
 //! [`Client::pipeline`] holds all its commands and replies. For more than that, [`Client::submit`] takes encoded commands piece by
 //! piece and tells only whether each went well; the command `keyslot pipe` is made of it.
+//!
+//! # Scanning
+//!
+//! [`Client::scan`] gives every key of the cluster that is there throughout, also while slots move; [`Client::hscan`] and its like what
+//! one key has. [`Scan`] has an example.
 //!
 //! # Watching it
 //!
@@ -83,7 +89,9 @@ pub use bindings::exports::keyslot::redis::redis_cluster::{
     TopologyChange,
 };
 pub use bindings::exports::keyslot::redis::types::{Interrupted, ReplyNode, ServerError, Verbatim};
-pub use client::{Client, Connection, Event, Events, NodeReport, Script, Submitted, Watched};
+pub use client::{
+    Client, Connection, Event, Events, NodeReport, Scan, ScanOptions, Script, Submitted, Watched,
+};
 pub use error::Error;
 pub use network::{NetworkPolicy, PolicyError};
 pub use options::{DEFAULT_MEMORY_LIMIT, Options};

@@ -34,6 +34,7 @@ impl Contestant for Host {
             match task {
                 Task::Commands(work) => commands(&client, &data, work, calls).await,
                 Task::Callers(callers) => many_callers(&client, &data, callers, calls).await,
+                Task::Scan(_) => anyhow::bail!("it has no scan to call"),
                 Task::Decode => anyhow::bail!("it has no decoder to call"),
             }
         });

@@ -5,6 +5,7 @@ mod decode;
 mod host;
 mod redis_native;
 mod redis_wasm;
+mod scans;
 mod socket;
 mod typed;
 mod wasm;
@@ -31,6 +32,9 @@ const PRIMARIES: usize = 3;
 /// How many keys there are: enough that nearly half of the slots have one.
 const KEYS: usize = 10_000;
 
+/// How many there are to be scanned.
+const CROWD: usize = 1_000_000;
+
 const VALUE: &[u8; 16] = b"sixteen bytes of";
 
 /// Somebody who can do tasks.
@@ -54,6 +58,8 @@ pub(crate) struct Cast {
     components: Components,
     contestants: Vec<(Way, Box<dyn Contestant>)>,
     stage: Option<Stage>,
+    /// A cluster with many keys, for scans.
+    crowd: Option<TestCluster>,
     /// That of the asynchronous clients, as `#[tokio::main]` makes it.
     runtime: Arc<Runtime>,
     replies: Replies,
@@ -76,6 +82,7 @@ impl Cast {
             components,
             contestants: Vec::new(),
             stage: None,
+            crowd: None,
             runtime: Arc::new(runtime),
             replies: Replies::mixed(),
         })
@@ -101,6 +108,9 @@ impl Cast {
 
     fn make(&mut self, way: Way) -> anyhow::Result<Box<dyn Contestant>> {
         if let Some(contestant) = self.decoder(way)? {
+            return Ok(contestant);
+        }
+        if let Some(contestant) = self.scanner(way)? {
             return Ok(contestant);
         }
         let stage = match &mut self.stage {
@@ -136,7 +146,25 @@ impl Cast {
             | Way::RedisParserWasm => {
                 bail!("a decoder has no cluster")
             }
+            Way::Scan | Way::ScanParallel | Way::RedisScan => bail!("scans have a cluster of their own"),
         })
+    }
+
+    /// Those that scan.
+    fn scanner(&mut self, way: Way) -> anyhow::Result<Option<Box<dyn Contestant>>> {
+        if !matches!(way, Way::Scan | Way::ScanParallel | Way::RedisScan) {
+            return Ok(None);
+        }
+        let cluster = match &mut self.crowd {
+            Some(cluster) => cluster,
+            none => none.insert(crowd()?),
+        };
+        let runtime = Arc::clone(&self.runtime);
+        Ok(Some(match way {
+            Way::Scan => Box::new(scans::Host::connect(runtime, cluster.urls(), 1)?),
+            Way::ScanParallel => Box::new(scans::Host::connect(runtime, cluster.urls(), PRIMARIES as u32)?),
+            _ => Box::new(scans::Redis::connect(runtime, cluster)?),
+        }))
     }
 
     /// A host with the component of this file.
@@ -184,6 +212,23 @@ impl Stage {
     }
 }
 
+/// A cluster with a million keys.
+fn crowd() -> anyhow::Result<TestCluster> {
+    let cluster = TestCluster::start(PRIMARIES, 0).context("cannot start a cluster")?;
+    for node in 0..PRIMARIES {
+        let slots: HashSet<u16> = cluster.slots_of(node)?.into_iter().collect();
+        let mut connection = cluster.connection(node)?;
+        let keys = (0..CROWD).map(|key| format!("key:{key:07}").into_bytes());
+        let keys: Vec<_> = keys.filter(|key| slots.contains(&Slot::of_key(key).number())).collect();
+        for keys in keys.chunks(KEYS) {
+            let commands: Vec<Vec<&[u8]>> =
+                keys.iter().map(|key| vec![&b"SET"[..], key.as_slice(), &VALUE[..]]).collect();
+            connection.all_ok(&commands)?;
+        }
+    }
+    Ok(cluster)
+}
+
 /// Name and version of the servers.
 fn server(cluster: &TestCluster) -> anyhow::Result<String> {
     let info = cluster.connection(0)?.string(&["INFO", "server"])?;
@@ -198,6 +243,8 @@ fn server(cluster: &TestCluster) -> anyhow::Result<String> {
 fn work(task: Task) -> anyhow::Result<Work> {
     match task {
         Task::Commands(work) => Ok(work),
-        Task::Callers(_) | Task::Decode => bail!("it can only send commands, from one caller"),
+        Task::Callers(_) | Task::Decode | Task::Scan(_) => {
+            bail!("it can only send commands, from one caller")
+        }
     }
 }

@@ -67,6 +67,7 @@ impl Contestant for Async {
             match task {
                 Task::Commands(work) => commands(connection, &data, work, calls).await,
                 Task::Callers(callers) => many_callers(&connection, &data, callers, calls).await,
+                Task::Scan(_) => anyhow::bail!("it has no scan to call"),
                 Task::Decode => bail!("it has no decoder to call"),
             }
         });

@@ -74,7 +74,7 @@ impl Cluster {
             request.gather = Some(Box::new(gather));
         }
         for (index, (command, target, ..)) in parts.into_iter().enumerate() {
-            let parent = Some(Parent { id, part: u32::try_from(index).unwrap_or(u32::MAX) });
+            let parent = Some(Parent::Whole { id, part: u32::try_from(index).unwrap_or(u32::MAX) });
             let part = self
                 .requests
                 .insert(Request { parent, ..Request::new(command, target, serial, self.now, deadline) });
@@ -128,10 +128,9 @@ impl Cluster {
     }
 
     /// A part has ended.
-    pub(super) fn on_part(&mut self, parent: &Parent, result: Result<RawReply, Error>) {
+    pub(super) fn on_part(&mut self, id: RequestId, part: u32, result: Result<RawReply, Error>) {
         let limit = self.config.limits.reply_size;
-        let Some(gather) = self.requests.get_mut(parent.id).and_then(|request| request.gather.as_mut())
-        else {
+        let Some(gather) = self.requests.get_mut(id).and_then(|request| request.gather.as_mut()) else {
             return;
         };
         gather.size += result.as_ref().map_or(0, RawReply::size);
@@ -141,7 +140,7 @@ impl Cluster {
             ))),
             result => result,
         };
-        let Some(state) = gather.parts.get_mut(parent.part as usize) else {
+        let Some(state) = gather.parts.get_mut(part as usize) else {
             return;
         };
         (state.id, state.outcome) = (None, Some(result));
@@ -149,16 +148,16 @@ impl Cluster {
         if gather.open > 0 {
             return;
         }
-        let Some(gather) = self.requests.get_mut(parent.id).and_then(|request| request.gather.take()) else {
+        let Some(gather) = self.requests.get_mut(id).and_then(|request| request.gather.take()) else {
             return;
         };
-        let Some(request) = self.requests.get(parent.id) else {
+        let Some(request) = self.requests.get(id) else {
             return;
         };
         let chance = self.random.below(gather.parts.len());
         let result = conclude(&request.command, *gather, chance);
-        self.abandon(parent.id);
-        self.outputs.push_back(Output::Done { id: parent.id, result });
+        self.abandon(id);
+        self.outputs.push_back(Output::Done { id, result });
     }
 
     /// Gives the parts of a request up with it.

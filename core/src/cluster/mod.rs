@@ -42,6 +42,7 @@
 //! | `pool.rs` | connections that are lent for exclusive use |
 //! | `lent.rs` | what becomes of a lent connection's first command when it is refused |
 //! | `transaction.rs`, `scripts.rs`, `blocking.rs` | MULTI to EXEC; EVALSHA; commands that block |
+//! | `scans.rs`, `scan.rs`, `scan_pass.rs` | scans of all keys, or of one |
 //! | `discovery.rs`, `refresh.rs` | the start, and learning the topology anew |
 //! | `events.rs`, `statistics.rs` | what the driver can ask about |
 //! | `request.rs`, `connection.rs`, `node.rs`, `handshake.rs`, `slots.rs`, `verdict.rs`, `timers.rs` | the parts |
@@ -63,6 +64,9 @@ mod refresh;
 mod replicas;
 mod request;
 mod requests;
+mod scan;
+mod scan_pass;
+mod scans;
 mod scripts;
 mod slots;
 mod statistics;
@@ -96,8 +100,10 @@ use pool::Lease;
 use random::Random;
 use refresh::Refresh;
 pub use request::Command;
-use request::{Place, Request, Target};
+use request::{Request, Target};
 use requests::Held;
+use scan::Scan;
+pub use scan::{ScanOptions, Subject};
 pub use scripts::Scripts;
 use slots::SlotMap;
 pub use statistics::{Latency, NodeStatistics, Statistics};
@@ -112,6 +118,9 @@ slotmap::new_key_type! {
 
     /// Names a connection that is lent, from asking for it to giving it back.
     pub struct LeaseId;
+
+    /// Names a scan, from opening to closing it.
+    pub struct ScanId;
 
     /// Names one node for as long as the client knows it.
     struct NodeKey;
@@ -136,6 +145,8 @@ pub enum Destination {
     Node(NodeAddr),
     /// Over this connection, and so to one node, too: nothing is sent again.
     Lent(LeaseId),
+    /// To this scan, with [`Command::next_batch`]: see [`Cluster::next_batch`].
+    Scan(ScanId),
 }
 
 /// What happened outside.
@@ -233,6 +244,9 @@ pub struct Cluster {
     connections: Arena<ConnId, Connection>,
     requests: Arena<RequestId, Request>,
     leases: Arena<LeaseId, Lease>,
+    scans: Arena<ScanId, Scan>,
+    /// Scans of which something has come.
+    scans_due: Vec<ScanId>,
     topology: Topology,
     slots: SlotMap,
     refresh: Refresh,
@@ -285,6 +299,8 @@ impl Cluster {
             connections: Arena::with_key(),
             requests: Arena::with_key(),
             leases: Arena::with_key(),
+            scans: Arena::with_key(),
+            scans_due: Vec::new(),
             topology: Topology::default(),
             slots: SlotMap::new(),
             refresh: Refresh::default(),
@@ -326,6 +342,7 @@ impl Cluster {
                 Destination::Cluster => None,
                 Destination::Node(address) => Some(Target::Node(address.clone())),
                 Destination::Lent(lease) => Some(Target::Lent(*lease)),
+                Destination::Scan(scan) => Some(Target::Scan(*scan)),
             },
         );
         self.drive_refresh();
@@ -334,9 +351,10 @@ impl Cluster {
 
     /// Gives a request up: no [`Output::Done`] comes for it. It may be executed all the same.
     pub fn forget(&mut self, id: RequestId) {
-        let place = self.requests.get(id).map(|request| request.place);
         self.abandon(id);
-        if let Some(Place::OnConnection(conn)) = place {
+        // It, or its parts, may have been the last on connections that take no more.
+        let draining = self.connections.iter().filter(|(_, connection)| connection.draining);
+        for conn in draining.map(|(conn, _)| conn).collect::<Vec<_>>() {
             self.close_if_drained(conn);
         }
     }
@@ -357,7 +375,12 @@ impl Cluster {
 
     /// What to do next; to be called until it says [`Output::WaitUntil`].
     pub fn poll_output(&mut self) -> Output {
-        self.release_held();
+        loop {
+            self.release_held();
+            if !self.drive_scans() {
+                break;
+            }
+        }
         if let Some(output) = self.outputs.pop_front() {
             return output;
         }
@@ -484,6 +507,7 @@ impl Cluster {
             + self.nodes.len()
             + queued
             + self.leases.len()
+            + self.scans.values().map(|scan| 1 + scan.footprint()).sum::<usize>()
             + self.unrouted.len()
             + self.order.held()
             + self.deadlines.len()
@@ -505,6 +529,7 @@ impl Cluster {
         self.check_stalls();
         self.check_patience();
         self.check_lease_deadlines();
+        self.check_scans();
         self.check_start_deadline();
         self.redial();
         self.serve_due_borrowers();
@@ -527,6 +552,7 @@ impl Cluster {
             self.next_refresh(),
             self.next_patience(),
             self.next_lease_deadline(),
+            self.next_scan_wake(),
         ];
         timers.into_iter().flatten().chain(connections).chain(redials).min()
     }
@@ -542,6 +568,7 @@ impl Cluster {
             self.outputs.push_back(Output::Close { conn });
         }
         self.leases.clear();
+        self.scans.clear();
         self.nodes.clear();
         self.by_address.clear();
         self.unrouted.clear();

@@ -382,12 +382,13 @@ pub(super) struct Request {
     pub(super) gather: Option<Box<Gather>>,
 }
 
-/// The request that another one is a part of.
+/// What a request is a part of.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Parent {
-    pub(super) id: super::RequestId,
-    /// Which part.
-    pub(super) part: u32,
+pub(super) enum Parent {
+    /// Another request: which part.
+    Whole { id: super::RequestId, part: u32 },
+    /// A scan's pass with this number.
+    Pass { scan: super::ScanId, number: u32 },
 }
 
 impl Request {
@@ -432,12 +433,14 @@ pub(super) enum Target {
     Node(NodeAddr),
     /// Over the connection that the caller has been lent.
     Lent(super::LeaseId),
+    /// To nobody: it waits for this scan's next batch.
+    Scan(super::ScanId),
 }
 
 impl Target {
     /// Whether the caller chose it: then there is no other way.
     pub(super) fn is_fixed(&self) -> bool {
-        matches!(self, Self::Node(_) | Self::Lent(_))
+        matches!(self, Self::Node(_) | Self::Lent(_) | Self::Scan(_))
     }
 }
 
@@ -458,6 +461,8 @@ pub(super) enum Place {
     InOrder(Slot),
     /// Waiting for the connection that its caller is to be lent.
     AtLease(super::LeaseId),
+    /// Waiting for a scan's batch.
+    AtScan(super::ScanId),
     /// Waiting for its parts.
     Gathering,
 }

@@ -7,7 +7,7 @@ use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use super::connection::{Connection, Waiting};
-use super::request::{Command, Place, Request, Route, Spread, Target};
+use super::request::{Command, Parent, Place, Request, Route, Spread, Target};
 use super::verdict::{Verdict, judge};
 use super::{Cluster, ConnId, Event, NodeKey, Output, Phase, RequestId};
 use crate::address::NodeAddr;
@@ -82,6 +82,10 @@ impl Cluster {
                     return self.finish(id, Err(Error::CrossSlot(why)));
                 }
                 return self.send_on_lease(id, lease);
+            }
+            (_, Some(Target::Scan(scan)), _) => {
+                let scan = *scan;
+                return self.wait_at_scan(id, scan);
             }
             (Phase::Starting(_), ..) => None,
             (_, Some(Target::Node(address)), _) => {
@@ -369,7 +373,7 @@ impl Cluster {
                 let address = address.clone();
                 self.redirect_target(&address).is_some()
             }
-            Target::Node(_) | Target::Lent(_) => true,
+            Target::Node(_) | Target::Lent(_) | Target::Scan(_) => true,
         };
         let max_redirects = self.config.max_redirects;
         let Some(request) = self.requests.get_mut(id) else {
@@ -519,6 +523,9 @@ impl Cluster {
         if request.place == Place::Gathering {
             return;
         }
+        if let Place::AtScan(scan) = request.place {
+            return self.time_out_at_scan(id, scan);
+        }
         let (place, sent_at, last_error) = (request.place, request.sent_at, request.last_error.clone());
         let (stalled, may_have_run) = (request.stalled, request.may_have_run);
         // Without a server's error, it was sent again because its connection had ended.
@@ -581,7 +588,7 @@ impl Cluster {
             self.give_back(lease);
         }
         match request.parent {
-            Some(parent) => self.on_part(&parent, Ok(reply)),
+            Some(parent) => self.tell_parent(parent, request.place, Ok(reply)),
             None => self.outputs.push_back(Output::Done { id, result: Ok(reply) }),
         }
     }
@@ -593,11 +600,18 @@ impl Cluster {
         };
         // A copy that got no answer may have run, whatever has become of the last.
         let result = if request.may_have_run { result.map_err(doubt) } else { result };
-        let parent = request.parent;
+        let (parent, place) = (request.parent, request.place);
         self.abandon(id);
         match parent {
-            Some(parent) => self.on_part(&parent, result),
+            Some(parent) => self.tell_parent(parent, place, result),
             None => self.outputs.push_back(Output::Done { id, result }),
+        }
+    }
+
+    fn tell_parent(&mut self, parent: Parent, place: Place, result: Result<RawReply, Error>) {
+        match parent {
+            Parent::Whole { id, part } => self.on_part(id, part, result),
+            Parent::Pass { scan, number } => self.on_pass(scan, number, place, result),
         }
     }
 
@@ -630,6 +644,7 @@ impl Cluster {
                     self.end_paused(lease);
                 }
             }
+            Place::AtScan(scan) => self.forget_at_scan(scan, id),
             Place::Nowhere | Place::OnConnection(_) | Place::InOrder(_) | Place::Gathering => {}
         }
         // With a reply outstanding it is closed: nothing is taken from a list for nobody.

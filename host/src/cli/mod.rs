@@ -13,6 +13,7 @@ mod help;
 mod line;
 mod pipe;
 mod prompt;
+mod scan;
 mod session;
 mod signal;
 mod slot;
@@ -57,6 +58,7 @@ Examples:
   keyslot < commands.txt                 run a file of commands, one a line
   keyslot pipe < commands.txt            the same for millions, pipelined; also RESP
   keyslot --url redis://10.0.0.1:6379 --url redis://10.0.0.2:6379 topology
+  keyslot scan --match 'user:*'          print keys, one a line
   keyslot slot '{user:7}:name' '{user:7}:mail'
   keyslot health                         ask every node whether it answers
   keyslot -v --replica-reads round-robin exec GET greeting
@@ -113,6 +115,7 @@ impl Global {
 enum Subcommands {
     Exec(exec::Exec),
     Pipe(pipe::Pipe),
+    Scan(scan::Scan),
     Slot(slot::Slot),
     Topology(topology::Topology),
     Health(health::Health),
@@ -151,6 +154,7 @@ impl Cli {
             None => prompt::run(global).await,
             Some(Subcommands::Exec(exec)) => exec.run(global).await,
             Some(Subcommands::Pipe(pipe)) => pipe.run(global).await,
+            Some(Subcommands::Scan(scan)) => scan.run(global).await,
             Some(Subcommands::Slot(slot)) => slot.run(global).await,
             Some(Subcommands::Topology(topology)) => topology.run(global).await,
             Some(Subcommands::Health(health)) => health.run(global).await,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::worker::Returned;
 use super::{Handle, Lane, Requests, Target};
 use crate::{Error, Reply};
 
@@ -79,21 +78,25 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// The right to use a connection that the worker keeps. The worker is told when it ends.
+/// The right to use a connection or a scan that the worker keeps. The worker is told when it ends.
 pub(super) struct Lease {
     id: u64,
-    returns: mpsc::UnboundedSender<Returned>,
+    returns: mpsc::UnboundedSender<u64>,
 }
 
 impl Lease {
-    pub(super) fn new(id: u64, returns: mpsc::UnboundedSender<Returned>) -> Self {
+    pub(super) fn new(id: u64, returns: mpsc::UnboundedSender<u64>) -> Self {
         Self { id, returns }
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         // A worker that is gone has no connections either.
-        let _ = self.returns.send(Returned::Connection(self.id));
+        let _ = self.returns.send(self.id);
     }
 }

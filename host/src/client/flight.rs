@@ -51,6 +51,13 @@ pub(super) struct Part {
     spans: Vec<Span>,
 }
 
+impl Part {
+    /// How many commands it has.
+    pub(super) fn commands(&self) -> usize {
+        self.spans.iter().map(|span| span.load.commands).sum()
+    }
+}
+
 /// One call's commands that were handed in together.
 #[derive(Clone, Copy)]
 struct Span {

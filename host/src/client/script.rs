@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::worker::Returned;
 use super::{Call, Client, Handle, Question};
 use crate::Error;
 
@@ -88,11 +87,11 @@ impl std::fmt::Debug for Script {
 pub(super) struct Known {
     id: u64,
     sha1: String,
-    returns: mpsc::UnboundedSender<Returned>,
+    returns: mpsc::UnboundedSender<u64>,
 }
 
 impl Known {
-    pub(super) fn new(id: u64, sha1: String, returns: mpsc::UnboundedSender<Returned>) -> Self {
+    pub(super) fn new(id: u64, sha1: String, returns: mpsc::UnboundedSender<u64>) -> Self {
         Self { id, sha1, returns }
     }
 }
@@ -100,6 +99,6 @@ impl Known {
 impl Drop for Known {
     fn drop(&mut self) {
         // A worker that is gone has no scripts either.
-        let _ = self.returns.send(Returned::Script(self.id));
+        let _ = self.returns.send(self.id);
     }
 }

@@ -11,10 +11,11 @@ use tokio::time::Instant;
 use super::flight::{Batch, Flight, Part};
 use super::lanes::{Lane, Lanes, Progress, Run};
 use super::requests::Requests;
-use super::{Answer, Call, Caller, Feed, Known, Lease, Question, Target};
+use super::{Answer, Call, Caller, Feed, Known, Lease, Question, ScanOptions, Target};
+use crate::bindings::exports::keyslot::redis::redis_cluster::ScanSubject;
 use crate::bindings::exports::keyslot::redis::types::Interrupted;
 use crate::bindings::exports::keyslot::redis::wire::Completions;
-use crate::instance::{Instance, Lent, Script, Trap};
+use crate::instance::{Instance, Lent, Resource, Scanner, Script, Trap};
 use crate::reply::{Ended, Replies};
 use crate::{Error, Options};
 
@@ -42,13 +43,15 @@ pub(super) struct Worker {
     flight: Flight,
     /// Connections that the instance has lent, by the numbers that callers know; none without an instance.
     lent: HashMap<u64, Borrowed>,
+    /// Scans that the instance has, by numbers of the same row.
+    scans: HashMap<u64, Scanner>,
     /// The number for the next one. None is used twice.
     next_lease: u64,
     /// Scripts that callers have, by numbers as well. They outlive an instance.
     scripts: HashMap<u64, KeptScript>,
-    /// What callers have dropped, and what tells of it.
-    returns: mpsc::UnboundedReceiver<Returned>,
-    returning: mpsc::UnboundedSender<Returned>,
+    /// The numbers of all of these that callers have dropped, and what tells of it.
+    returns: mpsc::UnboundedReceiver<u64>,
+    returning: mpsc::UnboundedSender<u64>,
     /// Told when a caller has given up a call.
     given_up: Arc<Notify>,
     /// None once closed.
@@ -71,12 +74,6 @@ struct KeptScript {
     script: Script,
 }
 
-/// What a caller has dropped, by its number.
-pub(super) enum Returned {
-    Connection(u64),
-    Script(u64),
-}
-
 impl Worker {
     pub(super) fn new(
         options: Options,
@@ -96,6 +93,7 @@ impl Worker {
             lanes: Lanes::default(),
             flight,
             lent: HashMap::new(),
+            scans: HashMap::new(),
             next_lease: 0,
             scripts: HashMap::new(),
             returns,
@@ -196,6 +194,20 @@ impl Worker {
             Target::TransactionOn(id) => {
                 let connection = self.use_lent(*id)?;
                 self.instance().await?.submit_transaction_on(connection, &part.requests).await
+            }
+            Target::Scan(id) => {
+                let Some(scanner) = self.scans.get(id).copied() else {
+                    return Err(if self.closed { Error::Closed } else { gone() });
+                };
+                let instance = self.instance().await?;
+                let mut outcome = instance.submit_next(scanner).await;
+                // The tickets follow one another.
+                for _ in 1..part.commands() {
+                    if outcome.is_ok() {
+                        outcome = instance.submit_next(scanner).await.and(outcome);
+                    }
+                }
+                outcome.map(Ok)
             }
         };
         self.look_within(LOOK_INTERVAL);
@@ -312,6 +324,17 @@ impl Worker {
                 let result = self.add_script(source).await;
                 let _ = reply.send(result);
             }
+            Question::Scan { subject, options, reply } => {
+                let result = self.scan(&subject, &options).await;
+                let _ = reply.send(result);
+            }
+            Question::ScanToken { scan, reply } => {
+                let Some(scanner) = self.scans.get(&scan).copied() else {
+                    let _ = reply.send(Err(if self.closed { Error::Closed } else { gone() }));
+                    return;
+                };
+                ask!(reply, |instance| instance.scan_token(scanner).await);
+            }
             Question::Lend { key, reply } => {
                 let result = self.lend(key.as_deref()).await;
                 let _ = reply.send(result);
@@ -338,13 +361,22 @@ impl Worker {
         Ok(Known::new(id, sha1, self.returning.clone()))
     }
 
-    /// Gives the component back what a caller has dropped. A connection of an earlier instance is gone already.
-    async fn take_back(&mut self, returned: Returned) {
-        let lent = match returned {
-            Returned::Connection(id) => self.lent.remove(&id).map(|borrowed| borrowed.connection.into()),
-            Returned::Script(id) => self.scripts.remove(&id).map(|kept| kept.script.into()),
-        };
-        if let Some(resource) = lent
+    async fn scan(&mut self, subject: &ScanSubject, options: &ScanOptions) -> Result<Lease, Error> {
+        let outcome = self.instance().await?.scan(subject, options).await;
+        let scanner = self.settle(outcome)??;
+        let id = self.next_lease;
+        self.next_lease += 1;
+        self.scans.insert(id, scanner);
+        Ok(Lease::new(id, self.returning.clone()))
+    }
+
+    /// Gives the component back what a caller has dropped. A connection or a scan of an earlier instance is gone already.
+    async fn take_back(&mut self, id: u64) {
+        let connection = self.lent.remove(&id).map(|borrowed| Resource::from(borrowed.connection));
+        let scan = self.scans.remove(&id).map(Resource::from);
+        let script = self.scripts.remove(&id).map(|kept| Resource::from(kept.script));
+        let resource = connection.or(scan).or(script);
+        if let Some(resource) = resource
             && let Some(instance) = &mut self.instance
         {
             let outcome = instance.give_back(resource).await;
@@ -406,6 +438,7 @@ impl Worker {
         self.feed = None;
         self.look_at = None;
         self.lent.clear();
+        self.scans.clear();
         if let Some(mut instance) = self.instance.take()
             && let Err(Trap(message)) = instance.close().await
         {
@@ -441,6 +474,7 @@ impl Worker {
             tracing::error!("the component was given up: {message}");
             self.instance = None;
             self.lent.clear();
+            self.scans.clear();
             let error = Error::Host(message);
             self.flight.fail(&error);
             error
@@ -456,11 +490,11 @@ fn take(call: Call, lanes: &mut Lanes, next: &mut Option<Call>) {
     }
 }
 
-/// What callers are told whose connection went with its instance.
+/// What callers are told whose connection or scan went with its instance.
 fn gone() -> Error {
     Error::ConnectionLost(Interrupted {
         node: String::new(),
-        message: "the component that had lent the connection was given up".to_owned(),
+        message: "the component that had it was given up".to_owned(),
         possibly_executed: false,
     })
 }

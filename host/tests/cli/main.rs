@@ -9,6 +9,7 @@ mod commands;
 mod options;
 mod pipe;
 mod run;
+mod scan;
 
 use std::fs;
 use std::io::Write as _;
@@ -137,6 +138,7 @@ fn wrong_usage_is_one_line_and_code_2() -> anyhow::Result<()> {
         (&["exec"], "<COMMAND>"),
         (&["exce", "PING"], "exce"),
         (&["slot"], "<KEY>"),
+        (&["scan", "--count", "0"], "--count"),
         (&["--request-timeout", "soon", "exec", "PING"], "soon"),
         (&["--mode", "sideways", "exec", "PING"], "sideways"),
         (&["--replica-reads", "nearest", "exec", "PING"], "nearest"),

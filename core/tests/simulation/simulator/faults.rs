@@ -42,6 +42,14 @@ pub(super) enum Act {
     GiveBack {
         lease: u64,
     },
+    Scan {
+        count: u32,
+        parallel: u32,
+    },
+    /// After an error.
+    AskOn {
+        scanner: usize,
+    },
     SubmitTo {
         node: usize,
         operation: Operation,
@@ -402,6 +410,7 @@ pub(super) fn perform(world: &mut World<Act>, act: Act) {
                 world.log(|| format!("{id:?} forget"));
                 world.cluster.forget(id);
                 world.ledger.forgotten(id);
+                world.forgot_batch(id);
             }
         }
         Act::Lend { lease, tag } => {
@@ -410,6 +419,8 @@ pub(super) fn perform(world: &mut World<Act>, act: Act) {
         }
         Act::Use { lease, lines } => use_lease(world, lease, &lines),
         Act::GiveBack { lease } => world.give_back(lease),
+        Act::Scan { count, parallel } => world.begin_scan(count, parallel),
+        Act::AskOn { scanner } => world.ask_on(scanner),
         Act::SubmitTo { node, operation } => {
             world.submit_to(node, &operation.words(), Some(operation));
         }
@@ -444,6 +455,7 @@ pub(super) fn perform(world: &mut World<Act>, act: Act) {
         Act::Resume { node } => world.resume(node),
         Act::Reach { node, reach } => world.servers.nodes[node].reach = reach,
         Act::Crash { node, silent } => {
+            world.servers.start_anew(node);
             world.servers.nodes[node].reach = if silent { Reach::BlackHole } else { Reach::Refusing };
             for conn in world.open_conns(Some(node)) {
                 if silent { world.sever(conn) } else { world.cut(conn) }
@@ -451,6 +463,7 @@ pub(super) fn perform(world: &mut World<Act>, act: Act) {
         }
         Act::Restart { node } => {
             world.servers.make_empty(node);
+            world.servers.start_anew(node);
             for conn in world.open_conns(Some(node)) {
                 world.cut(conn);
             }

@@ -8,6 +8,7 @@
 //! | [`server`] | the nodes: commands, redirects, conditions |
 //! | [`view`] | who is who, in truth and in each node's view: moves, failovers, partitions, CLUSTER's answers |
 //! | [`store`] | the keys' versions: what a replica still answers, what a failover loses |
+//! | [`standing`] | keys that are there throughout, and SCAN |
 //! | [`transaction`] | MULTI, EXEC and the like |
 //! | [`world`] | the clock, the driver loop and its checks |
 //! | [`network`] | dials, pieces, cuts, links |
@@ -15,6 +16,7 @@
 //! | [`promises`] | events, counters and rounds of questions: whether they make sense |
 //! | [`scenario`] | one random run: workload, healing, the end |
 //! | [`settings`] | its cluster and its client's settings |
+//! | [`scanners`] | scans in it |
 //! | [`leases`] | what is done on lent connections in it |
 //! | [`faults`] | what goes wrong in it |
 
@@ -24,9 +26,11 @@ pub(crate) mod leases;
 pub(crate) mod ledger;
 pub(crate) mod network;
 pub(crate) mod promises;
+pub(crate) mod scanners;
 pub(crate) mod scenario;
 pub(crate) mod server;
 pub(crate) mod settings;
+pub(crate) mod standing;
 pub(crate) mod store;
 pub(crate) mod transaction;
 pub(crate) mod view;

@@ -10,6 +10,7 @@ use super::faults::{Act, Mood, perform, plan_faults};
 use super::leases::{plan_addressed, plan_leases};
 use super::ledger::{KINDS, Kind, Operation, TAG_COUNT};
 use super::network::{Link, Weather};
+use super::scanners::plan_scans;
 use super::server::{Condition, Reach};
 use super::settings::{random_config, random_servers};
 use super::world::{MICROSECOND, MILLISECOND, SECOND, Step, World};
@@ -30,6 +31,7 @@ pub(crate) fn run(mut choices: Choices, trace: bool) {
     plan_leases(&mut choices, &mut submitted, &mut plan);
     plan_addressed(&mut choices, &servers, &mut submitted, &mut plan);
     plan_faults(&mut choices, &servers, mood, &mut plan);
+    plan_scans(&mut choices, &mut plan);
     let mut world = World::new(config, servers, weather, choices, trace);
     world.log(|| format!("{:?} {:?} {:?}", world.servers.dialect, world.weather, world.config));
     world.is_misled = is_misled;
@@ -40,6 +42,7 @@ pub(crate) fn run(mut choices: Choices, trace: bool) {
     advance(&mut world, HEALED_AT);
     heal(&mut world);
     advance(&mut world, HEALED_AT + GRACE);
+    finish_scans(&mut world);
     assert_eq!(world.ledger.pending(), 0, "INVARIANT: no request is left behind");
     if mood == Mood::Orderly {
         world.ledger.check_all_served();
@@ -109,7 +112,7 @@ fn advance(world: &mut World<Act>, until: u64) {
     loop {
         match world.step(until) {
             Step::Planned(act) => {
-                if world.now < HEALED_AT {
+                if world.now < HEALED_AT || matches!(act, Act::AskOn { .. }) {
                     perform(world, act);
                     world.drain();
                     if world.choices.chance(5) {
@@ -120,6 +123,7 @@ fn advance(world: &mut World<Act>, until: u64) {
             Step::Progress => {}
             Step::Quiet => return,
         }
+        world.follow_scans();
         steps += 1;
         assert!(steps < 200_000, "INVARIANT: a run's work is bounded");
     }
@@ -190,6 +194,20 @@ fn probe(world: &mut World<Act>, submitted: u64) {
     }
 }
 
+/// After healing scans come to their end, unless the client is of no use.
+fn finish_scans(world: &mut World<Act>) {
+    let patience = world.now + 40 * SECOND;
+    while !world.have_scans_ended() && world.now < patience {
+        let until = world.now + SECOND / 4;
+        advance(world, until);
+    }
+    let is_useless = matches!(world.ready, Some(Err(_)));
+    assert!(world.have_scans_ended() || is_useless, "INVARIANT: after healing, scans come to their end");
+    world.end_scans();
+    let until = world.now + 10 * MILLISECOND;
+    advance(world, until);
+}
+
 /// Nothing is under way, and nothing has been kept.
 fn check_idle(world: &World<Act>) {
     assert_eq!(world.ledger.pending(), 0, "INVARIANT: no request is left behind");
@@ -216,7 +234,8 @@ fn check_effort(world: &World<Act>) {
     let of_node = 60 + 15 * SECOND / config.retry.reconnect_cap.as_nanos() as u64;
     let (dials, bound) = (world.dials, of_node * world.servers.nodes.len() as u64 + 100 + 4 * requests);
     assert!(dials <= bound, "INVARIANT: {dials} dials, more than {bound}");
-    let (asked, bound) = (world.servers.topologies_asked, 200 + 6 * rounds);
+    // A scan that finds slots elsewhere than expected asks for it, too.
+    let (asked, bound) = (world.servers.topologies_asked, 300 + 6 * rounds);
     assert!(asked <= bound, "INVARIANT: the topology was asked for {asked} times, more than {bound}");
 }
 

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use keyslot_core::slot::Slot;
 
+use super::standing::Standing;
 use super::store::{Read, Source, Store, is_register, number_of};
 use super::transaction::Transaction;
 use super::view::View;
@@ -129,6 +130,7 @@ pub(crate) struct Servers {
     pub(crate) truth: View,
     pub(crate) migrations: BTreeMap<u16, Migration>,
     pub(crate) store: Store,
+    pub(crate) standing: Standing,
     /// Keys that were created at a migration's target.
     created_at_target: BTreeSet<Vec<u8>>,
     /// How many times the write with this number was executed.
@@ -180,6 +182,7 @@ impl Servers {
             truth,
             migrations: BTreeMap::new(),
             store: Store::default(),
+            standing: Standing::default(),
             created_at_target: BTreeSet::new(),
             executions: BTreeMap::new(),
             commands_seen: 0,
@@ -291,13 +294,15 @@ impl Servers {
             "UNWATCH",
             "PING",
             "ECHO",
+            "SCAN",
+            "INFO",
         ];
         known.contains(&name) || arguments(name, &Vec::new()).is_some()
     }
 
     /// Why the node runs no such command, whatever its keys.
     pub(super) fn refusal(&self, node: usize, name: &str) -> Option<String> {
-        let is_data = matches!(name, "PING" | "ECHO") || arguments(name, &Vec::new()).is_some();
+        let is_data = matches!(name, "PING" | "ECHO" | "SCAN") || arguments(name, &Vec::new()).is_some();
         let is_loading = self.nodes[node].condition == Condition::Loading;
         (is_data && is_loading).then(|| "LOADING Redis is loading the dataset in memory".to_string())
     }
@@ -346,6 +351,8 @@ impl Servers {
             "CLUSTER" => self.cluster_answer(session.node, &word(1).to_ascii_uppercase()),
             "PING" => words.get(1).map_or(Answer::Simple("PONG"), |word| Answer::Bulk(word.clone())),
             "ECHO" => Answer::Bulk(words[1].clone()),
+            "SCAN" => self.scan(session, words),
+            "INFO" => self.server_info(session.node),
             _ => match arguments(&name, words) {
                 Some((keys, writes)) => self.run_keyed(session, &name, words, keys, writes),
                 None => Answer::error(format!("ERR unknown command '{name}', with args beginning with: ")),
@@ -365,6 +372,7 @@ impl Servers {
                 self.shards_answer(node)
             }
             "INFO" => self.info_answer(node),
+            "NODES" => self.nodes_answer(node),
             _ => Answer::error(format!("ERR unknown subcommand '{question}'. Try CLUSTER HELP.")),
         }
     }
@@ -526,7 +534,7 @@ impl Servers {
     }
 
     /// Which of a migration's two nodes has the key; `None` when it does not exist.
-    fn location(&self, key: &[u8], migration: &Migration) -> Option<usize> {
+    pub(super) fn location(&self, key: &[u8], migration: &Migration) -> Option<usize> {
         self.store.value(Source::Primary, key)?;
         let hash = key.iter().fold(17u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(*byte)));
         let moved = self.created_at_target.contains(key) || (hash >> 3) % 100 < migration.progress;

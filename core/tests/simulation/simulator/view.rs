@@ -50,6 +50,16 @@ impl View {
         }
     }
 
+    /// Whether the node that has it knows of itself alone.
+    pub(super) fn is_empty(&self) -> bool {
+        self.version == 0
+    }
+
+    /// The configuration epoch of a node; a replica's is its primary's.
+    pub(super) fn config_epoch(&self, node: usize) -> u64 {
+        self.config_epochs[self.replica_of[node].unwrap_or(node)]
+    }
+
     fn primaries(&self) -> impl Iterator<Item = usize> {
         (0..self.replica_of.len()).filter(|node| self.replica_of[*node].is_none())
     }
@@ -60,7 +70,7 @@ impl View {
     }
 
     /// The slots as ranges with their owner.
-    fn ranges(&self) -> Vec<(usize, usize, usize)> {
+    pub(super) fn ranges(&self) -> Vec<(usize, usize, usize)> {
         let mut ranges = Vec::new();
         let mut first = 0;
         for slot in 1..=self.owners.len() {
@@ -120,6 +130,7 @@ impl Servers {
             state.applied = now;
         }
         self.store.unfork(node);
+        self.drop_copy(node);
     }
 
     /// The node starts anew without its configuration.
@@ -158,10 +169,14 @@ impl Servers {
         truth.config_epochs[replica] = truth.epoch;
         self.promotions += 1;
         self.were_primaries.insert(replica);
-        self.migrations.retain(|_, migration| migration.from != old && migration.to != old);
+        let concerned = |migration: &super::server::Migration| migration.from == old || migration.to == old;
+        let broken_off = self.migrations.iter().filter(|(_, it)| concerned(it) && it.progress > 0);
+        self.standing.disturbed.extend(broken_off.map(|(slot, _)| *slot));
+        self.migrations.retain(|_, migration| !concerned(migration));
         self.hear(replica);
-        if !self.is_cut_off(old) {
-            self.hear(old);
+        match self.is_cut_off(old) {
+            true => self.keep_copy(old),
+            false => self.hear(old),
         }
     }
 

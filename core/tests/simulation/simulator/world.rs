@@ -8,7 +8,9 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use keyslot_core::address::NodeAddr;
-use keyslot_core::cluster::{Cluster, Command, ConnId, Destination, Input, LeaseId, Output, RequestId};
+use keyslot_core::cluster::{
+    Cluster, Command, ConnId, Destination, Input, LeaseId, Output, RequestId, ScanId,
+};
 use keyslot_core::config::{Config, ReplicaReads};
 use keyslot_core::error::Error;
 use keyslot_core::resp::Reply;
@@ -19,6 +21,7 @@ use super::choices::Choices;
 use super::ledger::{Ledger, Operation, SCRIPT, SCRIPT_SHA1, Transaction, Way};
 use super::network::{Conn, Link, Phase, Weather, line, shown};
 use super::promises::News;
+use super::scanners::Scanner;
 use super::server::{Servers, lease_marker};
 use super::wire::Words;
 
@@ -101,6 +104,7 @@ pub(crate) struct World<A> {
     pub(super) news: News,
     /// What was lent and has not come back, by its number.
     pub(crate) leases: BTreeMap<u64, LeaseId>,
+    pub(super) scanners: Vec<Scanner>,
     /// What follows a MULTI without its end, by the lease.
     pub(crate) open_transactions: BTreeMap<u64, Transaction>,
     /// The numbers of operations that are sent to one node.
@@ -153,6 +157,7 @@ impl<A: std::fmt::Debug> World<A> {
             asked: Vec::new(),
             news: News::default(),
             leases: BTreeMap::new(),
+            scanners: Vec::new(),
             open_transactions: BTreeMap::new(),
             addressed: BTreeSet::new(),
             is_misled: false,
@@ -327,6 +332,13 @@ impl<A: std::fmt::Debug> World<A> {
         }
         let id = self.cluster.submit(self.machine_now(), command, &Destination::Lent(self.leases[&lease]));
         self.submitted(id, words, operation, Way::Lent);
+        id
+    }
+
+    /// Asks for a scan's next batch; [`Self::drain`] has to follow.
+    pub(crate) fn next_batch(&mut self, scan: ScanId) -> RequestId {
+        let id = self.cluster.next_batch(self.machine_now(), scan);
+        self.submitted(id, &vec![b"(next batch)".to_vec()], None, Way::Free);
         id
     }
 

@@ -1,0 +1,133 @@
+//! Scans in a random run: begun at any time, asked on as soon as a batch has come, resumed from their tokens now and then.
+//! Whatever happens meanwhile, a scan that comes to its end has returned every key that was there throughout.
+
+use std::collections::BTreeSet;
+
+use keyslot_core::cluster::{RequestId, ScanId, ScanOptions, Subject};
+use keyslot_core::resp::ReplyNode;
+use keyslot_core::slot::Slot;
+
+use super::choices::Choices;
+use super::faults::Act;
+use super::standing::standing_keys;
+use super::world::{MILLISECOND, World};
+
+/// How long a scan waits after an error.
+const PAUSE: u64 = 100 * MILLISECOND;
+
+/// One scan.
+#[derive(Debug)]
+pub(crate) struct Scanner {
+    /// None after its end.
+    scan: Option<ScanId>,
+    options: (u32, u32),
+    request: Option<RequestId>,
+    returned: BTreeSet<Vec<u8>>,
+}
+
+pub(super) fn plan_scans(choices: &mut Choices, plan: &mut Vec<(u64, Act)>) {
+    for _ in 0..choices.pick(&[0, 0, 1, 1, 2]) {
+        let at = choices.below(3_000) * MILLISECOND;
+        let (count, parallel) = (choices.pick(&[1, 3, 10, 1_000]), choices.pick(&[1, 1, 2, 5]));
+        plan.push((at, Act::Scan { count, parallel }));
+    }
+}
+
+impl World<Act> {
+    pub(super) fn begin_scan(&mut self, count: u32, parallel: u32) {
+        let number = self.scanners.len();
+        let scanner =
+            Scanner { scan: None, options: (count, parallel), request: None, returned: BTreeSet::new() };
+        self.scanners.push(scanner);
+        self.open(number, None);
+        self.ask_on(number);
+    }
+
+    /// Nothing but its token is left of an earlier one.
+    fn open(&mut self, number: usize, token: Option<Vec<u8>>) {
+        let (count, parallel) = self.scanners[number].options;
+        let options = ScanOptions { count, parallel, token, ..ScanOptions::new(Subject::Cluster) };
+        // The client may be of no use.
+        self.scanners[number].scan = self.cluster.open_scan(options).ok();
+    }
+
+    pub(super) fn ask_on(&mut self, number: usize) {
+        if let Some(scan) = self.scanners[number].scan {
+            self.scanners[number].request = Some(self.next_batch(scan));
+            self.drain();
+        }
+    }
+
+    /// Takes in what has come of the scans.
+    pub(super) fn follow_scans(&mut self) {
+        for number in 0..self.scanners.len() {
+            while let Some(request) = self.scanners[number].request
+                && let Some(outcome) = self.outcome(request).cloned()
+            {
+                self.scanners[number].request = None;
+                match outcome {
+                    Ok(reply) if reply.nodes == [ReplyNode::Null] => self.check_scan(number),
+                    Ok(reply) => {
+                        let keys = reply.nodes.iter().skip(1).filter_map(|node| match node {
+                            ReplyNode::BulkString(key) => Some(key.to_vec()),
+                            _ => None,
+                        });
+                        self.scanners[number].returned.extend(keys);
+                        if self.choices.chance(10) {
+                            self.move_scan(number);
+                        }
+                        self.ask_on(number);
+                    }
+                    Err(_) => self.plan(self.now + PAUSE, Act::AskOn { scanner: number }),
+                }
+            }
+        }
+    }
+
+    /// A scan's request was given up: it asks again.
+    pub(super) fn forgot_batch(&mut self, request: RequestId) {
+        for number in 0..self.scanners.len() {
+            if self.scanners[number].request.take_if(|own| *own == request).is_some() {
+                self.plan(self.now + PAUSE, Act::AskOn { scanner: number });
+            }
+        }
+    }
+
+    /// It goes on as another client's would that has its token.
+    fn move_scan(&mut self, number: usize) {
+        let Some(scan) = self.scanners[number].scan else { return };
+        let token = self.cluster.scan_token(scan);
+        self.log(|| format!("{scan:?} is resumed"));
+        self.cluster.close_scan(scan);
+        self.open(number, token);
+    }
+
+    fn check_scan(&mut self, number: usize) {
+        self.end_scan(number);
+        let scanner = &self.scanners[number];
+        let disturbed = |key: &Vec<u8>| self.servers.standing.disturbed.contains(&Slot::of_key(key).number());
+        let missing = standing_keys().filter(|key| !scanner.returned.contains(key) && !disturbed(key));
+        let missing: Vec<_> = missing.map(|key| key.escape_ascii().to_string()).collect();
+        assert!(
+            missing.is_empty(),
+            "INVARIANT: every key that was there throughout is returned; scan {number} misses {missing:?}"
+        );
+    }
+
+    fn end_scan(&mut self, number: usize) {
+        if let Some(scan) = self.scanners[number].scan.take() {
+            self.cluster.close_scan(scan);
+            self.drain();
+        }
+    }
+
+    /// Whether all scans have come to their end.
+    pub(super) fn have_scans_ended(&self) -> bool {
+        self.scanners.iter().all(|scanner| scanner.scan.is_none())
+    }
+
+    /// Ends those that have not.
+    pub(super) fn end_scans(&mut self) {
+        (0..self.scanners.len()).for_each(|number| self.end_scan(number));
+    }
+}
