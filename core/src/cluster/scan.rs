@@ -31,7 +31,7 @@ pub struct ScanOptions {
     pub kind: Option<Vec<u8>>,
     /// How many nodes are scanned at the same time. At least 1.
     pub parallel: u32,
-    /// Where to go on, from [`Cluster::scan_token`].
+    /// Where to go on, from [`Cluster::scan_token`](super::Cluster::scan_token).
     pub token: Option<Vec<u8>>,
 }
 
@@ -199,7 +199,7 @@ impl Scan {
 }
 
 impl Command {
-    /// What is submitted to [`Destination::Scan`]: nothing is sent for it.
+    /// What is submitted to [`Destination::Scan`](super::Destination::Scan): nothing is sent for it.
     #[must_use]
     pub fn next_batch() -> Self {
         Self {

@@ -61,20 +61,17 @@ impl Scan {
         let mut scanner = client.scan(self.options()?).await?;
         let progress = self.progress(&client).await;
         let mut out = BufWriter::new(io::stdout().lock());
+        // What stands for what was printed: a batch that comes while the scan is interrupted is not.
+        let mut token = scanner.token().await?;
         let printed = tokio::select! {
-            printed = self.print(&mut scanner, global.format(), &progress, &mut out) => printed,
+            printed = self.print(&mut scanner, &mut token, global.format(), &progress, &mut out) => printed,
             _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
         };
         progress.finish_and_clear();
         if let Some(file) = &self.token {
             match &printed {
                 Ok(()) => remove(file)?,
-                // What was not printed is not to be passed over.
-                Err(Failure::Output(_)) => {}
-                Err(_) => {
-                    out.flush()?;
-                    save(file, &scanner.token().await?)?;
-                }
+                Err(_) => save(file, &token)?,
             }
         }
         printed.map(|()| ExitCode::SUCCESS)
@@ -104,6 +101,7 @@ impl Scan {
     async fn print(
         &self,
         scanner: &mut Scanner,
+        token: &mut Vec<u8>,
         format: Format,
         progress: &ProgressBar,
         out: &mut impl Write,
@@ -115,11 +113,12 @@ impl Scan {
                 out.write_all(&format.reply(&[], &Reply::new(vec![ReplyNode::BulkString(key)])))?;
             }
             out.flush()?;
-            if let Some(file) = &self.token
-                && saved_at.elapsed() >= SAVE_INTERVAL
-            {
-                save(file, &scanner.token().await?)?;
-                saved_at = Instant::now();
+            if let Some(file) = &self.token {
+                *token = scanner.token().await?;
+                if saved_at.elapsed() >= SAVE_INTERVAL {
+                    save(file, token)?;
+                    saved_at = Instant::now();
+                }
             }
         }
         Ok(())

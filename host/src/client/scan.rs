@@ -93,7 +93,7 @@ impl Scan {
     /// The next batch, as soon as there is one; none when all has come. A batch may be empty: call again.
     ///
     /// Of keys and sets it holds elements, of hashes fields and values by turns, of sorted sets members and scores. A caller that drops the
-    /// future drops a batch.
+    /// future may drop a batch, which a later token counts as given: whoever may do so keeps the token of before.
     ///
     /// # Errors
     ///
