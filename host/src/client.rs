@@ -302,8 +302,8 @@ impl Client {
         self.handle.call(|reply| Call::Ask(Question::Memory { reply })).await
     }
 
-    /// Closes every connection when the calls before this one have ended, for all clones. Each later call
-    /// is [`Error::Closed`]. Closing twice does nothing.
+    /// Closes every connection when the calls before this one have ended, for all clones; those that take longer than the request time-out, as
+    /// commands that block may, end as [`Error::Closed`]. So does each later call, at once. Closing twice does nothing.
     pub async fn close(&self) {
         // A failure to close is one of the instance, which is then gone: closed is what it is.
         let _ = self.handle.call(|reply| Call::Close { reply }).await;
@@ -331,6 +331,31 @@ enum Call {
     Run(Run),
     Ask(Question),
     Close { reply: Answer<()> },
+}
+
+impl Call {
+    fn refuse(self, error: &Error) {
+        fn tell<T>(reply: Answer<T>, error: &Error) {
+            let _ = reply.send(Err(error.clone()));
+        }
+        match self {
+            Self::Run(run) => run.fail(error),
+            Self::Ask(question) => match question {
+                Question::NodeForKey { reply, .. } => tell(reply, error),
+                Question::Keyslot { reply, .. } => tell(reply, error),
+                Question::Topology { reply } => tell(reply, error),
+                Question::Counters { reply } => tell(reply, error),
+                Question::Statistics { reply } => tell(reply, error),
+                Question::Memory { reply } => tell(reply, error),
+                Question::Lend { reply, .. } | Question::Scan { reply, .. } => tell(reply, error),
+                Question::ScanToken { reply, .. } => tell(reply, error),
+                Question::Nodes { reply, .. } => tell(reply, error),
+                Question::Script { reply, .. } => tell(reply, error),
+            },
+            // Closing twice does nothing.
+            Self::Close { reply } => drop(reply.send(Ok(()))),
+        }
+    }
 }
 
 /// Where commands go.

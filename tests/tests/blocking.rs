@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Error, Protocol, Reply, ReplyRef};
+use keyslot::{Client, Error, Protocol, Reply, ReplyRef, Route};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::{PROTOCOLS, options, wait_until, words};
@@ -102,5 +102,54 @@ async fn follows(protocol: Protocol) -> Result<()> {
     client.execute(["RPUSH", "list", "element"]).await?;
     let reply = timeout(Duration::from_secs(5), popped).await???;
     ensure!(reply.children().nth(1).and_then(ReplyRef::as_str) == Some("element"), "{reply:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_gives_up_leaves_nothing_blocked() -> Result<()> {
+    let cluster = TestCluster::start(3, 0)?;
+    let client = Client::connect(options(&cluster.urls(), Protocol::Auto)).await?;
+    let node = cluster.node_of_slot(Slot::of_key(b"list").number())?;
+    let nobody_blocks = || {
+        wait_until("nobody blocks", Duration::from_secs(5), async || {
+            let clients = cluster.connection(node)?.string(&["INFO", "clients"])?;
+            Ok(clients.contains("blocked_clients:0"))
+        })
+    };
+    // In a pipeline so long that it is still being handed in.
+    for _ in 0..3 {
+        let mut commands = vec![words("BLPOP list 0")];
+        commands.resize(150_001, words("SET other x"));
+        ensure!(timeout(Duration::from_millis(700), client.pipeline(commands)).await.is_err());
+        nobody_blocks().await?;
+    }
+    // Over a lent connection, and at a node of one's choice.
+    let lent = client.lend(Some(b"list")).await?;
+    ensure!(timeout(Duration::from_millis(100), lent.execute(words("BLPOP list 0"))).await.is_err());
+    nobody_blocks().await?;
+    let at = Route::Node(cluster.nodes()[node].address());
+    let chosen = client.execute_on(at, words("BLPOP list 0"));
+    ensure!(timeout(Duration::from_millis(100), chosen).await.is_err());
+    nobody_blocks().await?;
+    client.execute(["RPUSH", "list", "element"]).await?;
+    ensure!(client.execute(["LLEN", "list"]).await?.as_integer() == Some(1));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_ends_what_blocks() -> Result<()> {
+    let cluster = TestCluster::start(3, 0)?;
+    let options = options(&cluster.urls(), Protocol::Auto).request_timeout(Duration::from_secs(1));
+    let client = Client::connect(options).await?;
+    let blocked = spawn(&client, "BLPOP list 0");
+    client.execute(["PING"]).await?;
+    let other = client.clone();
+    let closing = tokio::spawn(async move { other.close().await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let late = timeout(Duration::from_millis(500), client.execute(["GET", "a"])).await?;
+    ensure!(matches!(late, Err(Error::Closed)), "{late:?}");
+    timeout(Duration::from_secs(3), closing).await??;
+    let ended = timeout(Duration::from_secs(1), blocked).await??;
+    ensure!(matches!(ended, Err(Error::Closed)), "{ended:?}");
     Ok(())
 }

@@ -112,3 +112,25 @@ async fn keys_of_several_slots_are_refused() -> Result<()> {
     ensure!(matches!(outcome, Err(Error::CrossSlot(_))), "{outcome:?}");
     Ok(())
 }
+
+/// The first that runs it carries its text, so that none has to be sent again behind the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_no_node_knows_keeps_its_place() -> Result<()> {
+    for protocol in PROTOCOLS {
+        let cluster = TestCluster::start(3, 0)?;
+        let client = Client::connect(options(&cluster.urls(), protocol)).await?;
+        let script = client.script("return redis.call('SET', KEYS[1], ARGV[1])").await?;
+        for number in 0..10 {
+            let key = format!("key:{number}");
+            let set = ["SET", &key, "second"].map(|word| word.as_bytes().to_vec()).to_vec();
+            let replies = client.pipeline(vec![script.command([&key], ["first"]), set]).await;
+            ensure!(replies.iter().all(Result::is_ok), "{replies:?}");
+            ensure!(client.execute(["GET", &key]).await?.as_str() == Some("second"));
+            client.execute(["SCRIPT", "FLUSH"]).await?;
+        }
+        ensure!(
+            client.counters().await?.iter().all(|counter| counter.name != "retries" || counter.value == 0)
+        );
+    }
+    Ok(())
+}

@@ -5,10 +5,15 @@
 //!
 //! WAIT and WAITAOF are about the writes of *their* connection, and so go over the one that all share.
 
+use alloc::string::String;
 use core::time::Duration;
 
+use bytes::Bytes;
+
+use super::pool::Lending;
 use super::request::{Command, Request, Route, Target};
-use super::{Cluster, Phase, RequestId};
+use super::{Cluster, LeaseId, Phase, RequestId};
+use crate::error::Error;
 use crate::resp::parse_double;
 use crate::time::Instant;
 
@@ -22,39 +27,87 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// What the command says. One whose time cannot be read does not block: the server refuses it.
+    /// What the command says. A time that cannot be read counts as none, although the server may know how (`0x10`).
     pub(super) fn of(full_name: &str, args: &[&[u8]]) -> Option<Self> {
         let last = args.len().checked_sub(1);
         let (place, unit) = match full_name {
             "BLPOP" | "BRPOP" | "BRPOPLPUSH" | "BLMOVE" | "BZPOPMIN" | "BZPOPMAX" => (last, 1.0),
             "BLMPOP" | "BZMPOP" => (Some(1), 1.0),
             "WAIT" | "WAITAOF" => (last, 0.001),
-            // BLOCK stands before STREAMS, behind which keys may have any name.
-            "XREAD" | "XREADGROUP" => {
-                let options = args.iter().take_while(|arg| !arg.eq_ignore_ascii_case(b"STREAMS"));
-                let block = options.into_iter().position(|arg| arg.eq_ignore_ascii_case(b"BLOCK"))?;
-                (Some(block + 1), 0.001)
-            }
+            "XREAD" | "XREADGROUP" => (Some(place_of_block(args)?), 0.001),
             _ => return None,
         };
-        let number = args.get(place?).and_then(|arg| parse_double(arg))?;
+        let number = place.and_then(|place| args.get(place)).and_then(|arg| parse_double(arg));
         let time = match number {
-            0.0 => None,
-            _ => Some(Duration::try_from_secs_f64(number * unit).ok()?),
+            Some(0.0) => None,
+            number => {
+                let seconds = number.map(|number| number * unit);
+                Some(
+                    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or_default(),
+                )
+            }
         };
         Some(Self { time, alone: !full_name.starts_with("WAIT") })
     }
+
+    /// How long it waits; none when it is until there is something.
+    pub(super) fn time(self) -> Option<Duration> {
+        self.time
+    }
+}
+
+/// Where the time behind BLOCK stands. The last one counts, and none behind STREAMS, where keys may have any name.
+fn place_of_block(args: &[&[u8]]) -> Option<usize> {
+    let (mut at, mut block) = (1, None);
+    while let Some(option) = args.get(at) {
+        let is = |name: &[u8]| option.eq_ignore_ascii_case(name);
+        at += match () {
+            () if is(b"STREAMS") => break,
+            () if is(b"BLOCK") => {
+                block = Some(at + 1);
+                2
+            }
+            () if is(b"COUNT") => 2,
+            // Its name and the consumer's.
+            () if is(b"GROUP") => 3,
+            () => 1,
+        };
+    }
+    block
 }
 
 impl Cluster {
     /// When a command's time runs out that is taken in now; never for one that blocks until there is something.
     pub(super) fn deadline_of(&self, command: &Command) -> Instant {
-        let extra = match command.blocks {
-            None => Duration::ZERO,
-            Some(Blocks { time: Some(time), .. }) => time,
-            Some(Blocks { time: None, .. }) => return Instant::NEVER,
+        after_blocking(self.now, command) + self.config.request_timeout
+    }
+
+    /// The same for one over a lent connection, where it may be behind one that blocks.
+    pub(super) fn deadline_on_lease(&mut self, command: &Command, id: LeaseId) -> Instant {
+        let (now, timeout) = (self.now, self.config.request_timeout);
+        let Some(lease) = self.leases.get_mut(id) else {
+            return self.deadline_of(command);
         };
-        self.now + self.config.request_timeout.saturating_add(extra)
+        let conn = lease.connection();
+        let is_idle =
+            conn.and_then(|conn| self.connections.get(conn)).is_some_and(|conn| conn.waiting.is_empty());
+        let free_at = if is_idle { now } else { lease.blocks_until.max(now) };
+        lease.blocks_until = after_blocking(free_at, command);
+        lease.blocks_until + timeout
+    }
+
+    /// A command that blocks is sent again, and waits anew: the time that it has waited is not taken from it.
+    pub(super) fn give_time_back(&mut self, id: RequestId) {
+        let now = self.now;
+        let Some(request) = self.requests.get_mut(id) else {
+            return;
+        };
+        let time = request.command.blocks.and_then(Blocks::time).unwrap_or_default();
+        let waited = now.saturating_since(request.sent_at).min(time);
+        if !waited.is_zero() && request.deadline != Instant::NEVER {
+            request.deadline = request.deadline + waited;
+            self.deadlines.insert(request.deadline, id);
+        }
     }
 
     /// Whether a request is to have a connection of its own.
@@ -65,19 +118,43 @@ impl Cluster {
             Phase::Standalone(_) => true,
             Phase::Starting(_) | Phase::Closed => false,
         };
-        alone && is_possible && request.target.is_none()
+        alone && is_possible && matches!(request.target, None | Some(Target::Node(_)))
     }
 
     /// Puts a request on a connection of its own, which it has until it ends.
     pub(super) fn send_alone(&mut self, id: RequestId) {
-        let slot = self.requests.get(id).and_then(|request| request.command.route.slot());
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        let place = match &request.target {
+            Some(Target::Node(address)) => {
+                let address = address.clone();
+                self.node_for_caller(&address).map(Lending::At)
+            }
+            _ => Some(request.command.route.slot().map_or(Lending::Anywhere, Lending::Owner)),
+        };
+        let Some(place) = place else {
+            let text = String::from("the topology has as many nodes as there may be");
+            return self.finish(id, Err(Error::Connect(text)));
+        };
         // Like any request, it waits for its node as long as its own time lasts.
-        let lease = self.open_lease(slot, self.config.request_timeout);
+        let lease = self.open_lease(place, self.config.request_timeout);
         if let Some(request) = self.requests.get_mut(id) {
+            // It may stay for long: it is not to hold the memory of those that came with it.
+            request.command.frame = Bytes::copy_from_slice(&request.command.frame);
             request.own_lease = Some(lease);
             request.target = Some(Target::Lent(lease));
         }
         self.send_on_lease(id, lease);
+    }
+}
+
+/// When a command that is sent at this time has waited as long as it says; never, when it says nothing.
+fn after_blocking(sent: Instant, command: &Command) -> Instant {
+    match command.blocks.map(Blocks::time) {
+        None => sent,
+        Some(Some(time)) => sent + time,
+        Some(None) => Instant::NEVER,
     }
 }
 
@@ -100,7 +177,14 @@ mod tests {
         assert_eq!(blocks("XREAD COUNT 1 BLOCK 1500 STREAMS a $"), time(1.5));
         assert_eq!(blocks("XREAD STREAMS BLOCK 0"), None);
         assert_eq!(blocks("WAIT 1 250"), Some((Some(Duration::from_millis(250)), false)));
-        for line in ["BLPOP a x", "BLPOP a -1", "BLPOP a nan", "BLPOP a inf", "BLPOP", "GET a"] {
+        assert_eq!(
+            blocks("XREADGROUP GROUP streams block COUNT 1 BLOCK 5000 BLOCK 2000 STREAMS a >"),
+            time(2.0)
+        );
+        for line in ["BLPOP a x", "BLPOP a -1", "BLPOP a nan", "BLPOP a inf", "BLPOP", "XREAD BLOCK"] {
+            assert_eq!(blocks(line), time(0.0), "{line}");
+        }
+        for line in ["GET a", "XREAD STREAMS a 0"] {
             assert_eq!(blocks(line), None, "{line}");
         }
     }

@@ -9,6 +9,8 @@
 //! `waiting` has one entry for each command whose reply is still to come, whoever has given it up meanwhile.
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
@@ -130,6 +132,8 @@ pub(super) struct Connection {
     silent_since: Instant,
     /// While a PING or what cleans it is out, which has to be answered before the connection is used: until when.
     pub(super) check_until: Option<Instant>,
+    /// The scripts whose text has gone over it.
+    pub(super) scripts: Vec<String>,
     /// Takes no new commands: it stopped answering, and stays only for the replies that may still come.
     pub(super) draining: bool,
 }
@@ -151,6 +155,7 @@ impl Connection {
             heard_at: now,
             silent_since: now,
             check_until: None,
+            scripts: Vec::new(),
             draining: false,
         }
     }

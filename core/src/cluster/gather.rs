@@ -164,7 +164,7 @@ impl Cluster {
     pub(super) fn abandon_parts(&mut self, gather: Option<Box<Gather>>) {
         for part in gather.map(|gather| gather.parts).into_iter().flatten() {
             if let Some(id) = part.id {
-                self.forget(id);
+                self.abandon(id);
             }
         }
     }

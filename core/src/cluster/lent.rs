@@ -36,6 +36,9 @@ impl Cluster {
         };
         let moves = self.leases.get(lease).is_some_and(|lease| lease.may_move(slot))
             && (slot.is_none() || matches!(self.phase, Phase::Clustered));
+        if moves {
+            self.give_time_back(id);
+        }
         match verdict {
             // What was watched is elsewhere, or may have changed: as if it had.
             _ if !moves && is_transaction => self.finish(id, Ok(RawReply::null())),

@@ -351,7 +351,15 @@ impl Cluster {
 
     /// Gives a request up: no [`Output::Done`] comes for it. It may be executed all the same.
     pub fn forget(&mut self, id: RequestId) {
+        let request = self.requests.get(id);
+        let blocked =
+            request.filter(|request| request.command.blocks.is_some() && request.is_on_connection());
+        let blocked = blocked.and_then(|request| request.lease());
         self.abandon(id);
+        // The server would take something for nobody.
+        if let Some(lease) = blocked {
+            self.end_given_up(lease);
+        }
         // It, or its parts, may have been the last on connections that take no more.
         let draining = self.connections.iter().filter(|(_, connection)| connection.draining);
         for conn in draining.map(|(conn, _)| conn).collect::<Vec<_>>() {

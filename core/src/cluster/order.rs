@@ -16,8 +16,8 @@
 //!
 //! While a slot is asked for (ASK), few of its commands are under way at a time, and the others are held. An ASK holds for the
 //! moment: were thousands of commands that follow one to wait in a socket, the slot could have gone there, back, and
-//! there again before the last is read, which would then find its key missing, and write a new one. When the slot has its
-//! new owner, each command that ends lets two more go, until none is held.
+//! there again before the last is read, which would then find its key missing, and write a new one. Each command that ends
+//! lets two more go, up to a bound; when the slot has its new owner, until none is held.
 //!
 //! A read that was already under way and is answered while an earlier command for its key waits has read too early: its answer
 //! is dropped, and it is held, too. A write cannot be taken back: its answer stands.
@@ -34,15 +34,16 @@ use litemap::LiteMap;
 use super::request::{Command, Place, Request, Target};
 use super::{Cluster, NodeKey, RequestId};
 use crate::command::find;
+use crate::resp::take_request;
 use crate::slot::{SLOT_COUNT, Slot};
 
 /// With so many that wait for one slot their keys are not told apart any more: looking would cost more than it is worth.
 const TOLD_APART_MAX: usize = 256;
 
-/// So many commands of a slot that is asked for are under way at a time.
+/// So many commands of a slot that is asked for are under way at first.
 const ASKED_MAX: u32 = 64;
 
-/// A slot that lets so many go is as any other.
+/// So many at most, while it is asked for. Then it is as any other.
 const WIDE: u32 = 1_024;
 
 /// What is known of the order of commands.
@@ -187,21 +188,30 @@ impl Hold {
     /// A request has ended, or is held itself.
     fn let_go(&mut self, id: RequestId, has_ended: bool) {
         self.waiting.retain(|entry| entry.id != id);
+        let is_one_of_them = self.leave_window(id);
         if let Some(window) = &mut self.window {
-            let before = window.let_through.len();
-            window.let_through.retain(|other| *other != id);
-            let is_one_of_them = window.let_through.len() < before;
-            window.size += u32::from(is_one_of_them && has_ended && window.is_settled);
+            let may_grow = window.is_settled || window.size < WIDE;
+            window.size += u32::from(is_one_of_them && has_ended && may_grow);
         }
         self.window.take_if(|window| window.size > WIDE);
     }
 
+    /// A request is not under way any more. Whether it was.
+    fn leave_window(&mut self, id: RequestId) -> bool {
+        let Some(window) = &mut self.window else {
+            return false;
+        };
+        let before = window.let_through.len();
+        window.let_through.retain(|other| *other != id);
+        window.let_through.len() < before
+    }
+
     /// The slot is asked for.
     fn narrow(&mut self) {
-        let window =
-            self.window.get_or_insert(Window { size: 0, let_through: Vec::new(), is_settled: false });
-        window.size = ASKED_MAX;
-        window.is_settled = false;
+        let window = self.window.get_or_insert(Window { size: 0, let_through: Vec::new(), is_settled: true });
+        if core::mem::replace(&mut window.is_settled, false) {
+            window.size = ASKED_MAX;
+        }
     }
 
     /// Whether a request may be under way, as far as the slot is asked for; then it counts.
@@ -274,10 +284,20 @@ impl Entry {
 
 /// A number for each key of a command. That two keys have the same one is unlikely, and does no harm.
 fn keys_of(command: &Command) -> Vec<u64> {
-    let args = command.args();
+    let mut keys = Vec::new();
+    let mut args = Vec::new();
+    let mut rest: &[u8] = &command.frame;
+    // One command, or those of a transaction.
+    while let Ok(Some(_)) = take_request(&mut rest, &mut args) {
+        put_keys(&args, &mut keys);
+    }
+    keys
+}
+
+fn put_keys(args: &[&[u8]], keys: &mut Vec<u64>) {
     let mut positions = Vec::new();
-    match find(&args) {
-        Some(spec) => drop(spec.routing_positions(&args, &mut positions)),
+    match find(args) {
+        Some(spec) => drop(spec.routing_positions(args, &mut positions)),
         // As they are routed.
         None => positions.push(1),
     }
@@ -287,7 +307,7 @@ fn keys_of(command: &Command) -> Vec<u64> {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
         })
     };
-    positions.iter().filter_map(|position| args.get(*position)).map(hash).collect()
+    keys.extend(positions.iter().filter_map(|position| args.get(*position)).map(hash));
 }
 
 impl Request {
@@ -367,6 +387,9 @@ impl Cluster {
             if hold.waiting.iter().all(|other| other.id != id) {
                 hold.waiting.push(entry);
             }
+            // Others may go meanwhile.
+            hold.leave_window(id);
+            self.order.loosened.push(slot);
         }
     }
 

@@ -39,15 +39,27 @@ pub(super) struct Lease {
     state: LeaseState,
     /// Requests for when it is there, in order.
     queue: VecDeque<RequestId>,
-    /// The slot whose primary it is for; any primary without one.
-    slot: Option<Slot>,
+    place: Lending,
     /// The node that an ASK has named, for as long as it has the connection: ASKING goes before each of its commands.
     asked: Option<NodeKey>,
+    /// When what was sent over it has stopped blocking, as it says itself.
+    pub(super) blocks_until: Instant,
     /// How many requests have been put on its connection.
     sent: u32,
     /// How long it waits for a connection, and until when.
     patience: Duration,
     deadline: Instant,
+}
+
+/// Whose connection is lent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lending {
+    /// That of the primary of this slot.
+    Owner(Slot),
+    /// That of this node.
+    At(NodeKey),
+    /// Any primary's.
+    Anywhere,
 }
 
 #[derive(Debug, PartialEq)]
@@ -72,18 +84,20 @@ impl Cluster {
         if now > self.now {
             self.advance(now);
         }
-        let id = self.open_lease(slot, self.config.pool.checkout_timeout);
+        let place = slot.map_or(Lending::Anywhere, Lending::Owner);
+        let id = self.open_lease(place, self.config.pool.checkout_timeout);
         self.drive_refresh();
         id
     }
 
     /// As `lend`, while the machine is at work.
-    pub(super) fn open_lease(&mut self, slot: Option<Slot>, patience: Duration) -> LeaseId {
+    pub(super) fn open_lease(&mut self, place: Lending, patience: Duration) -> LeaseId {
         let lease = Lease {
             state: LeaseState::Waiting(None),
             queue: VecDeque::new(),
-            slot,
+            place,
             asked: None,
+            blocks_until: self.now,
             sent: 0,
             patience,
             deadline: self.now + patience,
@@ -162,10 +176,15 @@ impl Cluster {
     /// A first command has ended while it waited for its retry: what was to follow is not sent without it.
     pub(super) fn end_paused(&mut self, id: LeaseId) {
         if self.leases.get(id).is_some_and(|lease| lease.state == LeaseState::Paused) {
-            let message = "the command before it was given up".to_string();
-            let error = Interrupted { node: String::new(), message, possibly_executed: false };
-            self.end_lease(id, &Error::ConnectionLost(error));
+            self.end_given_up(id);
         }
+    }
+
+    /// What was to follow a command that was given up is not sent.
+    pub(super) fn end_given_up(&mut self, id: LeaseId) {
+        let message = "the command before it was given up".to_string();
+        let error = Interrupted { node: String::new(), message, possibly_executed: false };
+        self.end_lease(id, &Error::ConnectionLost(error));
     }
 
     fn take_back(&mut self, conn: ConnId) {
@@ -269,13 +288,14 @@ impl Cluster {
         let Some(lease) = self.leases.get(id) else {
             return;
         };
-        let node = match (&self.phase, lease.slot) {
-            (Phase::Clustered, Some(_)) if lease.asked.is_some() => lease.asked,
+        let node = match (&self.phase, lease.place) {
+            (Phase::Clustered, Lending::Owner(_)) if lease.asked.is_some() => lease.asked,
             (Phase::Closed, _) => return self.end_lease(id, &Error::Closed),
             (Phase::Starting(_), _) => None,
             (Phase::Standalone(node), _) => Some(*node),
-            (Phase::Clustered, Some(slot)) => self.slots.owner(slot),
-            (Phase::Clustered, None) => self.any_primary(),
+            (Phase::Clustered, Lending::Owner(slot)) => self.slots.owner(slot),
+            (Phase::Clustered, Lending::At(node)) => Some(node),
+            (Phase::Clustered, Lending::Anywhere) => self.any_primary(),
         };
         if let Some(lease) = self.leases.get_mut(id) {
             lease.state = LeaseState::Waiting(node);
@@ -509,6 +529,7 @@ impl Cluster {
         if is_asked {
             connection.send_words(&["ASKING"], Waiting::Asking, self.now);
         }
+        self.scripts.introduce(&mut request.command, &mut connection.scripts);
         connection.send_request(&request.command, id, self.now);
         request.queueing = None;
         if let Some(exclusive) = connection.exclusive() {
@@ -585,14 +606,26 @@ fn given_back(node: String, possibly_executed: bool) -> Error {
 
 impl Lease {
     pub(super) fn slot(&self) -> Option<Slot> {
-        self.slot
+        match self.place {
+            Lending::Owner(slot) => Some(slot),
+            Lending::At(_) | Lending::Anywhere => None,
+        }
+    }
+
+    /// The connection that its borrower has.
+    pub(super) fn connection(&self) -> Option<ConnId> {
+        match self.state {
+            LeaseState::Held(conn) => Some(conn),
+            _ => None,
+        }
     }
 
     /// Whether its borrower loses nothing when it moves, to where `slot` is if it is redirected: only one request was sent.
     pub(super) fn may_move(&self, slot: Option<Slot>) -> bool {
-        let is_its_own = slot.is_none() || slot == self.slot;
+        let own = self.slot();
+        let is_its_own = slot.is_none() || slot == own;
         let is_first = matches!(self.state, LeaseState::Held(_)) && self.sent <= 1 && self.queue.is_empty();
-        self.slot.is_some() && is_its_own && is_first
+        own.is_some() && is_its_own && is_first
     }
 
     fn is_waiting(&self) -> bool {

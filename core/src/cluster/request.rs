@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::blocking::Blocks;
 use super::gather::Gather;
+use super::scripts::ScriptUse;
 use super::transaction::QueueingBox;
 use crate::address::NodeAddr;
 use crate::command::merge::Merge;
@@ -39,6 +40,8 @@ pub struct Command {
     pub(super) spread: Spread,
     /// How their replies become one.
     pub(super) merge: Merge,
+    /// What it has to do with scripts that are known.
+    pub(super) script: ScriptUse,
     /// Of a transaction, how many commands are between MULTI and EXEC; else 0.
     pub(super) queued: u32,
 }
@@ -220,6 +223,7 @@ impl Command {
             is_writing_script: false,
             spread: Spread::None,
             merge: Merge::Concatenate,
+            script: ScriptUse::None,
             queued: 0,
         };
         // Most commands work on one key: what follows is decided for them.
@@ -232,6 +236,11 @@ impl Command {
         }
         let full_name = spec.map_or("", |spec| spec.name);
         command.effect = effect(full_name, lent)?;
+        command.script = match full_name {
+            "EVALSHA" | "EVALSHA_RO" => ScriptUse::Runs,
+            "SCRIPT FLUSH" => ScriptUse::Flushes,
+            _ => ScriptUse::None,
+        };
         if has(Flags::BLOCKING) {
             command.blocks = Blocks::of(full_name, args);
         }
@@ -419,6 +428,20 @@ impl Request {
             parent: None,
             gather: None,
         }
+    }
+}
+
+impl Request {
+    /// The lent connection that it is for.
+    pub(super) fn lease(&self) -> Option<super::LeaseId> {
+        match self.target {
+            Some(Target::Lent(lease)) => Some(lease),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_on_connection(&self) -> bool {
+        matches!(self.place, Place::OnConnection(_))
     }
 }
 

@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use super::connection::{Connection, Waiting};
 use super::request::{Command, Parent, Place, Request, Route, Spread, Target};
+use super::scripts::ScriptUse;
 use super::verdict::{Verdict, judge};
 use super::{Cluster, ConnId, Event, NodeKey, Output, Phase, RequestId};
 use crate::address::NodeAddr;
@@ -28,7 +29,10 @@ impl Cluster {
     /// Takes a request in and sends it on its way.
     pub(super) fn accept(&mut self, command: Command, target: Option<Target>) -> RequestId {
         self.statistics.requests += 1;
-        let deadline = self.deadline_of(&command);
+        let deadline = match &target {
+            Some(Target::Lent(lease)) => self.deadline_on_lease(&command, *lease),
+            _ => self.deadline_of(&command),
+        };
         let serial = self.order.next();
         let id = self.requests.insert(Request::new(command, target, serial, self.now, deadline));
         self.dispatch(id);
@@ -132,7 +136,7 @@ impl Cluster {
     }
 
     /// A node that the caller names is dialled at once, whatever happened before.
-    fn node_for_caller(&mut self, address: &NodeAddr) -> Option<NodeKey> {
+    pub(super) fn node_for_caller(&mut self, address: &NodeAddr) -> Option<NodeKey> {
         let key = self.redirect_target(address)?;
         if let Some(node) = self.nodes.get_mut(key) {
             node.redial_at = node.redial_at.min(self.now);
@@ -168,8 +172,10 @@ impl Cluster {
                     connection.send_words(&["ASKING"], Waiting::Asking, self.now);
                     self.statistics.commands += 1;
                 }
+                self.scripts.introduce(&mut request.command, &mut connection.scripts);
                 connection.send_request(&request.command, id, self.now);
                 request.queueing = None;
+                let flushes = request.command.script == ScriptUse::Flushes;
                 self.statistics.commands += 1;
                 node.statistics.commands += 1;
                 request.sent_at = self.now;
@@ -178,6 +184,9 @@ impl Cluster {
                 }
                 self.place(id, Place::OnConnection(conn));
                 self.mark_unflushed(conn);
+                if flushes {
+                    self.forget_sent_scripts();
+                }
             }
             None => {
                 self.queue_at(id, key);
@@ -310,7 +319,7 @@ impl Cluster {
             self.slots.patch(*slot, node, self.now);
             self.want_refresh();
         }
-        if verdict == Verdict::Surface && self.take_whole_script(id, error) {
+        if verdict == Verdict::Surface && self.take_whole_script(id, conn, error) {
             return self.send_whole_script(id);
         }
         let Some(request) = self.requests.get(id) else {
@@ -519,8 +528,8 @@ impl Cluster {
         let Some(request) = self.requests.get(id) else {
             return;
         };
-        // Its parts end at the same time, each with its own reason.
-        if request.place == Place::Gathering {
+        // Its parts end at the same time, each with its own reason. One that waits anew has more time.
+        if request.place == Place::Gathering || request.deadline > self.now {
             return;
         }
         if let Place::AtScan(scan) = request.place {
@@ -625,10 +634,7 @@ impl Cluster {
         }
         self.place(id, Place::Nowhere);
         let request = self.requests.remove(id);
-        let lease = request.as_ref().and_then(|request| match request.target {
-            Some(Target::Lent(lease)) => Some(lease),
-            _ => None,
-        });
+        let lease = request.as_ref().and_then(Request::lease);
         let own_lease = request.as_ref().and_then(|request| request.own_lease);
         self.abandon_parts(request.and_then(|request| request.gather));
         match place {

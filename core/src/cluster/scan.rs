@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::RequestId;
 use super::request::{Command, Effect, Route, Spread};
 use super::scan_pass::Pass;
+use super::scripts::ScriptUse;
 use crate::address::NodeAddr;
 use crate::command::merge::Merge;
 use crate::error::Error;
@@ -212,6 +213,7 @@ impl Command {
             is_writing_script: false,
             spread: Spread::None,
             merge: Merge::Concatenate,
+            script: ScriptUse::None,
             queued: 0,
         }
     }

@@ -1,7 +1,8 @@
 //! Scripts that the caller has given: what EVALSHA names is sent whole (EVAL) to a node that does not know it.
 //!
-//! Servers forget scripts when they restart, when a replica takes over and on SCRIPT FLUSH. NOSCRIPT says that nothing was executed, so the
-//! whole script may follow.
+//! The first command over a connection that runs a script carries its text; so those behind it find it loaded, and none has to
+//! be sent again out of its order. Where the text has gone before, EVALSHA is enough, unless somebody has flushed the scripts: NOSCRIPT says
+//! that nothing was executed, so the whole script may follow.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -10,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use litemap::LiteMap;
 use sha1_smol::Sha1;
 
-use super::request::Request;
-use super::{Cluster, RequestId};
+use super::request::{Command, Request};
+use super::{Cluster, ConnId, RequestId};
 use crate::error::ServerError;
 use crate::resp::encode_command;
 
@@ -19,6 +20,16 @@ use crate::resp::encode_command;
 #[derive(Debug, Default)]
 pub struct Scripts {
     known: LiteMap<String, Script>,
+}
+
+/// What a command has to do with scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ScriptUse {
+    None,
+    /// Runs one by its SHA-1.
+    Runs,
+    /// Makes the servers forget all.
+    Flushes,
 }
 
 #[derive(Debug)]
@@ -47,6 +58,25 @@ impl Scripts {
         words.extend(rest);
         Some(words)
     }
+
+    /// Puts the text into a command that is about to be sent over a connection where it has not gone before: `sent` are those that
+    /// have.
+    pub(super) fn introduce(&self, command: &mut Command, sent: &mut Vec<String>) {
+        if command.script != ScriptUse::Runs {
+            return;
+        }
+        let args = command.args();
+        let Some(whole) = self.whole(&args) else {
+            return;
+        };
+        let sha1 = args.get(1).map(|sha1| String::from_utf8_lossy(sha1).to_ascii_lowercase());
+        if let Some(sha1) = sha1.filter(|sha1| !sent.contains(sha1)) {
+            let mut frame = BytesMut::new();
+            encode_command(&whole, &mut frame);
+            command.frame = frame.freeze();
+            sent.push(sha1);
+        }
+    }
 }
 
 impl Cluster {
@@ -70,6 +100,9 @@ impl Cluster {
             script.users -= 1;
             if script.users == 0 {
                 self.scripts.known.remove(sha);
+                for connection in self.connections.values_mut() {
+                    connection.scripts.retain(|sent| sent != sha);
+                }
             }
         }
     }
@@ -80,11 +113,21 @@ impl Cluster {
         &self.scripts
     }
 
+    /// No server knows a script any more.
+    pub(super) fn forget_sent_scripts(&mut self) {
+        for connection in self.connections.values_mut() {
+            connection.scripts.clear();
+        }
+    }
+
     /// Puts the whole script into a request that was answered NOSCRIPT. False when it is not known.
-    pub(super) fn take_whole_script(&mut self, id: RequestId, error: &ServerError) -> bool {
+    pub(super) fn take_whole_script(&mut self, id: RequestId, conn: ConnId, error: &ServerError) -> bool {
         // A script that writes could answer with any other text after it has.
         if error.code != "NOSCRIPT" || !error.message.starts_with("No matching script") {
             return false;
+        }
+        if let Some(connection) = self.connections.get_mut(conn) {
+            connection.scripts.clear();
         }
         let Some(Request { command, .. }) = self.requests.get_mut(id) else {
             return false;

@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 
 use super::request::{Command, Effect, Place, Route, Spread};
-use super::scripts::Scripts;
+use super::scripts::{ScriptUse, Scripts};
 use super::{Cluster, ConnId, RequestId};
 use crate::command::merge::Merge;
 use crate::error::{Error, ServerError};
@@ -46,8 +46,8 @@ impl Command {
     /// NOSCRIPT inside a transaction could not be mended.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for no commands, for an empty one, and for one that a transaction cannot have;
-    /// [`Error::CrossSlot`] when the keys are in different slots.
+    /// [`Error::InvalidArgument`] for no commands, for an empty one, and for one that a transaction cannot have. That the keys are in
+    /// different slots is an error where there is a cluster.
     pub fn transaction(commands: &[Vec<&[u8]>], scripts: &Scripts) -> Result<Self, Error> {
         if commands.is_empty() {
             return Err(Error::InvalidArgument("the transaction is empty: it has no commands".into()));
@@ -66,15 +66,17 @@ impl Command {
             let command = Self::new(args).map_err(of_command)?;
             read_only &= command.read_only;
             route = match (route, command.route) {
-                (_, Route::CrossSlot(why)) => return Err(Error::CrossSlot(why.into())),
                 (Route::Slot(one), Route::Slot(other)) if one != other => {
-                    return Err(Error::CrossSlot(format!(
+                    let text = format!(
                         "command {} of the transaction is for slot {other}, those before it are for slot {one}; \
                          give their keys one hash tag",
                         index + 1
-                    )));
+                    );
+                    Route::CrossSlot(text.into())
                 }
-                (known @ Route::Slot(_), _) => known,
+                (known @ Route::CrossSlot(_), _) | (known @ Route::Slot(_), Route::Any | Route::Slot(_)) => {
+                    known
+                }
                 (_, own) => own,
             };
             match scripts.whole(args) {
@@ -93,6 +95,7 @@ impl Command {
             is_writing_script: false,
             spread: Spread::None,
             merge: Merge::Concatenate,
+            script: ScriptUse::None,
             queued: u32::try_from(commands.len()).unwrap_or(u32::MAX),
         })
     }

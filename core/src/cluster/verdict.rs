@@ -90,6 +90,8 @@ fn look_up(error: &ServerError, asked: &str) -> Verdict {
             .map_or(Verdict::Surface, |(slot, address)| Verdict::FollowMoved(slot, address)),
         "ASK" => redirect(error, asked)
             .map_or(Verdict::Surface, |(slot, address)| Verdict::FollowAsk(slot, address)),
+        // Somebody has said so (CLIENT UNBLOCK … ERROR).
+        "UNBLOCKED" if error.message.contains("CLIENT UNBLOCK") => Verdict::Surface,
         code => PASSING
             .iter()
             .find(|(passing, _)| *passing == code)

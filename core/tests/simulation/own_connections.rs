@@ -53,10 +53,12 @@ fn a_transaction_is_one_write_to_one_node() {
 fn what_cannot_be_one_transaction_is_refused_unsent() {
     let mut lab = lab();
     let (one, other) = (key_at(0, 'i'), key_at(1, 'i'));
-    let refused = transaction(&mut lab, &[&format!("INCR {one}"), &format!("INCR {other}")]);
+    let mark = lab.sent.len();
+    let refused = transact(&mut lab, &[&format!("INCR {one}"), &format!("INCR {other}"), "PING"]);
     assert!(matches!(&refused, Err(Error::CrossSlot(why)) if why.contains("command 2")), "{refused:?}");
-    let refused = transaction(&mut lab, &[&format!("DEL {one} {other}")]);
+    let refused = transact(&mut lab, &[&format!("DEL {one} {other}")]);
     assert!(matches!(refused, Err(Error::CrossSlot(_))), "{refused:?}");
+    assert!(sent_since(&lab, mark).is_empty());
     for lines in [&[][..], &["WATCH a"], &["PING", ""], &["EXEC"]] {
         let refused = transaction(&mut lab, lines);
         assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{lines:?}: {refused:?}");

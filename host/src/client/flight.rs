@@ -4,6 +4,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 
@@ -59,13 +60,15 @@ impl Part {
 }
 
 /// One call's commands that were handed in together.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Span {
     /// The call's number.
     call: u64,
     /// The first command's place in its call.
     first: usize,
     load: Load,
+    /// How many bytes each has.
+    sizes: Arc<[usize]>,
     /// How many have not ended.
     open: usize,
     /// Whose it is, if it is a piece of a long pipeline.
@@ -81,7 +84,7 @@ struct Load {
 
 impl Load {
     fn of(piece: &Piece) -> Self {
-        Self { commands: piece.count, bytes: piece.bytes.len() }
+        Self { commands: piece.count(), bytes: piece.bytes.len() }
     }
 
     fn plus(self, other: Self) -> Self {
@@ -133,7 +136,7 @@ impl Batch {
         };
         run.progress = Progress::Begun { call, commands: first + load.commands };
         self.load = self.load.plus(load);
-        let span = Span { call, first, load, open: load.commands, long };
+        let span = Span { call, first, load, sizes: piece.sizes.into(), open: load.commands, long };
         match self.parts.iter_mut().find(|part| part.target.joins(&run.target)) {
             Some(part) => {
                 part.requests.extend_from_slice(&piece.bytes);
@@ -233,11 +236,14 @@ impl Flight {
             Progress::New(caller) => caller.is_gone(),
             Progress::Begun { call, .. } => match self.calls.get_mut(call) {
                 None => true,
-                Some(waiting) if waiting.caller.is_gone() => {
-                    self.calls.remove(call);
+                Some(waiting) if !waiting.caller.is_gone() => false,
+                // What is under way of it is given up with those of others: `given_up`.
+                Some(waiting) => {
+                    if let Caller::Outcomes(_) = waiting.caller {
+                        self.calls.remove(call);
+                    }
                     true
                 }
-                Some(_) => false,
             },
         }
     }
@@ -249,8 +255,14 @@ impl Flight {
         let is_gone =
             |waiting: &Waiting| waiting.caller.is_gone() && !matches!(waiting.caller, Caller::Outcomes(_));
         let is_of_one = |span: &Span| self.calls.get(&span.call).is_some_and(is_gone);
-        let spans = self.spans.iter().filter(|(_, span)| is_of_one(span));
-        let tickets = spans.map(|(first, span)| (*first, span.load.commands as u64)).collect();
+        let mut tickets = Vec::<(u64, u64)>::new();
+        for (first, span) in self.spans.iter().filter(|(_, span)| is_of_one(span)) {
+            let count = span.load.commands as u64;
+            match tickets.last_mut() {
+                Some((before, commands)) if *before + *commands == *first => *commands += count,
+                _ => tickets.push((*first, count)),
+            }
+        }
         self.calls.retain(|_, waiting| !is_gone(waiting));
         tickets
     }
@@ -266,7 +278,7 @@ impl Flight {
             if let Some(lane) = span.long {
                 *self.long_spans.entry(lane).or_default() += 1;
             }
-            self.spans.insert(ticket, *span);
+            self.spans.insert(ticket, span.clone());
             ticket += span.load.commands as u64;
         }
     }
@@ -292,9 +304,9 @@ impl Flight {
         }
         span.open -= 1;
         self.load.commands -= 1;
+        self.load.bytes -= span.sizes.get(offset).copied().unwrap_or_default();
         let (call, index) = (span.call, span.first + offset);
         if span.open == 0 {
-            self.load.bytes -= span.load.bytes;
             if let Some(lane) = span.long
                 && let Entry::Occupied(mut count) = self.long_spans.entry(lane)
             {
@@ -372,7 +384,7 @@ impl Caller {
         }
     }
 
-    fn fail(self, error: &Error) {
+    pub(super) fn fail(self, error: &Error) {
         match self {
             Self::One(reply) => drop(reply.send(Err(error.clone()))),
             Self::Many(reply) => drop(reply.send(Err(error.clone()))),

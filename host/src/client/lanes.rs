@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use super::flight::{Batch, Flight, Room};
 use super::requests::Requests;
 use super::{Caller, Target};
+use crate::Error;
 
 /// With every so many calls in a queue, those whose callers have gone are taken out of it.
 const TIDY_INTERVAL: usize = 1_024;
@@ -44,6 +45,12 @@ pub(super) enum Progress {
 }
 
 impl Run {
+    pub(super) fn fail(self, error: &Error) {
+        if let Progress::New(caller) = self.progress {
+            caller.fail(error);
+        }
+    }
+
     /// Whether it goes in in several pieces.
     pub(super) fn is_long(&self) -> bool {
         self.requests.pieces() > 1 || matches!(self.progress, Progress::Begun { .. })
@@ -62,6 +69,14 @@ pub(super) struct Lanes {
 impl Lanes {
     pub(super) fn is_empty(&self) -> bool {
         self.queues.is_empty()
+    }
+
+    /// Ends all calls of which nothing is handed in.
+    pub(super) fn fail(&mut self, error: &Error) {
+        for run in self.queues.drain().flat_map(|(_, queue)| queue) {
+            run.fail(error);
+        }
+        self.turns.clear();
     }
 
     /// Puts a call behind the others of its caller.

@@ -22,7 +22,19 @@ pub(super) struct Requests {
 /// Some of a call's commands.
 pub(super) struct Piece {
     pub(super) bytes: BytesMut,
-    pub(super) count: usize,
+    /// How many bytes each command has.
+    pub(super) sizes: Vec<usize>,
+}
+
+impl Piece {
+    fn new() -> Self {
+        Self { bytes: BytesMut::new(), sizes: Vec::new() }
+    }
+
+    /// How many commands it has.
+    pub(super) fn count(&self) -> usize {
+        self.sizes.len()
+    }
 }
 
 impl Requests {
@@ -34,17 +46,18 @@ impl Requests {
     /// Many, in order.
     pub(super) fn many<A: AsRef<[u8]>>(commands: impl Iterator<Item = impl AsRef<[A]>>) -> Self {
         let mut pieces = VecDeque::new();
-        let mut piece = Piece { bytes: BytesMut::new(), count: 0 };
+        let mut piece = Piece::new();
         let mut count = 0;
         for command in commands {
-            if is_full(piece.count, piece.bytes.len()) {
-                pieces.push_back(std::mem::replace(&mut piece, Piece { bytes: BytesMut::new(), count: 0 }));
+            if is_full(piece.count(), piece.bytes.len()) {
+                pieces.push_back(std::mem::replace(&mut piece, Piece::new()));
             }
+            let before = piece.bytes.len();
             encode_command(command.as_ref(), &mut piece.bytes);
-            piece.count += 1;
+            piece.sizes.push(piece.bytes.len() - before);
             count += 1;
         }
-        if piece.count > 0 {
+        if piece.count() > 0 {
             pieces.push_back(piece);
         }
         Self { pieces, count }
@@ -53,25 +66,25 @@ impl Requests {
     /// Those that are encoded already.
     pub(super) fn encoded(bytes: Bytes) -> Result<Self, Error> {
         // How many commands each piece has, and how many bytes.
-        let mut pieces = vec![(0, 0)];
+        let mut pieces = vec![(Vec::new(), 0)];
         let mut count = 0;
         let mut rest = &bytes[..];
         let mut words = Vec::new();
         while let Some(command) =
             take_request(&mut rest, &mut words).map_err(|error| no_requests(count, error))?
         {
-            if pieces.last().is_some_and(|&(commands, size)| is_full(commands, size)) {
-                pieces.push((0, 0));
+            if pieces.last().is_some_and(|(sizes, size): &(Vec<usize>, usize)| is_full(sizes.len(), *size)) {
+                pieces.push((Vec::new(), 0));
             }
-            if let Some((commands, size)) = pieces.last_mut() {
-                *commands += 1;
+            if let Some((sizes, size)) = pieces.last_mut() {
+                sizes.push(command.len());
                 *size += command.len();
             }
             count += 1;
         }
         let mut bytes = BytesMut::from(bytes);
-        let pieces = pieces.into_iter().filter(|(commands, _)| *commands > 0);
-        let pieces = pieces.map(|(count, size)| Piece { bytes: bytes.split_to(size), count }).collect();
+        let pieces = pieces.into_iter().filter(|(sizes, _)| !sizes.is_empty());
+        let pieces = pieces.map(|(sizes, size)| Piece { bytes: bytes.split_to(size), sizes }).collect();
         Ok(Self { pieces, count })
     }
 
@@ -81,7 +94,8 @@ impl Requests {
         for command in commands {
             encode_command(command, &mut bytes);
         }
-        Self { pieces: VecDeque::from([Piece { bytes, count: 1 }]), count: 1 }
+        let sizes = vec![bytes.len()];
+        Self { pieces: VecDeque::from([Piece { bytes, sizes }]), count: 1 }
     }
 
     /// How many commands they were at first.
@@ -128,14 +142,14 @@ mod tests {
         assert_eq!((requests.count(), requests.pieces()), (25_000, 3));
         let mut counts = Vec::new();
         while let Some(piece) = requests.take_first() {
-            assert_eq!(piece.bytes, b"*1\r\n$4\r\nPING\r\n".repeat(piece.count)[..]);
-            counts.push(piece.count);
+            assert_eq!(piece.bytes, b"*1\r\n$4\r\nPING\r\n".repeat(piece.count())[..]);
+            counts.push(piece.count());
         }
         assert_eq!(counts, [10_000, 10_000, 5_000]);
         let encoded = Requests::encoded(b"*1\r\n$4\r\nPING\r\n".repeat(25_000).into()).unwrap();
         assert_eq!(encoded.count(), 25_000);
-        assert_eq!(encoded.pieces.iter().map(|piece| piece.count).collect::<Vec<_>>(), counts);
-        assert!(encoded.pieces.iter().all(|piece| piece.bytes.len() == piece.count * 14));
+        assert_eq!(encoded.pieces.iter().map(Piece::count).collect::<Vec<_>>(), counts);
+        assert!(encoded.pieces.iter().all(|piece| piece.bytes.len() == piece.count() * 14));
         assert_eq!(Requests::encoded(Bytes::new()).map(|requests| requests.pieces()), Ok(0));
         assert!(Requests::encoded(Bytes::from_static(b"*1\r\n$4\r\nPI")).is_err());
         let large = vec![vec![0; PIECE_BYTES_MAX]; 2];

@@ -23,6 +23,9 @@ use crate::{Error, Options};
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const WAIT_MS_MAX: u32 = 100;
 
+/// The component's default for `set-request-timeout-ms`.
+const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+
 /// How often it is asked while it is idle and somebody listens.
 const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -58,6 +61,8 @@ pub(super) struct Worker {
     feed: Option<Feed>,
     /// When to ask the component what has happened. None when nothing can have.
     look_at: Option<Instant>,
+    /// Until when to wait for the calls before a `close`.
+    closes_at: Option<Instant>,
 }
 
 /// A connection that a caller has.
@@ -101,6 +106,7 @@ impl Worker {
             given_up,
             feed: Some(feed),
             look_at: Some(Instant::now() + LOOK_INTERVAL),
+            closes_at: None,
         }
     }
 
@@ -120,9 +126,7 @@ impl Worker {
             self.submit(batch).await;
             match self.next.take() {
                 Some(Call::Ask(question)) => self.answer(question).await,
-                Some(Call::Close { reply }) if self.lanes.is_empty() && !self.flight.has_callers() => {
-                    self.close(reply).await;
-                }
+                Some(Call::Close { reply }) => self.close_in_time(reply).await,
                 other => self.next = other,
             }
             if !self.flight.is_empty() {
@@ -431,6 +435,21 @@ impl Worker {
         }
     }
 
+    /// Closes when the calls before have ended; what blocks is not waited for longer than for a request. Who calls later is told
+    /// at once.
+    async fn close_in_time(&mut self, reply: Answer<()>) {
+        let timeout = self.options.request_timeout.unwrap_or(REQUEST_TIMEOUT_DEFAULT);
+        let closes_at = *self.closes_at.get_or_insert_with(|| Instant::now() + timeout);
+        let is_over = self.lanes.is_empty() && !self.flight.has_callers();
+        if is_over || closes_at <= Instant::now() {
+            return self.close(reply).await;
+        }
+        while let Ok(call) = self.queue.try_recv() {
+            call.refuse(&Error::Closed);
+        }
+        self.next = Some(Call::Close { reply });
+    }
+
     /// Lets the component say goodbye to its servers, and gives it up.
     async fn close(&mut self, reply: Answer<()>) {
         self.take_events().await;
@@ -445,6 +464,7 @@ impl Worker {
             tracing::warn!("the component failed while it closed: {message}");
         }
         self.flight.fail(&Error::Closed);
+        self.lanes.fail(&Error::Closed);
         let _ = reply.send(Ok(()));
     }
 

@@ -76,6 +76,9 @@ pub(crate) const SCRIPT_SHA1: &str = "61636018f4e6b5817b89791bbed242f93fa089e3";
 /// The script that the client knows, and the servers forget now and then.
 pub(crate) const SCRIPT: &str = "return redis.call('INCR', KEYS[1])";
 
+/// How many redirects a request follows.
+const REDIRECTS_MAX: u64 = 16;
+
 /// How long BLPOP would wait, in milliseconds.
 const POP_MS: u64 = 250;
 
@@ -152,9 +155,9 @@ impl Operation {
         Command::transaction(&commands, scripts).expect("both keys have one slot")
     }
 
-    /// How much longer than others it may take, in nanoseconds.
+    /// How much longer than others it may take, in nanoseconds. What blocks waits anew after each redirect.
     pub(crate) fn extra_time(&self) -> u64 {
-        if self.kind == Kind::Pop { POP_MS * 1_000_000 } else { 0 }
+        if self.kind == Kind::Pop { POP_MS * 1_000_000 * (1 + REDIRECTS_MAX) } else { 0 }
     }
 
     /// The reply that only this request can have (SET and DEL apart, which all have the same), when it is executed

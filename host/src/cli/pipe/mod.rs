@@ -143,7 +143,10 @@ impl<'a> Load<'a> {
             }
         }
         drop(pieces);
-        // What was sent has its end soon, unless one is told twice to end.
+        // What was sent has its end soon, unless it blocks, or one is told twice to end.
+        if self.summary.is_interrupted && !self.under_way.is_empty() {
+            self.progress.note("waiting for the commands under way; Ctrl-C again gives them up");
+        }
         let mut interrupted = pin!(interruption());
         while !self.under_way.is_empty() {
             tokio::select! {

@@ -30,6 +30,11 @@ impl Progress {
         Self { bar }
     }
 
+    /// Says something on standard error, above the bar.
+    pub(super) fn note(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
     /// Shows that what stands before this byte of the input has ended.
     pub(super) fn reached(&self, end: u64, summary: &Summary) {
         if self.bar.is_hidden() {
