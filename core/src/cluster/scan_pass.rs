@@ -201,7 +201,12 @@ impl Cluster {
             Ok(Next::Ends) => scan.fruitless = 0,
             Ok(Next::EndsInVain) => match pass.half_of {
                 Some(node) if question == Question::View => self.reopen(id, &node),
-                _ => self.note_fruitless(id, None),
+                _ => {
+                    // The node itself says that it does not serve what a MOVED has said it would.
+                    let node = pass.node.as_ref().and_then(|node| self.by_address.get(node)).copied();
+                    self.slots.forget_patches(|patched| Some(patched) == node);
+                    self.note_fruitless(id, None);
+                }
             },
             Err(error) => {
                 scan.passes.push(pass);
