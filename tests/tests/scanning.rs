@@ -81,10 +81,8 @@ fn move_slots(cluster: &TestCluster, moved: &AtomicUsize) -> Result<()> {
         let primaries = cluster.primaries()?;
         let (from, to) = (primaries[round % primaries.len()], primaries[(round + 1) % primaries.len()]);
         let slots: Vec<_> = cluster.slots_of(from)?.into_iter().take(MOVES_AT_ONCE).collect();
-        for slot in slots {
-            cluster.migrate_slot(slot, to)?;
-            moved.fetch_add(1, Ordering::SeqCst);
-        }
+        cluster.migrate_slots(&slots, from, to)?;
+        moved.fetch_add(slots.len(), Ordering::SeqCst);
     }
     Ok(())
 }

@@ -1,18 +1,19 @@
 //! Commands that block: each has a connection lent for itself, and a time-out that follows its own argument.
 //!
-//! On a connection that others share it would hold up what was sent after it. When it is given up, its connection is closed,
-//! so that the server takes nothing from a list for nobody.
+//! On a connection that others share it would hold up what was sent after it. When it is given up, it is ended from the
+//! connection that all share, and its own is closed, so that the server takes nothing from a list for nobody.
 //!
 //! WAIT and WAITAOF are about the writes of *their* connection, and so go over the one that all share.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::connection::Waiting;
 use super::pool::Lending;
 use super::request::{Command, Request, Route, Target};
-use super::{Cluster, LeaseId, Phase, RequestId};
+use super::{Cluster, LeaseId, NodeKey, Phase, RequestId};
 use crate::error::Error;
 use crate::resp::parse_double;
 use crate::time::Instant;
@@ -107,6 +108,19 @@ impl Cluster {
         if !waited.is_zero() && request.deadline != Instant::NEVER {
             request.deadline = request.deadline + waited;
             self.deadlines.insert(request.deadline, id);
+        }
+    }
+
+    /// Ends what blocks on another connection of this node. The server hears of a closed connection only some time later, and would
+    /// give it what is pushed until then; what this client sends from now on comes after this.
+    pub(super) fn unblock(&mut self, node: NodeKey, client_id: i64) {
+        let shared = self.nodes.get(node).and_then(|node| node.connection);
+        let shared = shared.and_then(|conn| Some((conn, self.connections.get_mut(conn)?)));
+        if let Some((conn, connection)) = shared.filter(|(_, connection)| connection.is_usable()) {
+            let words = ["CLIENT", "UNBLOCK", &client_id.to_string()];
+            connection.send_words(&words, Waiting::Unblocking, self.now);
+            self.statistics.commands += 1;
+            self.mark_unflushed(conn);
         }
     }
 

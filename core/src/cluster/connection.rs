@@ -37,6 +37,8 @@ pub(super) enum Waiting {
     Handshake(Step),
     /// ASKING's: `+OK`, for nobody.
     Asking,
+    /// That of CLIENT UNBLOCK, for nobody.
+    Unblocking,
     /// CLUSTER SLOTS of the query with this number.
     Slots(u64),
     /// CLUSTER SHARDS of the query with this number.
@@ -75,6 +77,8 @@ pub(super) struct Exclusive {
     pub(super) lease: Option<LeaseId>,
     /// Whether anything of theirs has been handed to the driver.
     pub(super) used: bool,
+    /// Whether a command that blocks was sent over it.
+    pub(super) blocks: bool,
     pub(super) watching: bool,
     /// Between MULTI and EXEC.
     pub(super) in_multi: bool,
@@ -132,6 +136,8 @@ pub(super) struct Connection {
     silent_since: Instant,
     /// While a PING or what cleans it is out, which has to be answered before the connection is used: until when.
     pub(super) check_until: Option<Instant>,
+    /// What the server calls it (CLIENT ID).
+    pub(super) client_id: Option<i64>,
     /// The scripts whose text has gone over it.
     pub(super) scripts: Vec<String>,
     /// Takes no new commands: it stopped answering, and stays only for the replies that may still come.
@@ -155,6 +161,7 @@ impl Connection {
             heard_at: now,
             silent_since: now,
             check_until: None,
+            client_id: None,
             scripts: Vec::new(),
             draining: false,
         }

@@ -13,7 +13,7 @@ use super::handshake::{self, Step};
 use super::request::Place;
 use super::{Cluster, ConnId, Connection, Event, Node, NodeKey, Output, Phase, State};
 use crate::error::{Error, Within};
-use crate::resp::{DecodeError, Frame, RawReply, Reply};
+use crate::resp::{DecodeError, Frame, RawReply, Reply, ReplyRef};
 
 impl Cluster {
     /// Dials a node that has no connection, unless it is too early to try again; `redial` comes back to it then.
@@ -166,7 +166,7 @@ impl Cluster {
                 self.on_queued(conn, id, &reply);
             }
             Waiting::Handshake(step) => self.on_handshake(conn, step, &reply.decode()),
-            Waiting::Asking => {}
+            Waiting::Asking | Waiting::Unblocking => {}
             Waiting::Slots(query) => self.on_slots(conn, query, &reply.decode()),
             Waiting::Shards(query) => self.on_shards(conn, query, &reply.decode()),
             Waiting::Info(query) => {
@@ -191,6 +191,9 @@ impl Cluster {
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
+        if step == Step::Id {
+            connection.client_id = reply.cursor().and_then(ReplyRef::as_integer);
+        }
         let falling_back = connection.state == State::Handshaking { falling_back: true };
         let last = connection.waiting.is_empty();
         if !falling_back {
@@ -319,6 +322,7 @@ impl Cluster {
                 Waiting::Queued(_)
                 | Waiting::Handshake(_)
                 | Waiting::Asking
+                | Waiting::Unblocking
                 | Waiting::Ping
                 | Waiting::Cleaning => {}
             }

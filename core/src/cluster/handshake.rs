@@ -23,6 +23,8 @@ pub(super) enum Step {
     Hello,
     Auth,
     Select,
+    /// CLIENT ID, by which a command that blocks is ended from another connection.
+    Id,
     /// SETNAME, SETINFO and READONLY: nice to have. Old servers do not know SETINFO, and an ACL may forbid them.
     Courtesy,
 }
@@ -74,6 +76,9 @@ fn common(config: &Config, shared: bool) -> Vec<(Step, Vec<String>)> {
     if config.database != 0 {
         batch.push((Step::Select, words(&["SELECT", &config.database.to_string()])));
     }
+    if !shared {
+        batch.push((Step::Id, words(&["CLIENT", "ID"])));
+    }
     // A primary takes no notice of it, so every node gets it: roles change while a connection lives. A server
     // without cluster support refuses it, which does no harm.
     if shared && config.replica_reads != ReplicaReads::Primary {
@@ -100,7 +105,7 @@ pub(super) fn judge(step: Step, error: Option<&ServerError>, protocol: Protocol)
         return Verdict::Fail(Error::Authentication(error.to_string()));
     }
     match step {
-        Step::Courtesy => Verdict::Continue,
+        Step::Courtesy | Step::Id => Verdict::Continue,
         Step::Hello if !is_unknown_command(error) => {
             Verdict::Fail(Error::Connect(format!("the server refused the connection: {error}")))
         }

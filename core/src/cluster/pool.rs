@@ -199,8 +199,12 @@ impl Cluster {
             return;
         };
         exclusive.lease = None;
+        let blocks = core::mem::take(&mut exclusive.blocks) && in_doubt;
         if in_doubt || exclusive.spoilt || old {
-            let key = connection.node;
+            let (key, client_id) = (connection.node, connection.client_id);
+            if blocks && let Some(client_id) = client_id {
+                self.unblock(key, client_id);
+            }
             let node = self.nodes.get(key).map(|node| node.address.to_string()).unwrap_or_default();
             for id in unanswered {
                 self.finish(id, Err(given_back(node.clone(), true)));
@@ -534,6 +538,7 @@ impl Cluster {
         request.queueing = None;
         if let Some(exclusive) = connection.exclusive() {
             exclusive.note(request.command.effect);
+            exclusive.blocks |= request.command.blocks.is_some();
         }
         request.sent_at = self.now;
         self.statistics.commands += 1;

@@ -328,6 +328,8 @@ impl Servers {
                 }
                 (None, _) => Answer::error("ERR Client sent AUTH, but no password is set"),
             },
+            "CLIENT" if word(1).eq_ignore_ascii_case("ID") => Answer::Integer(session.number as i64),
+            "CLIENT" if word(1).eq_ignore_ascii_case("UNBLOCK") => Answer::Integer(0),
             "CLIENT" if word(1).eq_ignore_ascii_case("SETINFO") && !self.dialect.setinfo => {
                 Answer::error("ERR unknown subcommand 'SETINFO'. Try CLIENT HELP.")
             }
