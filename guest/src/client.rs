@@ -18,7 +18,7 @@ use wasi::random::random::get_random_u64;
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
     self, Completion, Counter, Event, EventList, GuestClient, NodeReply, NodeReport, NodeStatistics,
-    OptionsBorrow, Route, ScanOptionsBorrow, ScanSubject, Shard,
+    OptionsBorrow, Route, ScanOptionsBorrow, ScanSubject, Shard, TicketRange,
 };
 use crate::bindings::exports::keyslot::redis::types;
 use crate::connection::Connection;
@@ -221,8 +221,9 @@ impl GuestClient for Client {
         completions
     }
 
-    fn cancel(&self, first: u64, count: u64) -> Vec<u64> {
-        self.0.driver.borrow_mut().cancel(first..first.saturating_add(count))
+    fn cancel(&self, tickets: Vec<TicketRange>) -> Vec<u64> {
+        let tickets = tickets.into_iter().filter(|range| range.count > 0);
+        self.0.driver.borrow_mut().cancel(&tickets.map(|range| (range.first, range.count)).collect())
     }
 
     fn transaction(&self, commands: Vec<CommandWords>) -> Result<Vec<WitResult>, types::Error> {

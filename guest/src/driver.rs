@@ -6,7 +6,6 @@
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::ops::Range;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -73,6 +72,16 @@ enum Owner {
 struct Timer {
     at: Instant,
     pollable: Pollable,
+}
+
+/// Whether a ticket is among these: the first ones, and how many follow each.
+fn is_among(ticket: u64, ranges: &LiteMap<u64, u64>) -> bool {
+    let place = match ranges.find_index(&ticket) {
+        Ok(_) => return true,
+        Err(place) => place,
+    };
+    let before = place.checked_sub(1).and_then(|before| ranges.get_indexed(before));
+    before.is_some_and(|(first, count)| ticket - first < *count)
 }
 
 /// What a pollable of the list was for.
@@ -246,11 +255,11 @@ impl Driver {
     }
 
     /// Gives up the commands with these tickets. Gives those that were under way.
-    pub(crate) fn cancel(&mut self, tickets: Range<u64>) -> Vec<u64> {
+    pub(crate) fn cancel(&mut self, tickets: &LiteMap<u64, u64>) -> Vec<u64> {
         let mut cancelled = Vec::new();
         for place in &mut self.owners {
             if let Some((id, Owner::Ticket(ticket))) = *place
-                && tickets.contains(&ticket)
+                && is_among(ticket, tickets)
             {
                 *place = None;
                 self.cluster.forget(id);

@@ -12,6 +12,7 @@ use wasmtime::component::ResourceAny;
 use crate::bindings::Redis;
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
     Counter, EventList, Guest, GuestOptions, GuestScanOptions, NodeStatistics, Route, ScanSubject, Shard,
+    TicketRange,
 };
 #[cfg(all(test, keyslot_embedded))]
 use crate::bindings::exports::keyslot::redis::types::{self, ReplyNode};
@@ -197,8 +198,8 @@ impl Instance {
     }
 
     /// Gives up commands that were submitted. Gives the tickets of those that were under way.
-    pub(crate) async fn cancel(&mut self, first: u64, count: u64) -> Result<Vec<u64>, Trap> {
-        call!(self, |guest, store| guest.client().call_cancel(store, self.client, first, count))
+    pub(crate) async fn cancel(&mut self, tickets: &[TicketRange]) -> Result<Vec<u64>, Trap> {
+        call!(self, |guest, store| guest.client().call_cancel(store, self.client, tickets))
     }
 
     /// Begins a scan.

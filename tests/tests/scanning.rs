@@ -270,3 +270,30 @@ async fn a_server_alone_is_scanned() -> Result<()> {
     ensure!(matches!(scan.token().await, Err(Error::Closed)));
     Ok(())
 }
+
+/// A slot that its node gives away and nobody takes: its keys come, and then an error, again and again, instead of an end that would not be
+/// true or keys without end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_nobody_takes_ends_in_an_error() -> Result<()> {
+    let cluster = TestCluster::start(3, 0)?;
+    let client = Client::connect(options(&cluster.urls(), Protocol::Auto)).await?;
+    fill(&client, 1_000).await?;
+    let slot = Slot::of_key(key(1).as_bytes()).number();
+    let from = cluster.node_of_slot(slot)?;
+    let to = cluster.nodes()[(from + 1) % 3].id().to_owned();
+    cluster.connection(from)?.ok(&["CLUSTER", "SETSLOT", &slot.to_string(), "MIGRATING", &to])?;
+    let mut scan = client.scan(ScanOptions::new()).await?;
+    let mut keys = Vec::new();
+    let error = loop {
+        match scan.next().await {
+            Ok(batch) => keys.extend(batch.context("the scan cannot end")?),
+            Err(error) => break error,
+        }
+        ensure!(keys.len() < 3_000, "{} keys", keys.len());
+    };
+    ensure!(matches!(error, Error::ClusterDown(_)), "{error:?}");
+    ensure!(keys.iter().collect::<BTreeSet<_>>().len() == 1_000);
+    cluster.connection(from)?.ok(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"])?;
+    rest(&mut scan).await.context("it goes on once the slot is settled")?;
+    Ok(())
+}

@@ -9,7 +9,6 @@
 //! `waiting` has one entry for each command whose reply is still to come, whoever has given it up meanwhile.
 
 use alloc::collections::VecDeque;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -138,8 +137,8 @@ pub(super) struct Connection {
     pub(super) check_until: Option<Instant>,
     /// What the server calls it (CLIENT ID).
     pub(super) client_id: Option<i64>,
-    /// The scripts whose text has gone over it.
-    pub(super) scripts: Vec<String>,
+    /// The numbers of the scripts that have run over it.
+    pub(super) scripts: Vec<u32>,
     /// Takes no new commands: it stopped answering, and stays only for the replies that may still come.
     pub(super) draining: bool,
 }

@@ -533,7 +533,10 @@ impl Cluster {
         if is_asked {
             connection.send_words(&["ASKING"], Waiting::Asking, self.now);
         }
-        self.scripts.introduce(&mut request.command, &mut connection.scripts);
+        // What is queued after MULTI could not be mended.
+        let in_multi = connection.exclusive().is_some_and(|exclusive| exclusive.in_multi);
+        let run: &[u32] = if in_multi { &[] } else { &connection.scripts };
+        self.scripts.introduce(&mut request.command, run);
         connection.send_request(&request.command, id, self.now);
         request.queueing = None;
         if let Some(exclusive) = connection.exclusive() {
@@ -552,6 +555,8 @@ impl Cluster {
     /// A request that waited for a connection is gone.
     pub(super) fn forget_at_lease(&mut self, lease: LeaseId, id: RequestId) {
         if let Some(lease) = self.leases.get_mut(lease) {
+            // It may have been the one that blocks.
+            lease.blocks_until = self.now;
             super::requests::remove(&mut lease.queue, id);
         }
     }

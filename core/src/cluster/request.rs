@@ -379,6 +379,8 @@ pub(super) struct Request {
     pub(super) queueing: Option<QueueingBox>,
     /// Its place among all requests, for those of one slot.
     pub(super) serial: u64,
+    /// How many bytes it is counted with among what waits.
+    pub(super) held_bytes: Option<u64>,
     /// For which slot it is counted as under way.
     pub(super) counted: Option<Slot>,
     /// When it was last put on a connection.
@@ -422,6 +424,7 @@ impl Request {
             own_lease: None,
             queueing: None,
             serial,
+            held_bytes: None,
             counted: None,
             sent_at: now,
             deadline,

@@ -172,7 +172,7 @@ impl Cluster {
                     connection.send_words(&["ASKING"], Waiting::Asking, self.now);
                     self.statistics.commands += 1;
                 }
-                self.scripts.introduce(&mut request.command, &mut connection.scripts);
+                self.scripts.introduce(&mut request.command, &connection.scripts);
                 connection.send_request(&request.command, id, self.now);
                 request.queueing = None;
                 let flushes = request.command.script == ScriptUse::Flushes;
@@ -298,6 +298,7 @@ impl Cluster {
             if is_read && self.hold_behind_earlier(id) {
                 return;
             }
+            self.note_script(conn, id, &reply);
             return self.answer(id, reply);
         };
         let error = &error;
@@ -675,12 +676,13 @@ impl Cluster {
         // What is held in order waits for others, not for a node.
         let waits =
             |place| matches!(place, Place::AtNode(_) | Place::Unrouted | Place::Delayed | Place::AtLease(_));
-        let bytes = request.command.frame.len() as u64;
-        if waits(request.place) {
+        if let Some(bytes) = request.held_bytes.take() {
             self.held = Held { requests: self.held.requests - 1, bytes: self.held.bytes - bytes };
         }
         if waits(place) {
+            let bytes = request.command.frame.len() as u64;
             self.held = Held { requests: self.held.requests + 1, bytes: self.held.bytes + bytes };
+            request.held_bytes = Some(bytes);
         }
         request.place = place;
         let under_way = matches!(place, Place::AtNode(_) | Place::OnConnection(_) | Place::Unrouted);

@@ -17,7 +17,7 @@ use crate::scan::{Ledger, Token};
 use crate::time::Instant;
 
 /// The longest token that is read.
-const TOKEN_MAX: usize = 256 << 10;
+const TOKEN_MAX: usize = 4 << 20;
 
 /// What to scan, and how.
 #[derive(Clone, Debug)]
@@ -77,6 +77,8 @@ pub(super) struct Scan {
     pub(super) error: Option<Error>,
     /// Why no slot could be done of late.
     pub(super) trouble: Option<Error>,
+    /// How often slots were to be found anew since the last one was done.
+    pub(super) reopened: u32,
     /// Nodes that get keys from others that come first.
     pub(super) postponed: Vec<NodeAddr>,
     /// When the last page came.
@@ -124,6 +126,7 @@ impl Scan {
             ready: VecDeque::new(),
             error: None,
             trouble: None,
+            reopened: 0,
             postponed: Vec::new(),
             paged_at: Instant::default(),
             fruitless: 0,

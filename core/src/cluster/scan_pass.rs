@@ -246,7 +246,7 @@ impl Scan {
         let done = ledger.done_count();
         let gained = ledger.conclude(claim, &view);
         if ledger.done_count() > done {
-            self.trouble = None;
+            (self.trouble, self.reopened) = (None, 0);
         }
         Ok(if gained { Next::Ends } else { Next::EndsInVain })
     }

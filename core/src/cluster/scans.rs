@@ -37,6 +37,9 @@ use crate::time::Instant;
 /// A node that slots move to and that cannot be reached so many times is given up: what moved there is to be found anew.
 const FAILURES_MAX: u32 = 3;
 
+/// So often in a row slots are looked for anew that are half done and cannot be finished; then the scan's caller is told.
+const REOPENED_MAX: u32 = 3;
+
 impl Cluster {
     /// Begins a scan. Nothing is asked before the first [`next_batch`](Self::next_batch).
     ///
@@ -255,7 +258,9 @@ impl Cluster {
         for half in ledger.halves() {
             let members = self.topology.shards.iter().flat_map(|shard| &shard.nodes);
             let known = members.into_iter().find(|member| member.id == half.to);
+            // A token may name any address; only the cluster's nodes are dialled.
             let told = || half.address.clone().map(|told| self.config.address_map.actual(told));
+            let told = || told().filter(|address| self.is_member(address));
             match known.map(|member| member.address.clone()).or_else(told) {
                 Some(address) if is_free(&address) => return Some((address, Some(half.to.clone()))),
                 Some(_) => {}
@@ -275,13 +280,29 @@ impl Cluster {
         None
     }
 
+    /// Whether the topology has this node, or a slot's owner is there.
+    fn is_member(&self, address: &NodeAddr) -> bool {
+        let mut members = self.topology.shards.iter().flat_map(|shard| &shard.nodes);
+        let is_owner = |key: &NodeKey| self.nodes.get(*key).is_some_and(|node| node.address == *address);
+        members.any(|member| member.address == *address) || self.slots.owners().iter().any(is_owner)
+    }
+
     /// What moved to this node is to be found anew.
     pub(super) fn reopen(&mut self, id: ScanId, node: &str) {
         let text = format!("slots move to the node {node}, which cannot be reached or does not take them");
-        if let Some(Source::Keys(ledger)) = self.scans.get_mut(id).map(|scan| &mut scan.source) {
+        let error = Error::ClusterDown(text);
+        if let Some(scan) = self.scans.get_mut(id)
+            && let Source::Keys(ledger) = &mut scan.source
+        {
             ledger.reopen(node);
+            scan.reopened += 1;
+            // Passing over the nodes once more gives the same keys once more: the caller decides.
+            if scan.reopened > REOPENED_MAX {
+                (scan.reopened, scan.error) = (0, Some(error.clone()));
+                self.scans_due.push(id);
+            }
         }
-        self.note_fruitless(id, Some(Error::ClusterDown(text)));
+        self.note_fruitless(id, Some(error));
     }
 
     /// A pass has come to nothing, or there is none to begin: the topology has changed, or is about to.
@@ -319,6 +340,9 @@ impl Cluster {
             return;
         }
         if by_slots && pass.failures > 0 && !self.is_still_due(scan, pass) {
+            return self.drop_pass(id, number);
+        }
+        if by_slots && pass.node.as_ref().is_some_and(|address| !self.is_member(address)) {
             return self.drop_pass(id, number);
         }
         let of_key = matches!(scan.source, Source::Collection(..));

@@ -1,8 +1,8 @@
 //! Scripts that the caller has given: what EVALSHA names is sent whole (EVAL) to a node that does not know it.
 //!
-//! The first command over a connection that runs a script carries its text; so those behind it find it loaded, and none has to
-//! be sent again out of its order. Where the text has gone before, EVALSHA is enough, unless somebody has flushed the scripts: NOSCRIPT says
-//! that nothing was executed, so the whole script may follow.
+//! Until a script has run over a connection, each command that runs it carries its text there; so none has to be sent again
+//! out of its order. From then on EVALSHA is enough, unless somebody has flushed the scripts: NOSCRIPT says that nothing was executed, so
+//! the whole script may follow.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -14,12 +14,13 @@ use sha1_smol::Sha1;
 use super::request::{Command, Request};
 use super::{Cluster, ConnId, RequestId};
 use crate::error::ServerError;
-use crate::resp::encode_command;
+use crate::resp::{RawReply, encode_command};
 
 /// The scripts that are known, by the SHA-1 of their text in hexadecimal digits.
 #[derive(Debug, Default)]
 pub struct Scripts {
     known: LiteMap<String, Script>,
+    next: u32,
 }
 
 /// What a command has to do with scripts.
@@ -28,12 +29,16 @@ pub(super) enum ScriptUse {
     None,
     /// Runs one by its SHA-1.
     Runs,
+    /// Runs one with this number by its text.
+    Carries(u32),
     /// Makes the servers forget all.
     Flushes,
 }
 
 #[derive(Debug)]
 struct Script {
+    /// None is used twice.
+    number: u32,
     source: Bytes,
     /// How many have added it.
     users: u32,
@@ -59,22 +64,22 @@ impl Scripts {
         Some(words)
     }
 
-    /// Puts the text into a command that is about to be sent over a connection where it has not gone before: `sent` are those that
-    /// have.
-    pub(super) fn introduce(&self, command: &mut Command, sent: &mut Vec<String>) {
+    /// Puts the text into a command that is about to be sent over a connection where it has not run: `run` are those that have.
+    pub(super) fn introduce(&self, command: &mut Command, run: &[u32]) {
         if command.script != ScriptUse::Runs {
             return;
         }
         let args = command.args();
-        let Some(whole) = self.whole(&args) else {
-            return;
-        };
-        let sha1 = args.get(1).map(|sha1| String::from_utf8_lossy(sha1).to_ascii_lowercase());
-        if let Some(sha1) = sha1.filter(|sha1| !sent.contains(sha1)) {
+        let sha1 = args.get(1).and_then(|sha1| core::str::from_utf8(sha1).ok());
+        let number =
+            sha1.and_then(|sha1| self.known.get(&sha1.to_ascii_lowercase())).map(|script| script.number);
+        if let Some(number) = number.filter(|number| !run.contains(number))
+            && let Some(whole) = self.whole(&args)
+        {
             let mut frame = BytesMut::new();
             encode_command(&whole, &mut frame);
             command.frame = frame.freeze();
-            sent.push(sha1);
+            command.script = ScriptUse::Carries(number);
         }
     }
 }
@@ -87,7 +92,9 @@ impl Cluster {
         match self.scripts.known.get_mut(&sha) {
             Some(script) => script.users += 1,
             None => {
-                let script = Script { source: Bytes::copy_from_slice(source), users: 1 };
+                let number = self.scripts.next;
+                self.scripts.next = number.wrapping_add(1);
+                let script = Script { number, source: Bytes::copy_from_slice(source), users: 1 };
                 self.scripts.known.insert(sha.clone(), script);
             }
         }
@@ -98,10 +105,11 @@ impl Cluster {
     pub fn forget_script(&mut self, sha: &str) {
         if let Some(script) = self.scripts.known.get_mut(sha) {
             script.users -= 1;
+            let number = script.number;
             if script.users == 0 {
                 self.scripts.known.remove(sha);
                 for connection in self.connections.values_mut() {
-                    connection.scripts.retain(|sent| sent != sha);
+                    connection.scripts.retain(|run| *run != number);
                 }
             }
         }
@@ -111,6 +119,17 @@ impl Cluster {
     #[must_use]
     pub fn scripts(&self) -> &Scripts {
         &self.scripts
+    }
+
+    /// A script has run: the node knows it. In a transaction it has only been queued.
+    pub(super) fn note_script(&mut self, conn: ConnId, id: RequestId, reply: &RawReply) {
+        let script = self.requests.get(id).map(|request| request.command.script);
+        if let (Some(ScriptUse::Carries(number)), Some(connection)) = (script, self.connections.get_mut(conn))
+            && **reply.as_bytes() != *b"+QUEUED\r\n"
+            && !connection.scripts.contains(&number)
+        {
+            connection.scripts.push(number);
+        }
     }
 
     /// No server knows a script any more.

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use super::lanes::{Lane, Progress, Run};
 use super::requests::Piece;
 use super::{Caller, Target};
-use crate::bindings::exports::keyslot::redis::redis_cluster::Limit;
+use crate::bindings::exports::keyslot::redis::redis_cluster::{Limit, TicketRange};
 use crate::reply::Ended;
 use crate::{Error, Options, Reply};
 
@@ -248,19 +248,18 @@ impl Flight {
         }
     }
 
-    /// Takes the calls out that their callers have given up. Gives the tickets of what is under way of them: the first, and how
-    /// many.
-    pub(super) fn given_up(&mut self) -> Vec<(u64, u64)> {
+    /// Takes the calls out that their callers have given up. Gives the tickets of what is under way of them.
+    pub(super) fn given_up(&mut self) -> Vec<TicketRange> {
         // Who does not read replies does not wait for them either.
         let is_gone =
             |waiting: &Waiting| waiting.caller.is_gone() && !matches!(waiting.caller, Caller::Outcomes(_));
         let is_of_one = |span: &Span| self.calls.get(&span.call).is_some_and(is_gone);
-        let mut tickets = Vec::<(u64, u64)>::new();
+        let mut tickets = Vec::<TicketRange>::new();
         for (first, span) in self.spans.iter().filter(|(_, span)| is_of_one(span)) {
             let count = span.load.commands as u64;
             match tickets.last_mut() {
-                Some((before, commands)) if *before + *commands == *first => *commands += count,
-                _ => tickets.push((*first, count)),
+                Some(before) if before.first + before.count == *first => before.count += count,
+                _ => tickets.push(TicketRange { first: *first, count }),
             }
         }
         self.calls.retain(|_, waiting| !is_gone(waiting));

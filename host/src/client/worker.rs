@@ -278,11 +278,9 @@ impl Worker {
 
     /// Tells the component of the commands that nobody waits for any more.
     async fn cancel(&mut self) {
-        for (first, count) in self.flight.given_up() {
-            let Some(instance) = &mut self.instance else {
-                return;
-            };
-            let outcome = instance.cancel(first, count).await;
+        let tickets = self.flight.given_up();
+        if let Some(instance) = self.instance.as_mut().filter(|_| !tickets.is_empty()) {
+            let outcome = instance.cancel(&tickets).await;
             for ticket in self.settle(outcome).unwrap_or_default() {
                 self.flight.land(ticket, Ended { result: Err(Error::Closed), size: 0 });
             }

@@ -71,10 +71,10 @@ pub(crate) struct Operation {
 }
 
 /// The SHA-1 of the text of [`SCRIPT`].
-pub(crate) const SCRIPT_SHA1: &str = "61636018f4e6b5817b89791bbed242f93fa089e3";
+pub(crate) const SCRIPT_SHA1: &str = "6fc0224ef94f8f236ff737c671c706a18537f247";
 
 /// The script that the client knows, and the servers forget now and then.
-pub(crate) const SCRIPT: &str = "return redis.call('INCR', KEYS[1])";
+pub(crate) const SCRIPT: &str = "return redis.call('INCR', KEYS[1]) -- longer than its name, as scripts are";
 
 /// How many redirects a request follows.
 const REDIRECTS_MAX: u64 = 16;

@@ -3,6 +3,7 @@
 use keyslot_testcluster::TestServer;
 
 use super::*;
+use crate::bindings::exports::keyslot::redis::redis_cluster::TicketRange;
 use crate::bindings::exports::keyslot::redis::types::ReplyNode;
 
 fn commands(lines: &[&str]) -> Vec<Vec<Vec<u8>>> {
@@ -57,7 +58,7 @@ async fn what_is_given_up_is_not_told_and_pops_nothing() {
         instance.submit_typed(&commands(&["BLPOP list 0", "PING", "BLPOP list 0"])).await.expect("no trap");
     let completions = instance.wait_typed(5_000, pending()).await.expect("no trap");
     assert_eq!(completions.iter().map(|completion| completion.ticket).collect::<Vec<_>>(), [first + 1]);
-    let mut given_up = instance.cancel(first, 3).await.expect("no trap");
+    let mut given_up = instance.cancel(&[TicketRange { first, count: 3 }]).await.expect("no trap");
     given_up.sort_unstable();
     assert_eq!(given_up, [first, first + 2]);
     assert_eq!(instance.wait_typed(0, pending()).await.expect("no trap"), []);
@@ -65,5 +66,5 @@ async fn what_is_given_up_is_not_told_and_pops_nothing() {
     assert_eq!(reply.as_integer(), Some(1));
     let reply = instance.execute(&command(&["LLEN", "list"])).await.expect("no trap").expect("a length");
     assert_eq!(reply.as_integer(), Some(1));
-    assert_eq!(instance.cancel(0, u64::MAX).await.expect("no trap"), []);
+    assert_eq!(instance.cancel(&[TicketRange { first: 0, count: u64::MAX }]).await.expect("no trap"), []);
 }
