@@ -354,7 +354,7 @@ impl Cluster {
         let request = self.requests.get(id);
         let blocked =
             request.filter(|request| request.command.blocks.is_some() && request.is_on_connection());
-        let blocked = blocked.and_then(|request| request.lease());
+        let blocked = blocked.and_then(Request::lease);
         self.abandon(id);
         // The server would take something for nobody.
         if let Some(lease) = blocked {
