@@ -2,7 +2,7 @@
 
 use crate::{setup, step};
 
-/// The simulated cluster in core/tests runs 20,000 seeds; KEYSLOT_SIM_SEEDS names another number.
+/// The simulated cluster in core/tests runs 12,000 seeds; KEYSLOT_SIM_SEEDS names another number.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Only the tests whose names contain this.

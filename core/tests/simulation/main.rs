@@ -37,7 +37,7 @@ fn every_seed_keeps_the_promises() {
         return;
     }
     let (seeds, first) =
-        (number("KEYSLOT_SIM_SEEDS").unwrap_or(20_000), number("KEYSLOT_SIM_FIRST").unwrap_or(0));
+        (number("KEYSLOT_SIM_SEEDS").unwrap_or(12_000), number("KEYSLOT_SIM_FIRST").unwrap_or(0));
     let next = AtomicU64::new(first);
     let failures = Mutex::new(Vec::new());
     let work = || {
