@@ -206,18 +206,13 @@ impl Command {
         Ok(command)
     }
 
-    /// What can be told of a command by its arguments: everything but its frame.
-    fn told(spec: Option<&'static CommandSpec>, args: &[&[u8]], lent: bool) -> Result<Self, Error> {
-        if args.first().is_none_or(|name| name.is_empty()) {
-            return Err(Error::InvalidArgument("the command is empty: its name is missing".to_owned()));
-        }
-        let has = |flag| spec.is_some_and(|spec| spec.flags.contains(flag));
-        let read_only = spec.is_some_and(command::CommandSpec::is_read_only);
-        let mut command = Self {
+    /// A command with nothing to it: it goes anywhere, and does nothing to its connection.
+    pub(super) fn plain() -> Self {
+        Self {
             frame: Bytes::new(),
             route: Route::Any,
-            read_only,
-            is_read: has(Flags::READONLY),
+            read_only: false,
+            is_read: false,
             blocks: None,
             effect: Effect::None,
             is_writing_script: false,
@@ -225,7 +220,17 @@ impl Command {
             merge: Merge::Concatenate,
             script: ScriptUse::None,
             queued: 0,
-        };
+        }
+    }
+
+    /// What can be told of a command by its arguments: everything but its frame.
+    fn told(spec: Option<&'static CommandSpec>, args: &[&[u8]], lent: bool) -> Result<Self, Error> {
+        if args.first().is_none_or(|name| name.is_empty()) {
+            return Err(Error::InvalidArgument("the command is empty: its name is missing".to_owned()));
+        }
+        let has = |flag| spec.is_some_and(|spec| spec.flags.contains(flag));
+        let read_only = spec.is_some_and(command::CommandSpec::is_read_only);
+        let mut command = Self { read_only, is_read: has(Flags::READONLY), ..Self::plain() };
         // Most commands work on one key: what follows is decided for them.
         let one_key = spec.filter(|spec| spec.has_one_key() && (has(Flags::READONLY) || has(Flags::WRITE)));
         if let (Some(spec), Some(key)) = (one_key, args.get(1)) {

@@ -4,14 +4,10 @@ use alloc::collections::VecDeque;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
-
 use super::RequestId;
-use super::request::{Command, Effect, Route, Spread};
+use super::request::Command;
 use super::scan_pass::Pass;
-use super::scripts::ScriptUse;
 use crate::address::NodeAddr;
-use crate::command::merge::Merge;
 use crate::error::Error;
 use crate::scan::{Ledger, Token};
 use crate::time::Instant;
@@ -206,18 +202,6 @@ impl Command {
     /// What is submitted to [`Destination::Scan`](super::Destination::Scan): nothing is sent for it.
     #[must_use]
     pub fn next_batch() -> Self {
-        Self {
-            frame: Bytes::new(),
-            route: Route::Any,
-            read_only: true,
-            is_read: false,
-            blocks: None,
-            effect: Effect::None,
-            is_writing_script: false,
-            spread: Spread::None,
-            merge: Merge::Concatenate,
-            script: ScriptUse::None,
-            queued: 0,
-        }
+        Self { read_only: true, ..Self::plain() }
     }
 }

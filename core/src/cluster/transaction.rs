@@ -17,10 +17,9 @@ use alloc::vec::Vec;
 
 use bytes::BytesMut;
 
-use super::request::{Command, Effect, Place, Route, Spread};
-use super::scripts::{ScriptUse, Scripts};
+use super::request::{Command, Effect, Place, Route};
+use super::scripts::Scripts;
 use super::{Cluster, ConnId, RequestId};
-use crate::command::merge::Merge;
 use crate::error::{Error, ServerError};
 use crate::resp::{RawReply, encode_command};
 
@@ -85,19 +84,8 @@ impl Command {
             }
         }
         encode_command(&["EXEC"], &mut frame);
-        Ok(Self {
-            frame: frame.freeze(),
-            route,
-            read_only,
-            is_read: false,
-            blocks: None,
-            effect: Effect::Ends,
-            is_writing_script: false,
-            spread: Spread::None,
-            merge: Merge::Concatenate,
-            script: ScriptUse::None,
-            queued: u32::try_from(commands.len()).unwrap_or(u32::MAX),
-        })
+        let queued = u32::try_from(commands.len()).unwrap_or(u32::MAX);
+        Ok(Self { frame: frame.freeze(), route, read_only, effect: Effect::Ends, queued, ..Self::plain() })
     }
 }
 
