@@ -6,6 +6,7 @@
 //! WAIT and WAITAOF are about the writes of *their* connection, and so go over the one that all share.
 
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use super::connection::Waiting;
 use super::pool::Lending;
 use super::request::{Command, Request, Route, Target};
-use super::{Cluster, LeaseId, NodeKey, Phase, RequestId};
+use super::{Cluster, ConnId, LeaseId, NodeKey, Phase, RequestId};
 use crate::error::Error;
 use crate::resp::parse_double;
 use crate::time::Instant;
@@ -97,6 +98,23 @@ impl Cluster {
         lease.blocks_until + timeout
     }
 
+    /// A command has blocked and is answered: those behind it on its lent connection have their usual time from now on.
+    pub(super) fn start_clocks_behind(&mut self, conn: ConnId, id: LeaseId) {
+        let waiting = self.connections.get(conn).map(|connection| &connection.waiting);
+        let behind: Vec<_> = waiting.into_iter().flatten().filter_map(Waiting::request).collect();
+        let (timeout, mut free_at) = (self.config.request_timeout, self.now);
+        for request_id in behind {
+            if let Some(request) = self.requests.get_mut(request_id) {
+                free_at = after_blocking(free_at, &request.command);
+                request.deadline = request.deadline.min(free_at + timeout);
+                self.deadlines.insert(request.deadline, request_id);
+            }
+        }
+        if let Some(lease) = self.leases.get_mut(id) {
+            lease.blocks_until = free_at;
+        }
+    }
+
     /// A command that blocks is sent again, and waits anew: the time that it has waited is not taken from it.
     pub(super) fn give_time_back(&mut self, id: RequestId) {
         let now = self.now;
@@ -174,8 +192,6 @@ fn after_blocking(sent: Instant, command: &Command) -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec::Vec;
-
     use super::*;
 
     #[test]

@@ -285,6 +285,13 @@ impl Cluster {
         if let Some(node) = self.nodes.get_mut(key) {
             node.statistics.latency.record(self.now.saturating_since(request.sent_at));
         }
+        let has_blocked = request.command.blocks.is_some();
+        if let (true, Some(lease)) = (has_blocked, request.lease()) {
+            self.start_clocks_behind(conn, lease);
+        }
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
         let is_transaction = request.command.queued > 0;
         if is_transaction && let Some(error) = self.executed_without_multi(id) {
             return self.finish(id, Err(error));

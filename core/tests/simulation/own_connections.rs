@@ -215,6 +215,37 @@ fn what_blocks_and_is_given_up_has_its_connection_closed() {
     assert_eq!(lab.cluster.pending(), 0);
 }
 
+#[test]
+fn what_is_behind_a_command_that_blocks_has_its_time_once_that_is_answered() {
+    let mut lab = lab();
+    let (list, key) = (key_at(0, 'p'), key_at(0, 'g'));
+    let lease = lab.cluster.lend(Instant::from_nanoseconds(lab.now), Slot::new(slot_of(&list)));
+    let on_lease = |lab: &mut Lab, line: &str| {
+        let command = Command::for_lent(&words(line)).unwrap();
+        let now = Instant::from_nanoseconds(lab.now);
+        let id = lab.cluster.submit(now, command, &Destination::Lent(lease));
+        lab.note(id, 100 * SECOND);
+        lab.drain();
+        id
+    };
+    let ready = on_lease(&mut lab, "PING");
+    outcome(&mut lab, ready).unwrap();
+    let popped = on_lease(&mut lab, &format!("BLPOP {list} 0"));
+    wait(&mut lab, MILLISECOND / 2);
+    let behind = on_lease(&mut lab, &format!("GET {key}"));
+    // The first has arrived, the second has not.
+    wait(&mut lab, MILLISECOND * 3 / 4);
+    lab.servers.nodes[0].paused = true;
+    outcome(&mut lab, popped).unwrap();
+    let answered = lab.now;
+    let ended = outcome(&mut lab, behind);
+    assert!(matches!(ended, Err(Error::Timeout(_))), "{ended:?}");
+    let took = Duration::from_nanos(lab.now - answered);
+    assert!((1_000..1_010).contains(&took.as_millis()), "{took:?}");
+    lab.cluster.give_back(lease);
+    lab.drain();
+}
+
 /// As `submit`, of a command whose time is not the ledger's business.
 fn submit_blocking(lab: &mut Lab, line: &str) -> RequestId {
     let command = Command::new(&words(line)).unwrap();
