@@ -55,14 +55,50 @@ impl NodeAddr {
 
     /// An address as a redirect names it: `host:port`, with an IPv6 host bare (`::1:7000`) or in brackets.
     /// An empty host means `asked`, the host of the node that sent it (cluster specification, "MOVED
-    /// Redirection"). `None` when there is no port or it is no number from 1 to 65,535.
+    /// Redirection"). `None` when there is no port or it is no number from 1 to 65,535, and when the host is
+    /// none ([`is_host`]).
     #[must_use]
     pub fn from_redirect(text: &str, asked: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         let port = u16::from_str(port).ok().filter(|&port| port != 0)?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        Some(Self::new(if host.is_empty() { asked } else { host }, port))
+        // The client itself has put `asked` there, where a server has left the host to it.
+        let host = if host.is_empty() { asked } else { host };
+        (host == asked || is_host(host)).then(|| Self::new(host, port))
     }
+}
+
+/// The longest name that DNS has, in bytes (RFC 1035, section 2.3.4).
+pub(crate) const HOST_LENGTH_MAX: usize = 253;
+
+/// Whether this can be a host that a server names: an IP address (an IPv6 address also with a zone, `fe80::1%eth0`: RFC 4007,
+/// section 11), or a name of letters, digits, `-`, `.` and `_`. What is something else is no address that could be
+/// reached, and would go where hosts are shown.
+#[must_use]
+pub fn is_host(text: &str) -> bool {
+    (1..=HOST_LENGTH_MAX).contains(&text.len()) && (text.bytes().all(is_in_name) || is_ipv6(text))
+}
+
+/// Whether this can be a host that a user names: what [`is_host`] takes, and names of other scripts, which whoever looks
+/// them up translates.
+pub(crate) fn is_users_host(text: &str) -> bool {
+    (1..=HOST_LENGTH_MAX).contains(&text.len()) && (text.chars().all(is_in_users_name) || is_ipv6(text))
+}
+
+pub(crate) fn is_in_users_name(character: char) -> bool {
+    match u8::try_from(character) {
+        Ok(byte) if byte.is_ascii() => is_in_name(byte),
+        _ => !character.is_whitespace() && !character.is_control(),
+    }
+}
+
+fn is_in_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
+}
+
+fn is_ipv6(text: &str) -> bool {
+    let (address, zone) = text.split_once('%').unwrap_or((text, "any"));
+    address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && zone.bytes().all(is_in_name)
 }
 
 /// Where nodes are reached that announce addresses of another network (NAT, containers).
@@ -82,9 +118,13 @@ impl AddressMap {
     /// # Errors
     /// Says which of the two is empty or malformed, or that `announced` has another entry.
     pub fn insert(&mut self, announced: &str, actual: &str) -> Result<(), String> {
-        let from =
-            endpoint(announced).ok_or_else(|| format!("{} is not a host or host:port", Quoted(announced)))?;
-        let to = endpoint(actual).ok_or_else(|| format!("{} is not a host or host:port", Quoted(actual)))?;
+        let read = |text| {
+            endpoint(text).ok_or_else(|| {
+                let text = Quoted(text);
+                format!("{text} is not a host or host:port; a host has letters, digits, '-', '.' and '_'")
+            })
+        };
+        let (from, to) = (read(announced)?, read(actual)?);
         if self.entries.get(&from).is_some_and(|other| *other != to) {
             return Err(format!("{} stands there twice", Quoted(announced)));
         }
@@ -111,7 +151,7 @@ impl AddressMap {
 /// The host and, where there is one, the port.
 fn endpoint(text: &str) -> Option<Endpoint> {
     let text = text.trim();
-    let is_bare = text.parse::<Ipv6Addr>().is_ok() || !text.contains(':');
+    let is_bare = is_ipv6(text) || !text.contains(':');
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, "")) => (host, None),
         Some((host, rest)) => (host, Some(rest.strip_prefix(':')?)),
@@ -122,14 +162,13 @@ fn endpoint(text: &str) -> Option<Endpoint> {
         Some(port) => Some(port.parse().ok().filter(|port: &u16| *port != 0)?),
         None => None,
     };
-    let is_host = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | '@' | '[' | ']');
-    (!host.is_empty() && host.chars().all(is_host)).then(|| (host.to_string().into(), port))
+    is_users_host(host).then(|| (host.to_string().into(), port))
 }
 
 impl fmt::Display for NodeAddr {
     /// `host:port`, an IPv6 host in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.parse::<Ipv6Addr>().is_ok() {
+        if is_ipv6(&self.host) {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
             write!(f, "{}:{}", self.host, self.port)
@@ -155,6 +194,18 @@ mod tests {
             ("host:0", None),
             ("host:65536", None),
             ("host:-1", None),
+            ("fe80::1%eth0:7004", Some("[fe80::1%eth0]:7004")),
+            ("a_b.example.:1", Some("a_b.example.:1")),
+            ("\x1b[2J:1", None),
+            ("a\u{9b}b:1", None),
+            ("a b:1", None),
+            ("b\u{fc}cher.example:1", None),
+            ("a\nb:1", None),
+            ("user@host:1", None),
+            ("a/b:1", None),
+            ("a:b:1", None),
+            ("fe80::1%:1", None),
+            ("fe80::1%a/b:1", None),
         ] {
             let address = NodeAddr::from_redirect(text, "asked").map(|address| address.to_string());
             assert_eq!(address.as_deref(), expected, "{text}");
@@ -174,9 +225,16 @@ mod tests {
         assert_eq!(actual("2001:db8::1", 7000), "[::1]:7001");
         assert_eq!(actual("2001:db8::2", 7000), "[::1]:7000");
         assert_eq!(actual("other", 7000), "other:7000");
-        for (announced, wrong) in
-            [("", "a"), ("a", ""), ("a:0", "b"), ("a", "b:99999"), ("a b", "c"), ("a", ":1")]
-        {
+        for (announced, wrong) in [
+            ("", "a"),
+            ("a", ""),
+            ("a:0", "b"),
+            ("a", "b:99999"),
+            ("a b", "c"),
+            ("a", ":1"),
+            ("a", "b\x1b"),
+            ("a*b", "c"),
+        ] {
             assert!(map.insert(announced, wrong).is_err(), "{announced:?} → {wrong:?}");
         }
         assert!(map.insert("10.0.0.1", "elsewhere").unwrap_err().contains("twice"));

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use litemap::LiteMap;
 
-use crate::address::{AddressMap, NodeAddr};
+use crate::address::{AddressMap, NodeAddr, is_host};
 use crate::cluster::{MovedSlots, TopologyChange};
 use crate::resp::{Reply, ReplyRef};
 use crate::slot::{SLOT_COUNT, Slot, SlotRange};
@@ -377,7 +377,7 @@ fn same(a: &Member, b: &Member) -> bool {
 
 /// A node of CLUSTER SLOTS: preferred endpoint, port, id, and since Redis 7.0 its other endpoints.
 ///
-/// `None` when it cannot be reached: its endpoint is not known (`?`) and nothing else is given.
+/// `None` when it cannot be reached: its endpoint is not known (`?`) or no host, and nothing else is given.
 fn member_of_slots(node: ReplyRef<'_>, role: Role, asked: &str) -> Option<Member> {
     let mut fields = node.children();
     let endpoint = fields.next()?;
@@ -425,20 +425,21 @@ fn member_of_shards(node: ReplyRef<'_>, asked: &str, tls: bool) -> Option<Member
 ///
 /// An endpoint that is null or empty means "where you reached me" (`cluster-preferred-endpoint-type
 /// unknown-endpoint`, a node that has not learnt its own address). `?` means that the node has no
-/// hostname although hostnames are preferred; then what else is given has to do.
+/// hostname although hostnames are preferred; then what else is given has to do. So it has when the endpoint is
+/// no host ([`is_host`]).
 fn host<'a>(
     endpoint: Option<ReplyRef<'a>>,
     others: [Option<ReplyRef<'a>>; 2],
     asked: &'a str,
 ) -> Option<&'a str> {
-    match endpoint.and_then(ReplyRef::as_str) {
-        None | Some("") => Some(asked),
-        Some("?") => {
-            let mut others = others.into_iter().flatten().filter_map(ReplyRef::as_str);
-            others.find(|host| !host.is_empty() && *host != "?")
-        }
-        Some(host) => Some(host),
-    }
+    let is_unknown = |endpoint: &ReplyRef<'_>| {
+        endpoint.is_null() || endpoint.as_bytes().is_some_and(|host| host.is_empty())
+    };
+    let Some(endpoint) = endpoint.filter(|endpoint| !is_unknown(endpoint)) else {
+        return Some(asked);
+    };
+    let named = core::iter::once(endpoint).chain(others.into_iter().flatten());
+    named.filter_map(ReplyRef::as_str).find(|host| is_host(host))
 }
 
 fn slot(value: ReplyRef<'_>) -> Option<Slot> {
@@ -492,6 +493,47 @@ mod tests {
         assert!(error.contains("slot 10 twice"), "{error}");
         assert!(read(&slots([(3, 2)].into_iter())).is_err());
         assert!(read(&slots(core::iter::empty())).is_err());
+    }
+
+    #[test]
+    fn a_node_whose_host_is_none_has_no_address() {
+        let bulk = |text: &[u8]| ReplyNode::BulkString(text.to_vec().into());
+        let member = |endpoint: ReplyNode, others: &[(&str, &str)]| {
+            let mut nodes = Vec::from([ReplyNode::Array(4), endpoint, ReplyNode::Integer(7000), bulk(b"id")]);
+            nodes.push(ReplyNode::Map(others.len() as u32));
+            nodes.extend(
+                others.iter().flat_map(|(name, value)| [bulk(name.as_bytes()), bulk(value.as_bytes())]),
+            );
+            let reply = Reply { nodes };
+            let member = member_of_slots(reply.cursor().unwrap(), Role::Primary, "asked");
+            member.map(|member| member.address.host().to_string())
+        };
+        let long = "a".repeat(254);
+        for wrong in [
+            &b"\x1b[2J"[..],
+            b"a\nb",
+            b"a b",
+            b"\x9b",
+            "\u{9b}".as_bytes(),
+            "\u{fc}".as_bytes(),
+            b"a/b",
+            long.as_bytes(),
+        ] {
+            assert_eq!(member(bulk(wrong), &[]), None, "{}", wrong.escape_ascii());
+            let others = [("ip", "10.0.0.1")];
+            assert_eq!(member(bulk(wrong), &others).as_deref(), Some("10.0.0.1"), "{}", wrong.escape_ascii());
+        }
+        assert_eq!(
+            member(bulk(b"?"), &[("ip", "\x07"), ("hostname", "b.example")]).as_deref(),
+            Some("b.example")
+        );
+        assert_eq!(member(ReplyNode::Integer(5), &[]), None);
+        for unknown in [ReplyNode::Null, bulk(b"")] {
+            assert_eq!(member(unknown, &[("ip", "10.0.0.1")]).as_deref(), Some("asked"));
+        }
+        for right in ["::1", "fe80::1%eth0", "redis_1.example.", "10.0.0.1", &"a".repeat(253)] {
+            assert_eq!(member(bulk(right.as_bytes()), &[]).as_deref(), Some(right));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 
-use crate::address::NodeAddr;
+use crate::address::{HOST_LENGTH_MAX, NodeAddr, is_in_users_name, is_users_host};
 
 /// The port when a URL names none.
 const DEFAULT_PORT: u16 = 6379;
@@ -168,14 +168,13 @@ fn address(authority: &str, may_be_secret: bool) -> Result<NodeAddr, String> {
             "the host is missing in a URL: it is redis://[[user]:password@]host[:port][/database]".to_owned()
         );
     }
-    if let Some(wrong) =
-        host.chars().find(|c| c.is_whitespace() || c.is_control() || "/\\<>\"'`|^{}%,;".contains(*c))
-    {
-        return Err(format!(
-            "\"{}\" cannot be part of the host \"{}\"",
-            wrong.escape_debug(),
-            host.escape_debug()
-        ));
+    if !is_users_host(host) {
+        return Err(match host.chars().find(|&c| !is_in_users_name(c)) {
+            Some(wrong) => {
+                format!("\"{}\" cannot be part of the host \"{}\"", wrong.escape_debug(), host.escape_debug())
+            }
+            None => format!("the host in a URL is longer than {HOST_LENGTH_MAX} bytes"),
+        });
     }
     let port = match port {
         None => DEFAULT_PORT,
@@ -229,12 +228,20 @@ mod tests {
             ("127.0.0.1:7000", "127.0.0.1:7000"),
             ("redis://[::1]:7000", "[::1]:7000"),
             ("::1", "[::1]:6379"),
+            ("redis_1.example.:1", "redis_1.example.:1"),
+            ("b\u{fc}cher.example", "b\u{fc}cher.example:6379"),
             ("redis://:secret@a:1", "a:1"),
         ] {
             assert_eq!(SeedUrl::parse(url).unwrap().address.to_string(), address, "{url}");
         }
         assert_eq!(SeedUrl::parse("redis://:secret@a").unwrap().username, None);
     }
+
+    /// A host of 260 bytes.
+    const LONG_HOST: &str = match str::from_utf8(&[b'a'; 260]) {
+        Ok(host) => host,
+        Err(_) => "",
+    };
 
     #[test]
     fn errors_quote_what_is_wrong_and_no_password() {
@@ -254,6 +261,9 @@ mod tests {
             ("redis://[zz]:1", "zz"),
             ("redis://[::1]x", "\"x\""),
             ("redis://a b", "\" \""),
+            ("redis://a*b", "\"*\""),
+            ("redis://a\x1b[2J", "\"\\u{1b}\""),
+            (LONG_HOST, "longer than 253 bytes"),
             ("redis://a?db=1", "\"?\""),
             ("redis://u:secret%zz@a", "%-escape"),
             ("redis://u:secret@a:0", "\"0\""),

@@ -164,6 +164,12 @@ mod tests {
         {
             assert_eq!(judged("MOVED", message), Verdict::Surface, "{message}");
         }
+        for host in
+            ["\x1b[2J", "a\u{9b}b", "a\tb", "b\u{fc}cher.example", "user@a", "a/b", "?a", &"a".repeat(254)]
+        {
+            assert_eq!(judged("MOVED", &format!("3999 {host}:6381")), Verdict::Surface, "{host}");
+            assert_eq!(judged("ASK", &format!("3999 {host}:6381")), Verdict::Surface, "{host}");
+        }
         assert_eq!(judged("WRONGTYPE", "…"), Verdict::Surface);
         assert_eq!(judged("ERR", "MOVED 3999 10.0.0.2:6381"), Verdict::Surface);
     }
