@@ -81,33 +81,9 @@ pub(crate) fn code(error: &Error) -> &str {
     }
 }
 
-/// A text as one line for a terminal: line ends become spaces, and control characters, which may be the
-/// server's, are escaped.
-pub(crate) fn one_line(text: &str) -> String {
-    let mut line = String::new();
-    for word in text.split(['\r', '\n']).map(str::trim).filter(|part| !part.is_empty()) {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        for character in word.chars() {
-            if character.is_control() {
-                line.extend(character.escape_default());
-            } else {
-                line.push(character);
-            }
-        }
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_message_is_one_line_without_control_characters() {
-        assert_eq!(one_line("a:\r\n  b\x1b[31m\n"), "a: b\\u{1b}[31m");
-    }
 
     #[test]
     fn a_closed_pipe_is_no_failure() {

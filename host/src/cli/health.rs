@@ -4,14 +4,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use comfy_table::{Cell, Table};
 use keyslot::{NodeReport, NodeStatistics};
 use serde_json::{Value, json};
 
 use super::Global;
-use super::failure::{Failure, REFUSED, one_line};
+use super::escape;
+use super::failure::{Failure, REFUSED};
 use super::style::Style;
-use super::table;
+use super::table::{self, Cell, Table};
 use super::topology::role_name;
 
 /// The counters that are shown, with their headlines.
@@ -63,13 +63,13 @@ impl Health {
         };
         let text = if global.json {
             let reports: Vec<_> = reports.iter().map(|report| json_of(report, of_node(report))).collect();
-            format!("{}\n", json!(reports))
+            format!("{}\n", escape::json(&json!(reports)))
         } else {
             let mut table = new_table(self.statistics);
             for report in &reports {
                 table.add_row(row(report, self.statistics.then(|| of_node(report))));
             }
-            table::text(&table)
+            table.text()
         };
         io::stdout().lock().write_all(text.as_bytes())?;
         let well = reports.iter().all(|report| report.answer.is_ok());
@@ -83,7 +83,7 @@ fn new_table(statistics: bool) -> Table {
         headline.extend(COUNTERS.map(|(_, title)| title));
     }
     headline.push("answer");
-    table::new(Style::for_stdout(), &headline)
+    Table::new(Style::for_stdout(), &headline)
 }
 
 /// The answer comes last: a reason may be long.
@@ -94,7 +94,7 @@ fn row(report: &NodeReport, statistics: Option<Option<&NodeStatistics>>) -> Vec<
     }
     row.push(match &report.answer {
         Ok(time) => table::good(milliseconds(*time)),
-        Err(error) => table::bad(one_line(&error.to_string())),
+        Err(error) => table::bad(escape::message(&error.to_string())),
     });
     row
 }

@@ -1,11 +1,12 @@
 //! What `help` says at the prompt, from the generated table of commands.
 
+use super::escape;
 use super::style::Style;
 use crate::help_table::{COMMAND_HELP, CommandHelp};
 
 /// The answer to `help WORDS…`.
 pub(crate) fn text(words: &[Vec<u8>], style: Style) -> String {
-    let words: Vec<_> = words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let words: Vec<_> = words.iter().map(escape::line).collect();
     let topic = words.join(" ");
     match topic.strip_prefix('@') {
         _ if topic.is_empty() => general(),

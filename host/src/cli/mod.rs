@@ -5,6 +5,7 @@
 
 mod connection;
 mod demo;
+mod escape;
 mod exec;
 mod failure;
 mod format;
@@ -29,7 +30,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use self::connection::ConnectionArgs;
-use self::failure::{Failure, one_line};
+use self::failure::Failure;
 use self::format::Format;
 use self::watch::Watch;
 
@@ -84,7 +85,7 @@ struct Global {
     #[arg(long, global = true, conflicts_with_all = ["raw", "no_raw"], help_heading = "Output")]
     json: bool,
 
-    /// Print values only, as redis-cli does into a pipe
+    /// Print values only, as redis-cli does into a pipe; on a terminal, control characters are escaped
     #[arg(long, global = true, overrides_with = "no_raw", help_heading = "Output")]
     raw: bool,
 
@@ -101,11 +102,16 @@ struct Global {
 impl Global {
     /// How replies are printed: as asked for, else as standard output suggests.
     fn format(&self) -> Format {
+        self.format_on(io::stdout().is_terminal())
+    }
+
+    fn format_on(&self, is_terminal: bool) -> Format {
         match (self.json, self.raw, self.no_raw) {
             (true, _, _) => Format::Json,
+            (_, true, _) if is_terminal => Format::RawOnTerminal,
             (_, true, _) => Format::Raw,
             (_, _, true) => Format::Terminal,
-            _ if io::stdout().is_terminal() => Format::Terminal,
+            _ if is_terminal => Format::Terminal,
             _ => Format::Raw,
         }
     }
@@ -170,7 +176,7 @@ impl Cli {
 /// Says on standard error what went wrong. A reader that has gone away is nothing to talk about.
 fn report(failure: &Failure) -> ExitCode {
     if !failure.is_closed_pipe() {
-        let _ = writeln!(io::stderr(), "keyslot: {}", one_line(&failure.to_string()));
+        let _ = writeln!(io::stderr(), "keyslot: {}", escape::message(&failure.to_string()));
     }
     failure.exit_code()
 }
@@ -241,8 +247,13 @@ mod tests {
 
     #[test]
     fn output_options_override_each_other_in_order() {
-        assert_eq!(parse("keyslot --no-raw --raw").unwrap().global.format(), Format::Raw);
-        assert_eq!(parse("keyslot --raw --no-raw").unwrap().global.format(), Format::Terminal);
+        let format = |line, is_terminal| parse(line).unwrap().global.format_on(is_terminal);
+        assert_eq!(format("keyslot --no-raw --raw", false), Format::Raw);
+        assert_eq!(format("keyslot --no-raw --raw", true), Format::RawOnTerminal);
+        for is_terminal in [false, true] {
+            assert_eq!(format("keyslot --raw --no-raw", is_terminal), Format::Terminal);
+            assert_eq!(format("keyslot --json", is_terminal), Format::Json);
+        }
         assert!(parse("keyslot --raw --json").is_err());
     }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use keyslot::{Client, Reply, ReplyNode, Scan as Scanner, ScanOptions};
+use keyslot::{Client, Scan as Scanner, ScanOptions};
 
 use super::Global;
 use super::failure::Failure;
@@ -110,7 +110,7 @@ impl Scan {
         while let Some(keys) = scanner.next().await? {
             progress.inc(keys.len() as u64);
             for key in keys {
-                out.write_all(&format.reply(&[], &Reply::new(vec![ReplyNode::BulkString(key)])))?;
+                out.write_all(&format.key(key))?;
             }
             out.flush()?;
             if let Some(file) = &self.token {

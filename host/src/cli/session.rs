@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use keyslot::{Client, Error};
 
-use super::failure::one_line;
 use super::format::Format;
 use super::style::Style;
-use super::{help, line};
+use super::{escape, help, line};
 
 /// From here on, a terminal is told how long a command took.
 const SLOW: Duration = Duration::from_millis(500);
@@ -95,7 +94,7 @@ impl Session {
 
 /// Says on standard error why a command has no reply.
 fn complain(error: &Error) -> Next {
-    let _ = writeln!(io::stderr(), "keyslot: {}", one_line(&error.to_string()));
+    let _ = writeln!(io::stderr(), "keyslot: {}", escape::message(&error.to_string()));
     Next::LineAfter(super::failure::exit_code(error))
 }
 

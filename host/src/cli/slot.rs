@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use comfy_table::Cell;
 use serde_json::json;
 
 use super::Global;
+use super::escape;
 use super::failure::Failure;
+use super::format::string_or_hex;
 use super::style::Style;
-use super::table;
+use super::table::{self, Cell, Table};
 
 /// Show the slot of each key, and the node that serves it
 ///
@@ -36,32 +37,24 @@ impl Slot {
             let slot = client.keyslot(&key).await?;
             // No node serves the slot: that is an answer, too.
             let node = client.node_for_key(&key).await.ok();
-            rows.push((shown(&key), slot, node));
+            rows.push((key, slot, node));
         }
 
         let text = if global.json {
             let rows: Vec<_> = rows
                 .iter()
-                .map(|(key, slot, node)| json!({"key": key, "slot": slot, "node": node}))
+                .map(|(key, slot, node)| json!({"key": string_or_hex(key), "slot": slot, "node": node}))
                 .collect();
-            format!("{}\n", json!(rows))
+            format!("{}\n", escape::json(&json!(rows)))
         } else {
-            let mut table = table::new(Style::for_stdout(), &["key", "slot", "node"]);
+            let mut table = Table::new(Style::for_stdout(), &["key", "slot", "node"]);
             for (key, slot, node) in rows {
                 let node = node.map_or_else(|| table::bad("none"), Cell::new);
                 table.add_row([Cell::new(key), table::number(slot), node]);
             }
-            table::text(&table)
+            table.text()
         };
         io::stdout().lock().write_all(text.as_bytes())?;
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// A key as text. What is not printable is escaped.
-fn shown(key: &[u8]) -> String {
-    match str::from_utf8(key) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
-        _ => key.escape_ascii().to_string(),
     }
 }

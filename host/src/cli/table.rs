@@ -1,33 +1,67 @@
 //! Tables: aligned columns under a headline, without lines around them.
+//!
+//! What stands in a cell is one line without control characters, whoever has written it: there is no other way to make
+//! a [`Cell`].
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
+use comfy_table::{Attribute, CellAlignment, Color, presets};
 
+use super::escape;
 use super::style::Style;
 
-/// A table with this headline.
-pub(crate) fn new(style: Style, headline: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    if style.is_coloured() {
-        table.enforce_styling();
-    } else {
-        table.force_no_tty();
+/// A headline and rows.
+pub(crate) struct Table(comfy_table::Table);
+
+impl Table {
+    /// A table with this headline.
+    pub(crate) fn new(style: Style, headline: &[&str]) -> Self {
+        let mut table = comfy_table::Table::new();
+        table.load_style(presets::NOTHING);
+        if style.is_coloured() {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        let title = |title: &&str| comfy_table::Cell::new(title).add_attribute(Attribute::Bold);
+        table.set_header(headline.iter().map(title));
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        Self(table)
     }
-    table.set_header(headline.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+
+    pub(crate) fn add_row(&mut self, cells: impl IntoIterator<Item = Cell>) {
+        self.0.add_row(cells.into_iter().map(|cell| cell.0));
     }
-    table
+
+    /// The table's text, every line ended, without blanks at the end of lines.
+    pub(crate) fn text(&self) -> String {
+        self.0.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    }
 }
 
-/// The table's text, every line ended, without blanks at the end of lines.
-pub(crate) fn text(table: &Table) -> String {
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+/// What stands in one column of one row.
+pub(crate) struct Cell(comfy_table::Cell);
+
+impl Cell {
+    /// A cell with this text, which may be a server's.
+    pub(crate) fn new(text: impl AsRef<[u8]>) -> Self {
+        Self(comfy_table::Cell::new(escape::line(text)))
+    }
+
+    /// The same, as something that is well.
+    pub(crate) fn good(self) -> Self {
+        Self(self.0.fg(Color::Green))
+    }
+
+    /// The same, as something that is not.
+    pub(crate) fn bad(self) -> Self {
+        Self(self.0.fg(Color::Red))
+    }
 }
 
 /// A cell whose digits line up on the right.
 pub(crate) fn number(value: impl ToString) -> Cell {
-    Cell::new(value).set_alignment(CellAlignment::Right)
+    Cell(Cell::new(value.to_string()).0.set_alignment(CellAlignment::Right))
 }
 
 /// A number with commas between groups of three digits.
@@ -44,13 +78,13 @@ pub(crate) fn grouped(number: u64) -> String {
 }
 
 /// A cell that says that all is well.
-pub(crate) fn good(value: impl ToString) -> Cell {
-    Cell::new(value).fg(Color::Green)
+pub(crate) fn good(text: impl AsRef<[u8]>) -> Cell {
+    Cell::new(text).good()
 }
 
 /// A cell that says that something is not.
-pub(crate) fn bad(value: impl ToString) -> Cell {
-    Cell::new(value).fg(Color::Red)
+pub(crate) fn bad(text: impl AsRef<[u8]>) -> Cell {
+    Cell::new(text).bad()
 }
 
 #[cfg(test)]
@@ -67,9 +101,23 @@ mod tests {
 
     #[test]
     fn columns_line_up_without_trailing_blanks() {
-        let mut table = new(Style::PLAIN, &["key", "slot"]);
+        let mut table = Table::new(Style::PLAIN, &["key", "slot"]);
         table.add_row([Cell::new("a long key"), number(7)]);
         table.add_row([Cell::new("k"), number(12_345)]);
-        assert_eq!(text(&table), "key         slot\na long key      7\nk           12345\n");
+        assert_eq!(table.text(), "key         slot\na long key      7\nk           12345\n");
+    }
+
+    #[test]
+    fn no_cell_is_more_than_its_place() {
+        let mut table = Table::new(Style::PLAIN, &["zone", "node"]);
+        let forged = "a\n\x1b[2Jshard 2\u{9b}\u{202e}\r";
+        table.add_row([Cell::new(forged), number(forged)]);
+        table.add_row([good(forged), bad(b"\x9b\t")]);
+        let text = table.text();
+        assert_eq!(text.lines().count(), 3, "{text:?}");
+        assert!(
+            text.replace('\n', "").is_ascii() && !text.replace('\n', "").contains(char::is_control),
+            "{text:?}"
+        );
     }
 }

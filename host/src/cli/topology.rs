@@ -5,14 +5,17 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use comfy_table::{Cell, Table};
 use keyslot::{Node, NodeHealth, Role, Shard, SlotRange};
 use serde_json::{Value, json};
 
 use super::Global;
+use super::escape;
 use super::failure::Failure;
 use super::style::Style;
-use super::table;
+use super::table::{self, Cell, Table};
+
+/// How many characters of a zone are shown.
+const ZONE_LENGTH_MAX: usize = 64;
 
 /// Show the shards of the cluster, their slots and their nodes
 #[derive(Debug, clap::Args)]
@@ -30,9 +33,9 @@ impl Topology {
         let shards = client.topology().await?;
         let text = if global.json {
             let shards: Vec<_> = shards.iter().map(json_of_shard).collect();
-            format!("{}\n", json!(shards))
+            format!("{}\n", escape::json(&json!(shards)))
         } else {
-            table::text(&table_of(&shards, Style::for_stdout()))
+            table_of(&shards, Style::for_stdout()).text()
         };
         io::stdout().lock().write_all(text.as_bytes())?;
         Ok(ExitCode::SUCCESS)
@@ -46,7 +49,7 @@ pub(super) fn table_of(shards: &[Shard], style: Style) -> Table {
     if zones {
         headline.push("zone");
     }
-    let mut table = table::new(style, &headline);
+    let mut table = Table::new(style, &headline);
     for (number, shard) in shards.iter().enumerate() {
         for (index, node) in shard.nodes.iter().enumerate() {
             let first = index == 0;
@@ -58,7 +61,8 @@ pub(super) fn table_of(shards: &[Shard], style: Style) -> Table {
                 health_cell(node),
             ];
             if zones {
-                row.push(Cell::new(node.availability_zone.as_deref().unwrap_or_default()));
+                let zone = node.availability_zone.as_deref().unwrap_or_default();
+                row.push(Cell::new(escape::beginning(zone, ZONE_LENGTH_MAX)));
             }
             table.add_row(row);
         }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Local};
 use keyslot::{Client, Event, EventKind, Events};
 use tokio::task::JoinHandle;
 
-use super::failure::one_line;
+use super::escape;
 use super::style::Style;
 
 /// How long the last events are waited for.
@@ -51,7 +51,7 @@ async fn show(mut events: Events) {
 /// One line: `12:03:04 disconnected 127.0.0.1:7001: connection reset`.
 fn line(event: &Event, style: Style) -> String {
     let time = style.dim(DateTime::<Local>::from(event.at).format("%H:%M:%S"));
-    let text = one_line(&event.to_string());
+    let text = escape::message(&event.to_string());
     let text = match &event.kind {
         EventKind::ConnectFailed(_) | EventKind::Disconnected(_) | EventKind::FailedOver(_) => {
             style.red(text)

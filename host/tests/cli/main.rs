@@ -6,10 +6,12 @@
 //! to differ stands at [`commands::EXCEPTIONS`].
 
 mod commands;
+mod hostile;
 mod options;
 mod pipe;
 mod run;
 mod scan;
+mod terminal;
 
 use std::fs;
 use std::io::Write as _;

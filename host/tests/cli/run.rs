@@ -82,17 +82,7 @@ fn on_terminal(commands: impl Iterator<Item = Vec<String>>) -> anyhow::Result<Ve
         text += &format!("printf '%s' '{MARK}'\n{} < /dev/null\n", quoted.join(" "));
         count += 1;
     }
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("commands.sh");
-    fs::write(&file, text)?;
-    let run = Run::of(
-        Command::new("script")
-            .args(["-q", "-e", "-c", &format!("sh {}; true", file.display()), "/dev/null"])
-            .env("TERM", "xterm")
-            .stdin(Stdio::null()),
-    )
-    .context("the program 'script' (util-linux) is needed for a terminal")?;
-    let text = run.stdout;
+    let text = script(&text)?;
     let mark = MARK.as_bytes();
     let starts: Vec<_> = (0..text.len()).filter(|&at| text[at..].starts_with(mark)).collect();
     ensure!(
@@ -103,6 +93,21 @@ fn on_terminal(commands: impl Iterator<Item = Vec<String>>) -> anyhow::Result<Ve
     );
     let ends = starts.iter().skip(1).copied().chain([text.len()]);
     Ok(starts.iter().zip(ends).map(|(start, end)| text[start + mark.len()..end].to_vec()).collect())
+}
+
+/// Runs a shell's script on a terminal of the program `script`, and returns what was written there.
+pub(super) fn script(text: &str) -> anyhow::Result<Vec<u8>> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("commands.sh");
+    fs::write(&file, text)?;
+    let run = Run::of(
+        Command::new("script")
+            .args(["-q", "-e", "-c", &format!("sh {}; true", file.display()), "/dev/null"])
+            .env("TERM", "xterm")
+            .stdin(Stdio::null()),
+    )
+    .context("the program 'script' (util-linux) is needed for a terminal")?;
+    Ok(run.stdout)
 }
 
 /// How a process ended and what it printed.

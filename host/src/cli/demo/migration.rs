@@ -1,13 +1,12 @@
 //! A slot moves from one node to another while it is read: ASK, then MOVED.
 
-use comfy_table::{Cell, Table};
 use keyslot::Client;
 use keyslot_testcluster::{Error as ClusterError, TestCluster};
 use tokio::task::block_in_place;
 
 use super::{Show, counter, ensure};
 use crate::cli::failure::Failure;
-use crate::cli::table;
+use crate::cli::table::{self, Cell, Table};
 
 /// So many keys share the slot that moves.
 const KEYS: usize = 10;
@@ -25,7 +24,7 @@ pub(super) async fn run(client: &Client, cluster: &TestCluster, show: &Show) -> 
         cluster.nodes()[to].address()
     ))?;
     let mut table =
-        table::new(show.style, &["state of the slot", "GETs", "ASK followed", "MOVED followed", "values"]);
+        Table::new(show.style, &["state of the slot", "GETs", "ASK followed", "MOVED followed", "values"]);
 
     read(client, &mut table, "at home").await?;
 

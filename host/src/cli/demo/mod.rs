@@ -16,6 +16,7 @@ use super::Global;
 use super::failure::Failure;
 use super::signal::interruption;
 use super::style::Style;
+use super::table::Table;
 
 const PRIMARIES: usize = 3;
 const REPLICAS_PER_PRIMARY: usize = 1;
@@ -103,8 +104,8 @@ impl Show {
     }
 
     /// A table, indented likewise.
-    fn table(&self, table: &comfy_table::Table) -> Result<(), Failure> {
-        super::table::text(table).lines().try_for_each(|line| self.line(line))
+    fn table(&self, table: &Table) -> Result<(), Failure> {
+        table.text().lines().try_for_each(|line| self.line(line))
     }
 
     fn write(&self, text: impl Display) -> Result<(), Failure> {

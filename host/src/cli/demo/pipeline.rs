@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use comfy_table::Cell;
 use indicatif::{ProgressBar, ProgressStyle};
 use keyslot::Client;
 
 use super::{Show, counter, ensure};
 use crate::cli::failure::Failure;
-use crate::cli::table::{self, grouped};
+use crate::cli::table::{self, Cell, Table, grouped};
 
 const COMMANDS: u64 = 10_000;
 /// How many values are read back at a time, so that there is progress to show.
@@ -33,7 +32,7 @@ pub(super) async fn run(client: &Client, show: &Show) -> Result<(), Failure> {
         ensure(reply.as_str() == Some("OK"), || format!("SET answered {reply:?}"))?;
     }
 
-    let mut table = table::new(show.style, &["node", "commands"]);
+    let mut table = Table::new(show.style, &["node", "commands"]);
     for (node, commands) in &commands_of_node {
         table.add_row([Cell::new(node), table::number(grouped(*commands))]);
     }

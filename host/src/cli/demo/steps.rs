@@ -1,11 +1,11 @@
 //! The first steps: what the cluster looks like, single commands, and keys that belong together.
 
-use comfy_table::Cell;
 use keyslot::{Client, ReplyRef};
 
 use super::{Show, ensure};
 use crate::cli::failure::Failure;
-use crate::cli::{table, topology};
+use crate::cli::table::{self, Cell, Table};
+use crate::cli::topology;
 
 const PAIRS: [(&str, &str); 5] =
     [("greeting", "hello"), ("city", "Bergen"), ("colour", "teal"), ("answer", "42"), ("user:7", "Ada")];
@@ -17,7 +17,7 @@ pub(super) async fn topology(client: &Client, show: &Show) -> Result<(), Failure
 
 pub(super) async fn set_and_get(client: &Client, show: &Show) -> Result<(), Failure> {
     show.section("SET and GET: each key goes to the node of its slot")?;
-    let mut table = table::new(show.style, &["key", "slot", "node", "SET", "GET"]);
+    let mut table = Table::new(show.style, &["key", "slot", "node", "SET", "GET"]);
     for (key, value) in PAIRS {
         let set = client.execute(["SET", key, value]).await?;
         let get = client.execute(["GET", key]).await?;
@@ -36,7 +36,7 @@ pub(super) async fn set_and_get(client: &Client, show: &Show) -> Result<(), Fail
 pub(super) async fn hash_tag(client: &Client, show: &Show) -> Result<(), Failure> {
     show.section("One hash tag, one node: keys that can be used in one command")?;
     let (name, mail) = ("{user:7}:name", "{user:7}:mail");
-    let mut table = table::new(show.style, &["key", "slot", "node"]);
+    let mut table = Table::new(show.style, &["key", "slot", "node"]);
     let mut nodes = Vec::new();
     for key in [name, mail] {
         let node = client.node_for_key(key.as_bytes()).await?;

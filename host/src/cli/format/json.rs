@@ -11,12 +11,16 @@
 //! | map whose keys are all strings | object, in the server's order |
 //! | any other map | array of `[key, value]` |
 //! | error | `{"error":{"code":"ERR","message":"…"}}` |
+//!
+//! What `escape.rs` escapes on terminals is escaped here, too, as `\u009b`: so a value is one line for every reader.
 
 use std::str;
 
 use keyslot::{ReplyNode, ReplyRef};
+use serde_json::{Value, json};
 
 use super::double;
+use crate::cli::escape;
 
 /// Writes a reply, without a line end after it.
 pub(super) fn write(out: &mut Vec<u8>, reply: ReplyRef<'_>) {
@@ -80,18 +84,19 @@ fn is_string(key: ReplyRef<'_>) -> bool {
 }
 
 fn binary(out: &mut Vec<u8>, bytes: &[u8]) {
-    if let Ok(text) = str::from_utf8(bytes) {
-        return string(out, text);
-    }
-    out.extend(b"{\"hex\":\"");
-    for byte in bytes {
-        out.extend(format!("{byte:02x}").bytes());
-    }
-    out.extend(b"\"}");
+    out.extend(escape::json(&string_or_hex(bytes)).bytes());
 }
 
 fn string(out: &mut Vec<u8>, text: &str) {
-    out.extend(serde_json::Value::from(text).to_string().bytes());
+    out.extend(escape::json(&Value::from(text)).bytes());
+}
+
+/// Bytes as a JSON string, or as an object with their hexadecimal digits where they are no UTF-8.
+pub(crate) fn string_or_hex(bytes: &[u8]) -> Value {
+    match str::from_utf8(bytes) {
+        Ok(text) => Value::from(text),
+        Err(_) => json!({"hex": bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()}),
+    }
 }
 
 #[cfg(test)]
@@ -113,6 +118,10 @@ mod tests {
     #[test]
     fn scalars() {
         assert_eq!(text(&[bulk("ü\"\n\0".as_bytes())]), r#""ü\"\n\u0000""#);
+        assert_eq!(
+            text(&[bulk("\u{7f}\u{85}\u{9b}\u{2028}\u{202e}".as_bytes())]),
+            r#""\u007f\u0085\u009b\u2028\u202e""#
+        );
         assert_eq!(text(&[bulk(b"\0\xff")]), r#"{"hex":"00ff"}"#);
         assert_eq!(text(&[ReplyNode::Null]), "null");
         assert_eq!(text(&[ReplyNode::Double(1e30)]), "1e+30");

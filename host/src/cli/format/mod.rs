@@ -1,7 +1,9 @@
 //! How replies are written: as `redis-cli` writes them on a terminal, as it writes them into a pipe, or as JSON.
 //!
 //! The model is `redis-cli` 7.0. Two things it cannot print are printed here: big numbers, as their digits, and the
-//! reply behind an attribute; the attribute itself is left out in every format.
+//! reply behind an attribute; the attribute itself is left out in every format. And one thing is not: `redis-cli` writes
+//! statuses, errors and texts for people to the terminal byte by byte; here control characters are escaped (`escape.rs`), in
+//! every format but that for a pipe.
 
 mod json;
 mod raw;
@@ -9,13 +11,18 @@ mod terminal;
 
 use keyslot::{Error, Reply, ReplyNode, ServerError};
 
+pub(crate) use self::json::string_or_hex;
+use super::escape;
+
 /// What a reply looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// Types are shown: `(integer) 1`, `"quoted"`, `1) …`.
     Terminal,
-    /// Nothing but the values, one a line.
+    /// Nothing but the values, one a line, byte by byte.
     Raw,
+    /// The same for a terminal: line breaks and tabs stay, other control characters are escaped.
+    RawOnTerminal,
     /// One JSON value on one line.
     Json,
 }
@@ -39,18 +46,35 @@ impl Format {
     /// The text of a reply to `command`.
     pub(crate) fn reply(self, command: &[Vec<u8>], reply: &Reply) -> Vec<u8> {
         let mut out = Vec::new();
+        let is_text = self != Self::Json && replies_with_text(command);
         match self {
             Self::Json => json::write(&mut out, reply.root()),
-            _ if replies_with_text(command) => {
-                raw::write(&mut out, reply.root());
-                return out;
-            }
-            Self::Raw => raw::write(&mut out, reply.root()),
-            Self::Terminal => terminal::write(&mut out, reply.root()),
+            Self::Terminal if !is_text => terminal::write(&mut out, reply.root()),
+            Self::Terminal | Self::Raw | Self::RawOnTerminal => raw::write(&mut out, reply.root()),
         }
-        out.push(b'\n');
-        out
+        if !is_text {
+            out.push(b'\n');
+        }
+        match self {
+            Self::RawOnTerminal => escape::lines(out).into_bytes(),
+            Self::Terminal if is_text => escape::lines(out).into_bytes(),
+            Self::Terminal | Self::Raw | Self::Json => out,
+        }
     }
+
+    /// A key on a line of its own.
+    pub(crate) fn key(self, key: Vec<u8>) -> Vec<u8> {
+        match self {
+            Self::RawOnTerminal => format!("{}\n", escape::line(key)).into_bytes(),
+            _ => self.reply(&[], &Reply::new(vec![ReplyNode::BulkString(key)])),
+        }
+    }
+}
+
+/// An error as the server has sent it, but for bytes that are no UTF-8.
+fn error_text(error: &ServerError) -> String {
+    let ServerError { code, message } = error;
+    if message.is_empty() { code.clone() } else { format!("{code} {message}") }
 }
 
 /// The error reply that an error stands for, if it stands for one.
@@ -65,7 +89,7 @@ pub(crate) fn server_error(error: &Error) -> Option<ReplyNode> {
     }
 }
 
-/// Whether a command replies with text for people, which every format but JSON leaves as it is.
+/// Whether a command replies with text for people, whose lines every format but JSON leaves as they are.
 fn replies_with_text(command: &[Vec<u8>]) -> bool {
     let word = |index: usize| {
         command.get(index).map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).unwrap_or_default()

@@ -2,7 +2,7 @@
 
 use keyslot::{ReplyNode, ReplyRef};
 
-use super::double;
+use super::{double, error_text};
 
 /// Writes a reply, without a line end after it.
 pub(super) fn write(out: &mut Vec<u8>, reply: ReplyRef<'_>) {
@@ -16,7 +16,7 @@ pub(super) fn write(out: &mut Vec<u8>, reply: ReplyRef<'_>) {
         }
         ReplyNode::BulkString(bytes) => out.extend(bytes),
         ReplyNode::VerbatimString(verbatim) => out.extend(&verbatim.text),
-        ReplyNode::Error(error) => out.extend(format!("{error}\n").bytes()),
+        ReplyNode::Error(error) => out.extend(format!("{}\n", error_text(error)).bytes()),
         ReplyNode::Array(_) | ReplyNode::Set(_) | ReplyNode::Push(_) => {
             for (index, item) in reply.children().enumerate() {
                 start_item(out, index);

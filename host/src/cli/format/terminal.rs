@@ -2,11 +2,16 @@
 
 use keyslot::{ReplyNode, ReplyRef};
 
-use super::double;
+use super::{double, error_text};
+use crate::cli::escape;
 
 /// Writes a reply, without a line end after it.
 pub(super) fn write(out: &mut Vec<u8>, reply: ReplyRef<'_>) {
-    write_indented(out, reply, 0);
+    match reply.node() {
+        // Text for people, in lines. Among other values it must not begin a line that looks like one.
+        ReplyNode::VerbatimString(verbatim) => out.extend(escape::lines(&verbatim.text).bytes()),
+        _ => write_indented(out, reply, 0),
+    }
 }
 
 fn write_indented(out: &mut Vec<u8>, reply: ReplyRef<'_>, indent: usize) {
@@ -15,12 +20,14 @@ fn write_indented(out: &mut Vec<u8>, reply: ReplyRef<'_>, indent: usize) {
         ReplyNode::Boolean(value) => out.extend(format!("({value})").bytes()),
         ReplyNode::Integer(number) => out.extend(format!("(integer) {number}").bytes()),
         ReplyNode::Double(number) => out.extend(format!("(double) {}", double(*number)).bytes()),
-        ReplyNode::BigNumber(digits) => out.extend(format!("(big number) {digits}").bytes()),
-        ReplyNode::SimpleString(text) => out.extend(text.bytes()),
+        ReplyNode::BigNumber(digits) => out.extend(format!("(big number) {}", escape::line(digits)).bytes()),
+        ReplyNode::SimpleString(text) => out.extend(escape::line(text).bytes()),
         ReplyNode::BulkString(bytes) => quote(out, bytes),
         ReplyNode::Text(text) => quote(out, text.as_bytes()),
-        ReplyNode::VerbatimString(verbatim) => out.extend(&verbatim.text),
-        ReplyNode::Error(error) => out.extend(format!("(error) {error}").bytes()),
+        ReplyNode::VerbatimString(verbatim) => out.extend(escape::line(&verbatim.text).bytes()),
+        ReplyNode::Error(error) => {
+            out.extend(format!("(error) {}", escape::line(error_text(error))).bytes());
+        }
         ReplyNode::Array(0) => out.extend(b"(empty array)"),
         ReplyNode::Set(0) => out.extend(b"(empty set)"),
         ReplyNode::Map(0) => out.extend(b"(empty hash)"),
@@ -99,20 +106,17 @@ fn takes_lines(value: ReplyRef<'_>) -> bool {
 
 /// Writes bytes in quotes, what is not printable ASCII as an escape.
 fn quote(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.push(b'"');
+    let mut text = String::with_capacity(bytes.len() + 2);
+    text.push('"');
     for &byte in bytes {
         match byte {
-            b'\\' | b'"' => out.extend([b'\\', byte]),
-            b'\n' => out.extend(b"\\n"),
-            b'\r' => out.extend(b"\\r"),
-            b'\t' => out.extend(b"\\t"),
-            0x07 => out.extend(b"\\a"),
-            0x08 => out.extend(b"\\b"),
-            b' '..=b'~' => out.push(byte),
-            _ => out.extend(format!("\\x{byte:02x}").bytes()),
+            b'\\' | b'"' => text.extend(['\\', char::from(byte)]),
+            b' '..=b'~' => text.push(char::from(byte)),
+            _ => escape::byte(&mut text, byte),
         }
     }
-    out.push(b'"');
+    text.push('"');
+    out.extend(text.bytes());
 }
 
 #[cfg(test)]

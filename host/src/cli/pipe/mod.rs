@@ -23,7 +23,8 @@ use self::input::{Mistake, PIECES_AHEAD, Piece, Pieces, Place};
 use self::progress::Progress;
 use self::summary::Summary;
 use super::Global;
-use super::failure::{Failure, REFUSED, one_line};
+use super::escape;
+use super::failure::{Failure, REFUSED};
 use super::signal::interruption;
 use super::style::Style;
 
@@ -65,10 +66,13 @@ impl Pipe {
         let load = Load::new(&client, global.connection.request_timeout());
         let (summary, stop) = load.run(pieces).await;
         if let Some(why) = stop {
-            let _ = writeln!(io::stderr(), "keyslot: {}", one_line(&why));
+            let _ = writeln!(io::stderr(), "keyslot: {}", escape::message(&why));
         }
-        let text =
-            if global.json { format!("{}\n", summary.json()) } else { summary.text(Style::for_stdout()) };
+        let text = if global.json {
+            format!("{}\n", escape::json(&summary.json()))
+        } else {
+            summary.text(Style::for_stdout())
+        };
         io::stdout().lock().write_all(text.as_bytes())?;
         match (summary.is_interrupted, summary.errors) {
             (true, _) => Err(Failure::Interrupted),

@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use comfy_table::Cell;
 use keyslot::Error;
 use serde_json::{Value, json};
 
 use super::input::{Mistake, Place};
-use crate::cli::failure::{code, one_line};
+use crate::cli::escape;
+use crate::cli::failure::code;
 use crate::cli::style::Style;
-use crate::cli::table::{self, grouped};
+use crate::cli::table::{self, Cell, Table, grouped};
 
 /// How many codes are told apart: scripts can make up as many as they like.
 const CODES_MAX: usize = 50;
 
-/// How many characters of a message are kept.
+/// How many characters of a code and of a message are kept: scripts can make them as long as they like.
+const CODE_LENGTH_MAX: usize = 40;
 const MESSAGE_LENGTH_MAX: usize = 160;
 
 /// The code of the rest.
@@ -67,12 +68,15 @@ impl Summary {
 
     fn fail(&mut self, code: &str, place: Place, message: &str) {
         self.errors += 1;
-        if let Some(failures) = self.codes.get_mut(code) {
+        let mut code = escape::beginning(code, CODE_LENGTH_MAX);
+        if let Some(failures) = self.codes.get_mut(&code) {
             failures.count += 1;
             return;
         }
-        let code = if self.codes.len() < CODES_MAX { one_line(code) } else { OTHERS.to_owned() };
-        let message = one_line(message).chars().take(MESSAGE_LENGTH_MAX).collect();
+        if self.codes.len() >= CODES_MAX {
+            OTHERS.clone_into(&mut code);
+        }
+        let message = escape::beginning(message, MESSAGE_LENGTH_MAX);
         self.codes.entry(code).or_insert(Failures { count: 0, place, message }).count += 1;
     }
 
@@ -99,16 +103,12 @@ impl Summary {
         if self.unknown() > 0 {
             headline.insert(3, "unknown");
         }
-        let mut table = table::new(style, &headline);
+        let mut table = Table::new(style, &headline);
         let errors = grouped(self.errors);
         let mut row = vec![
             table::number(grouped(self.commands)),
             table::number(grouped(self.replies)),
-            if self.errors > 0 {
-                table::number(errors).fg(comfy_table::Color::Red)
-            } else {
-                table::number(errors)
-            },
+            if self.errors > 0 { table::number(errors).bad() } else { table::number(errors) },
             table::number(format!("{:.2}", self.elapsed.as_secs_f64())),
             table::number(grouped(self.rate())),
         ];
@@ -116,15 +116,15 @@ impl Summary {
             row.insert(3, table::number(grouped(self.unknown())));
         }
         table.add_row(row);
-        let mut text = table::text(&table);
+        let mut text = table.text();
         if self.errors > 0 {
-            let mut table = table::new(style, &["code", "errors", "first"]);
+            let mut table = Table::new(style, &["code", "errors", "first"]);
             for (code, failures) in self.by_count() {
                 let first = format!("{}: {}", failures.place, failures.message);
                 table.add_row([Cell::new(code), table::number(grouped(failures.count)), Cell::new(first)]);
             }
             text += "\n";
-            text += &table::text(&table);
+            text += &table.text();
         }
         text
     }
@@ -202,6 +202,24 @@ mod tests {
         assert_eq!(
             json["codes"][0],
             json!({"code": "WRONGTYPE", "errors": 2, "first": {"line": 8, "message": "a list"}})
+        );
+    }
+
+    #[test]
+    fn forged_codes_keep_to_their_cell() {
+        let mut summary = Summary::default();
+        let forged = format!("\x1b[2J\u{9b}\rcommands\n{}", "X".repeat(1 << 20));
+        for line in 1..=3 {
+            summary.count(Place::Line(line), refused(&forged, &format!("a\x1b[31m\nb{forged}")));
+        }
+        let text = summary.text(Style::PLAIN);
+        let printed = text.replace('\n', "");
+        assert!(printed.is_ascii() && !printed.contains(char::is_control), "{text:?}");
+        assert_eq!(text.lines().count(), 5, "{text}");
+        assert!(text.lines().all(|line| line.len() < 240), "{text}");
+        assert_eq!(summary.codes.len(), 1);
+        assert!(
+            summary.codes.iter().all(|(code, failures)| code.len() == CODE_LENGTH_MAX && failures.count == 3)
         );
     }
 

@@ -9,7 +9,7 @@ use reedline::{
     ReedlineErrorVariants, Result, SearchQuery,
 };
 
-use crate::cli::line;
+use crate::cli::{escape, line};
 
 /// How many lines are kept.
 const LINES_MAX: usize = 10_000;
@@ -29,7 +29,8 @@ pub(super) fn open() -> io::Result<Option<Box<dyn History>>> {
     Ok(Some(Box::new(DiscreetHistory(history))))
 }
 
-/// A history that takes no line with a password.
+/// A history that takes no line with a password, and gives none with control characters: the editor writes its lines to the
+/// terminal as they are, and whoever can write the file could write there.
 struct DiscreetHistory(FileBackedHistory);
 
 impl History for DiscreetHistory {
@@ -41,7 +42,7 @@ impl History for DiscreetHistory {
     }
 
     fn load(&self, id: HistoryItemId) -> Result<HistoryItem> {
-        self.0.load(id)
+        self.0.load(id).map(shown)
     }
 
     fn count(&self, query: SearchQuery) -> Result<i64> {
@@ -49,7 +50,7 @@ impl History for DiscreetHistory {
     }
 
     fn search(&self, query: SearchQuery) -> Result<Vec<HistoryItem>> {
-        self.0.search(query)
+        Ok(self.0.search(query)?.into_iter().map(shown).collect())
     }
 
     fn update(&mut self, id: HistoryItemId, updater: &dyn Fn(HistoryItem) -> HistoryItem) -> Result<()> {
@@ -71,6 +72,12 @@ impl History for DiscreetHistory {
     fn session(&self) -> Option<HistorySessionId> {
         self.0.session()
     }
+}
+
+/// A line as it may be shown, and used again: in double quotes the escapes mean what they stand for.
+fn shown(mut item: HistoryItem) -> HistoryItem {
+    item.command_line = escape::lines(&item.command_line);
+    item
 }
 
 /// Whether the command of a line takes a password: AUTH, HELLO, MIGRATE, ACL SETUSER, or CONFIG SET of one.
@@ -133,5 +140,21 @@ mod tests {
         let text = std::fs::read_to_string(&file).unwrap();
         std::fs::remove_dir_all(folder).unwrap();
         assert!(text.contains("GET k") && !text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn what_the_file_has_is_shown_without_control_characters() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("history");
+        std::fs::write(&file, b"GET \x1b]0;title\x07\xc2\x9b\rk\nSET k v\n").unwrap();
+        let history = DiscreetHistory(FileBackedHistory::with_file(10, file).unwrap());
+        let query = SearchQuery::everything(reedline::SearchDirection::Forward, None);
+        let lines: Vec<_> = history.search(query).unwrap();
+        let lines: Vec<_> = lines.into_iter().map(|item| item.command_line).collect();
+        let expected = "GET \\x1b]0;title\\a\\xc2\\x9b\\rk";
+        assert_eq!(lines, [expected, "SET k v"]);
+        let begun = SearchQuery::last_with_prefix("GET".to_owned(), None);
+        assert_eq!(history.search(begun).unwrap()[0].command_line, expected);
+        assert_eq!(history.load(HistoryItemId::new(0)).unwrap().command_line, expected);
     }
 }

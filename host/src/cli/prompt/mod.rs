@@ -16,6 +16,7 @@ use reedline::{
 use self::completer::CommandCompleter;
 use self::hinter::SyntaxHinter;
 use super::Global;
+use super::escape;
 use super::failure::Failure;
 use super::session::{Next, Session};
 use super::style::Style;
@@ -91,7 +92,8 @@ fn editor(style: Style) -> Reedline {
         Ok(Some(history)) => editor.with_history(history),
         Ok(None) => editor,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "keyslot: no history file: {error}");
+            let _ =
+                writeln!(io::stderr(), "keyslot: no history file: {}", escape::message(&error.to_string()));
             editor
         }
     }
@@ -122,6 +124,6 @@ impl Prompt for CommandPrompt {
             PromptHistorySearchStatus::Passing => "",
             PromptHistorySearchStatus::Failing => "failing ",
         };
-        format!("({failing}search: {}) ", search.term).into()
+        format!("({failing}search: {}) ", escape::line(&search.term)).into()
     }
 }
