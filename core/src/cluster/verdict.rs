@@ -105,7 +105,7 @@ fn redirect(error: &ServerError, asked: &str) -> Option<(Slot, NodeAddr)> {
     let slot = Slot::new(words.next()?.parse().ok()?)?;
     let address = words.next()?;
     // A node that does not know the other's preferred endpoint writes `?` for its host.
-    let address = match address.strip_prefix('?') {
+    let address = match address.strip_prefix('?').filter(|port| port.starts_with(':')) {
         Some(port) => NodeAddr::from_redirect(&format!("{asked}{port}"), asked)?,
         None => NodeAddr::from_redirect(address, asked)?,
     };

@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn forged_codes_keep_to_their_cell() {
-        let mut summary = Summary::default();
+        let mut summary = Summary { commands: 3, ..Summary::default() };
         let forged = format!("\x1b[2J\u{9b}\rcommands\n{}", "X".repeat(1 << 20));
         for line in 1..=3 {
             summary.count(Place::Line(line), refused(&forged, &format!("a\x1b[31m\nb{forged}")));
