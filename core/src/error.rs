@@ -1,7 +1,7 @@
 //! What a request can fail with. The WIT variant `error` has the same cases.
 
 use alloc::string::String;
-use core::fmt;
+use core::fmt::{self, Write as _};
 use core::time::Duration;
 
 /// Why a request has no reply.
@@ -84,6 +84,53 @@ pub struct ServerError {
     pub message: String,
 }
 
+/// How much of a server's error text is kept, in bytes.
+///
+/// Servers write a few dozen bytes; a script's error quotes the script. The text goes into requests, events and
+/// results, thousands of which may be held at the same time.
+pub const TEXT_MAX: usize = 1 << 10;
+
+/// What stands for the text of an error that has none.
+const NO_TEXT: &str = "(the server gave no reason)";
+
+impl ServerError {
+    /// The error of an error reply's text, whole.
+    pub(crate) fn whole(text: &[u8]) -> Self {
+        let mut words = text.splitn(2, |&byte| byte == b' ');
+        let mut word = || String::from_utf8_lossy(words.next().unwrap_or_default()).into_owned();
+        Self { code: word(), message: word() }
+    }
+
+    /// The same of an error that is whole.
+    pub(crate) fn to_kept(&self) -> Self {
+        Self::kept(alloc::format!("{self}").as_bytes())
+    }
+
+    /// The error with as much of its text as is kept: what is longer than [`TEXT_MAX`] ends with a mark and its
+    /// length. One that is blank says so.
+    pub(crate) fn kept(text: &[u8]) -> Self {
+        let mut error = Self::whole(text.get(..TEXT_MAX).map_or(text, |head| head_of(text, head)));
+        if text.len() > TEXT_MAX {
+            let Self { code, message } = &mut error;
+            let last = if message.is_empty() { code } else { message };
+            // Bytes that are no UTF-8 have become three each.
+            last.truncate(last.floor_char_boundary(TEXT_MAX));
+            // Writing to a string does not fail.
+            let _ = write!(last, "… ({} bytes)", text.len());
+        } else if matches!(error.code.as_str(), "" | "ERR") && error.message.trim().is_empty() {
+            (error.code, error.message) = ("ERR".into(), NO_TEXT.into());
+        }
+        error
+    }
+}
+
+/// The `head` of a text, up to where a character begins.
+fn head_of<'a>(text: &[u8], head: &'a [u8]) -> &'a [u8] {
+    let is_within = |at: &usize| text.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let end = (0..4).filter_map(|back| head.len().checked_sub(back)).find(|at| !is_within(at));
+    end.and_then(|end| head.get(..end)).unwrap_or(head)
+}
+
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.code)?;
@@ -110,5 +157,38 @@ impl fmt::Display for Interrupted {
         } else {
             write!(f, "{}: {}; the command {executed}", self.node, self.message)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn a_long_text_is_cut_where_a_character_begins() {
+        let whole = "ERR ".to_string() + &"x".repeat(TEXT_MAX - 4);
+        assert_eq!(ServerError::kept(whole.as_bytes()).to_string(), whole);
+        for (text, most) in [
+            ("ERR ".to_string() + &"x".repeat(1 << 20), TEXT_MAX),
+            ("ERR ".to_string() + &"\u{1f600}".repeat(1 << 18), TEXT_MAX),
+            ("X".repeat(1 << 20), TEXT_MAX),
+        ] {
+            let kept = ServerError::kept(text.as_bytes()).to_string();
+            let (shown, mark) = kept.split_once('…').unwrap();
+            assert!(text.starts_with(shown) && (most - 3..=most).contains(&shown.len()), "{kept}");
+            assert_eq!(mark, alloc::format!(" ({} bytes)", text.len()));
+        }
+        let binary = ServerError::kept(&[b"ERR ".as_slice(), &[0xff; 1 << 20]].concat());
+        assert!(binary.message.len() < TEXT_MAX + 30);
+    }
+
+    #[test]
+    fn an_error_without_a_text_says_so() {
+        for blank in ["", " ", "   ", "ERR", "ERR ", "ERR    "] {
+            assert_eq!(ServerError::kept(blank.as_bytes()).to_string(), alloc::format!("ERR {NO_TEXT}"));
+        }
+        assert_eq!(ServerError::kept(b"EXECABORT").to_string(), "EXECABORT");
+        assert_eq!(ServerError::kept(b" x").to_string(), " x");
     }
 }

@@ -37,6 +37,9 @@ pub struct Statistics {
 /// How many different error codes are told apart for each node; the others are counted as one.
 const CODES_MAX: usize = 32;
 
+/// A longer first word is no code. Servers' own have up to 12 bytes, modules' a few more.
+const CODE_LENGTH_MAX: usize = 32;
+
 /// Under which name errors are counted once there are too many codes.
 const OTHER_CODES: &str = "(other)";
 
@@ -71,7 +74,8 @@ impl NodeStatistics {
             *count += 1;
             return;
         }
-        let known = if self.errors.len() < CODES_MAX { code } else { OTHER_CODES };
+        let is_code = code.len() <= CODE_LENGTH_MAX && !code.is_empty();
+        let known = if is_code && self.errors.len() < CODES_MAX { code } else { OTHER_CODES };
         match self.errors.get_mut(known) {
             Some(count) => *count += 1,
             None => {
@@ -199,5 +203,14 @@ mod tests {
             node.count_error(&alloc::format!("E{number}"));
         }
         assert_eq!((node.errors.len(), node.errors.get(OTHER_CODES)), (CODES_MAX + 1, Some(&68)));
+    }
+
+    #[test]
+    fn a_text_is_no_code() {
+        let mut node = NodeStatistics::default();
+        node.count_error(&"x".repeat(CODE_LENGTH_MAX));
+        node.count_error(&"x".repeat(CODE_LENGTH_MAX + 1));
+        node.count_error("");
+        assert_eq!((node.errors.len(), node.errors.get(OTHER_CODES)), (2, Some(&2)));
     }
 }

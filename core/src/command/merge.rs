@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 
 use super::ResponsePolicy;
-use crate::resp::{RawReply, Token, put_integer_line};
+use crate::resp::{RawReply, put_integer_line};
 
 /// How the replies of several nodes become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ fn by_key(parts: &[(Vec<u32>, RawReply)]) -> Result<RawReply, String> {
             found += 1;
         }
         if root.marker != b'*' || found != keys.len() || children.next().is_some() {
-            return Err(format!("a part of {} keys was answered with {}", keys.len(), kind(&root)));
+            return Err(format!("a part of {} keys was answered with {}", keys.len(), root.kind()));
         }
     }
     if elements.iter().any(|element| element.is_empty()) {
@@ -113,7 +113,7 @@ fn by_policy<'a>(
     let root = first.root().ok_or_else(none)?;
     let is_empty = root.marker == b'*' && first.children().next().is_none();
     if !is_empty && !first.tokens().any(|token| token.marker == b':') {
-        return Err(format!("a part was answered with {}", kind(&root)));
+        return Err(format!("a part was answered with {}", root.kind()));
     }
     let mut all = first.clone();
     for reply in replies {
@@ -135,8 +135,8 @@ fn joined(a: &RawReply, b: &RawReply, join: fn(i64, i64) -> i64) -> Result<RawRe
                 _ => {
                     return Err(format!(
                         "one part was answered with {}, another with {}",
-                        kind(&a),
-                        kind(&b)
+                        a.kind(),
+                        b.kind()
                     ));
                 }
             },
@@ -158,7 +158,7 @@ fn concatenated<'a>(
             || !matches!(root.marker, b'*' | b'~' | b'%')
             || marker.is_some_and(|marker| marker != root.marker)
         {
-            return Err(format!("a part was answered with {}", kind(&root)));
+            return Err(format!("a part was answered with {}", root.kind()));
         }
         marker = Some(root.marker);
         elements.extend(reply.children());
@@ -171,21 +171,6 @@ fn concatenated<'a>(
     let count = elements.len() as u64;
     let count = if marker == b'%' { count / 2 } else { count };
     Ok(aggregate(marker, count, elements.iter().copied(), replies))
-}
-
-/// What a token is called in an error.
-fn kind(token: &Token<'_>) -> String {
-    let line = String::from_utf8_lossy(token.line);
-    match token.marker {
-        _ if token.is_null() => "null".to_string(),
-        b'*' => format!("an array of {line}"),
-        b'~' => format!("a set of {line}"),
-        b'%' => format!("a map of {line}"),
-        b':' => format!("the integer {line}"),
-        b'+' | b'$' | b'=' => "a string".to_string(),
-        b'-' => format!("the error {line}"),
-        _ => "another type".to_string(),
-    }
 }
 
 #[cfg(test)]

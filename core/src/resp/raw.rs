@@ -3,6 +3,7 @@
 //! Most replies go through the client unread: it has to know where they end and whether they are errors. So they stay
 //! the bytes that the decoder has checked, and whoever wants to read one walks through its [`Token`]s.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::str;
@@ -83,13 +84,23 @@ impl RawReply {
     /// The error, if the root is one. Errors deeper in the reply, as EXEC has them, are no failure of the whole.
     #[must_use]
     pub fn as_error(&self) -> Option<ServerError> {
+        self.error_text().map(ServerError::whole)
+    }
+
+    /// The same with as much of its text as the client keeps: a KiB, then a mark and its length.
+    #[must_use]
+    pub fn as_kept_error(&self) -> Option<ServerError> {
+        self.error_text().map(ServerError::kept)
+    }
+
+    fn error_text(&self) -> Option<&[u8]> {
         // Nothing else can be one, and most are neither.
         if !matches!(self.bytes.first(), Some(b'-' | b'!' | b'|')) {
             return None;
         }
         match self.root()? {
-            Token { marker: b'-', line, .. } => Some(parse_error(line)),
-            Token { marker: b'!', payload, .. } => Some(parse_error(payload)),
+            Token { marker: b'-', line, .. } => Some(line),
+            Token { marker: b'!', payload, .. } => Some(payload),
             _ => None,
         }
     }
@@ -155,6 +166,23 @@ impl<'a> Token<'a> {
     #[must_use]
     pub fn as_integer(&self) -> Option<i64> {
         (self.marker == b':').then(|| parse_integer(self.line))
+    }
+
+    /// What it is called in an error.
+    pub(crate) fn kind(&self) -> String {
+        const SHOWN: usize = 32;
+
+        let line = self.line.get(..SHOWN).unwrap_or(self.line).escape_ascii();
+        match self.marker {
+            _ if self.is_null() => String::from("null"),
+            b'*' => format!("an array of {line}"),
+            b'~' => format!("a set of {line}"),
+            b'%' => format!("a map of {line}"),
+            b':' => format!("the integer {line}"),
+            b'+' | b'$' | b'=' => String::from("a string"),
+            b'-' => format!("the error {}", ServerError::kept(self.line)),
+            _ => String::from("another type"),
+        }
     }
 
     /// Whether it is null in any form.
@@ -316,12 +344,12 @@ pub fn items(bytes: &[u8]) -> impl Iterator<Item = Item<'_>> {
             b'$' => Item::BulkString(token.payload),
             b':' => Item::Integer(parse_integer(token.line)),
             b'+' => Item::SimpleString(token.line),
-            b'-' => Item::Error(parse_error(token.line)),
+            b'-' => Item::Error(ServerError::whole(token.line)),
             b'*' | b'~' | b'%' | b'>' | b'|' => aggregate(&token, &tokens),
             b'#' => Item::Boolean(token.line == b"t"),
             b',' => Item::Double(parse_double(token.line).unwrap_or(f64::NAN)),
             b'(' => Item::BigNumber(text(token.line)),
-            b'!' => Item::Error(parse_error(token.payload)),
+            b'!' => Item::Error(ServerError::whole(token.payload)),
             b'=' => {
                 let (format, text) = token.payload.split_first_chunk().unwrap_or((b"txt", &[]));
                 Item::Verbatim { format: *format, text: text.get(1..).unwrap_or_default() }
@@ -362,12 +390,6 @@ fn parse_integer(line: &[u8]) -> i64 {
 
 fn text(line: &[u8]) -> &str {
     str::from_utf8(line).unwrap_or_default()
-}
-
-fn parse_error(text: &[u8]) -> ServerError {
-    let mut words =
-        text.splitn(2, |&byte| byte == b' ').map(|word| String::from_utf8_lossy(word).into_owned());
-    ServerError { code: words.next().unwrap_or_default(), message: words.next().unwrap_or_default() }
 }
 
 #[cfg(test)]
