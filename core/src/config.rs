@@ -155,6 +155,10 @@ pub struct Config {
     pub topology: Option<Topology>,
     /// What the decoder accepts.
     pub limits: Limits,
+    /// How many bytes replies may hold together, of all connections, from their first byte until the driver lets go of
+    /// them. The connection that passes it is closed. Default: 384 MiB, so that they, and the largest reply's copy for
+    /// the caller, fit into a component of 1 GiB.
+    pub received_bytes: u64,
 }
 
 impl Config {
@@ -184,6 +188,7 @@ impl Config {
             address_map: AddressMap::default(),
             topology: None,
             limits: Limits::default(),
+            received_bytes: 384 << 20,
         }
     }
 
@@ -221,6 +226,7 @@ impl Config {
             ("limit depth", self.limits.depth.into()),
             ("limit elements", self.limits.elements.into()),
             ("limit reply-size", self.limits.reply_size),
+            ("limit received-bytes", self.received_bytes),
         ];
         if let Some((name, _)) = counts.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{name} is 0; it is at least 1"));

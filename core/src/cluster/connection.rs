@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use super::handshake::Step;
 use super::request::{Command, Effect};
 use super::{LeaseId, NodeKey, RequestId};
-use crate::resp::{Decoder, Limits, encode_command};
+use crate::resp::{Begun, Decoder, encode_command};
 use crate::time::Instant;
 
 /// With so many bytes a connection is flushed while more commands are handed in: the server works on them meanwhile. It
@@ -137,6 +137,8 @@ pub(super) struct Connection {
     pub(super) check_until: Option<Instant>,
     /// What the server calls it (CLIENT ID).
     pub(super) client_id: Option<i64>,
+    /// Whether HELLO has made it speak RESP3: only then there are pushes.
+    pub(super) speaks_resp3: bool,
     /// The numbers of the scripts that have run over it.
     pub(super) scripts: Vec<u32>,
     /// Takes no new commands: it stopped answering, and stays only for the replies that may still come.
@@ -144,7 +146,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(node: NodeKey, usage: Usage, limits: Limits, now: Instant, deadline: Instant) -> Self {
+    pub(super) fn new(
+        node: NodeKey,
+        usage: Usage,
+        decoder: Decoder,
+        now: Instant,
+        deadline: Instant,
+    ) -> Self {
         Self {
             node,
             usage,
@@ -152,7 +160,7 @@ impl Connection {
             state: State::Resolving,
             deadline,
             last_deadline: deadline,
-            decoder: Decoder::new(limits),
+            decoder,
             waiting: VecDeque::new(),
             unsent: 0,
             out: BytesMut::new(),
@@ -161,6 +169,7 @@ impl Connection {
             silent_since: now,
             check_until: None,
             client_id: None,
+            speaks_resp3: false,
             scripts: Vec::new(),
             draining: false,
         }
@@ -212,15 +221,24 @@ impl Connection {
         self.out.split().freeze()
     }
 
+    /// Whose reply the server has to send next; `None` when it has been sent nothing that is not answered.
+    pub(super) fn next_due(&self) -> Option<&Waiting> {
+        if self.waiting.len() > self.unsent { self.waiting.front() } else { None }
+    }
+
+    /// Whether a frame has begun that answers nothing: no reply is due, and it is no push. Its end must not be taken
+    /// for the reply to what is sent next, so the connection is closed. That is looked for whenever something has come
+    /// in; a reply is no longer due only after that, so there is none when something is sent.
+    pub(super) fn has_unasked(&self) -> bool {
+        let begun = self.decoder.begun();
+        self.next_due().is_none() && begun.is_some_and(|begun| begun == Begun::Reply || !self.speaks_resp3)
+    }
+
     /// Whose reply just came; `None` when nobody asked.
     pub(super) fn replied(&mut self) -> Option<Waiting> {
-        let waiting = self.waiting.pop_front()?;
         // A reply to a command that was never sent answers nothing either.
-        if self.waiting.len() < self.unsent {
-            self.waiting.push_front(waiting);
-            return None;
-        }
-        Some(waiting)
+        self.next_due()?;
+        self.waiting.pop_front()
     }
 
     /// Takes what is waited for, each with whether it has been handed to the driver.

@@ -8,12 +8,16 @@ use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
+use super::answers::ZONE_LENGTH_MAX;
 use super::connection::{Usage, Waiting};
 use super::handshake::{self, Step};
 use super::request::Place;
 use super::{Cluster, ConnId, Connection, Event, Node, NodeKey, Output, Phase, State};
 use crate::error::{Error, Within};
-use crate::resp::{DecodeError, Frame, RawReply, Reply, ReplyRef};
+use crate::resp::{Decoder, Frame, RawReply, Reply, ReplyRef};
+
+/// So much of a reply may always come, whatever others hold: a small reply does not fail because of large ones.
+const SMALL_REPLY: usize = 64 << 10;
 
 impl Cluster {
     /// Dials a node that has no connection, unless it is too early to try again; `redial` comes back to it then.
@@ -35,7 +39,8 @@ impl Cluster {
     pub(super) fn open(&mut self, node_key: NodeKey, usage: Usage) -> Option<ConnId> {
         let node = self.nodes.get(node_key)?;
         let deadline = self.now + self.config.connect_timeout;
-        let connection = Connection::new(node_key, usage, self.config.limits, self.now, deadline);
+        let decoder = Decoder::metered(self.config.limits, self.meter.clone());
+        let connection = Connection::new(node_key, usage, decoder, self.now, deadline);
         let conn = self.connections.insert(connection);
         match node.address.ip() {
             Some(ip) => self.dial(conn, VecDeque::from([ip])),
@@ -134,15 +139,26 @@ impl Cluster {
             connection.receive(bytes, self.now);
         }
         // A reply may be the connection's last, so it is looked up for each.
-        while let Some(connection) = self.connections.get_mut(conn) {
+        loop {
+            self.limit_next_reply(conn);
+            let Some(connection) = self.connections.get_mut(conn) else {
+                break;
+            };
             match connection.decoder.poll_raw() {
-                Ok(None) => break,
-                Ok(Some(Frame::Push(_))) => {}
+                Ok(None) => {
+                    self.check_unfinished(conn);
+                    break;
+                }
+                Ok(Some(Frame::Push(_))) if connection.speaks_resp3 => {}
+                Ok(Some(Frame::Push(_))) => {
+                    let text = "the server sent a push, which RESP2 does not have".to_string();
+                    self.lose(conn, Error::Protocol(text), Driver::MustClose);
+                }
                 Ok(Some(Frame::Reply(reply))) => match connection.replied() {
                     Some(waiting) => self.on_awaited(conn, waiting, reply),
                     None => self.lose(conn, Error::Protocol(unasked(&reply)), Driver::MustClose),
                 },
-                Err(error) => self.on_undecodable(conn, &error),
+                Err(error) => self.on_unreadable(conn, self.why_undecodable(conn, &error)),
             }
         }
         self.close_if_drained(conn);
@@ -151,8 +167,35 @@ impl Cluster {
         }
     }
 
+    /// Looks at what has come of a frame that is not yet whole: whether it can be an answer, and whether there is room
+    /// for it.
+    fn check_unfinished(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else {
+            return;
+        };
+        if connection.has_unasked() {
+            let text = "the server began to send a reply that answers no command".to_string();
+            return self.lose(conn, Error::Protocol(text), Driver::MustClose);
+        }
+        let (held, budget) = (self.meter.bytes(), self.config.received_bytes);
+        if held > budget && connection.decoder.buffered() > SMALL_REPLY {
+            let text = format!(
+                "{held} bytes of replies are being received or wait to be taken, the limit is {budget} bytes (limit \
+                 received-bytes)"
+            );
+            self.on_unreadable(conn, Error::LimitExceeded(text));
+        }
+    }
+
     /// Gives a reply to whoever waits for it.
     fn on_awaited(&mut self, conn: ConnId, waiting: Waiting, reply: RawReply) {
+        if let Some(error) = waiting.question().and_then(|question| question.misfit(&reply)) {
+            // Its connection's end would not come back to it.
+            if let Waiting::Slots(query) | Waiting::Shards(query) | Waiting::Info(query) = waiting {
+                self.abandon_query(query);
+            }
+            return self.lose(conn, error, Driver::MustClose);
+        }
         match waiting {
             Waiting::Request(id) => {
                 self.forgive(conn);
@@ -165,7 +208,7 @@ impl Cluster {
                 self.forgive(conn);
                 self.on_queued(conn, id, &reply);
             }
-            Waiting::Handshake(step) => self.on_handshake(conn, step, &reply.decode()),
+            Waiting::Handshake(step) => self.on_handshake(conn, step, &reply),
             Waiting::Asking | Waiting::Unblocking => {}
             Waiting::Slots(query) => self.on_slots(conn, query, &reply.decode()),
             Waiting::Shards(query) => self.on_shards(conn, query, &reply.decode()),
@@ -187,27 +230,30 @@ impl Cluster {
         }
     }
 
-    fn on_handshake(&mut self, conn: ConnId, step: Step, reply: &Reply) {
+    fn on_handshake(&mut self, conn: ConnId, step: Step, reply: &RawReply) {
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
+        let error = reply.as_kept_error();
         if step == Step::Id {
-            connection.client_id = reply.cursor().and_then(ReplyRef::as_integer);
+            connection.client_id = reply.root().and_then(|root| root.as_integer());
         }
+        connection.speaks_resp3 |= step == Step::Hello && error.is_none();
         let falling_back = connection.state == State::Handshaking { falling_back: true };
         let last = connection.waiting.is_empty();
         if !falling_back {
-            match handshake::judge(step, reply.as_error(), self.config.protocol) {
-                handshake::Verdict::Continue if !last => {
-                    let zone = reply.cursor().and_then(|hello| hello.value("availability_zone")?.as_str());
-                    let node = self.nodes.get_mut(connection.node);
-                    if let (Some(node), Some(zone)) = (node, zone.filter(|zone| !zone.is_empty())) {
-                        node.availability_zone = Some(zone.to_string());
-                        self.topology.name_zone(&node.address, zone);
+            match handshake::judge(step, error.as_ref(), self.config.protocol) {
+                handshake::Verdict::Continue => {
+                    if step == Step::Hello
+                        && let Err(error) = self.on_hello(conn, &reply.decode())
+                    {
+                        return self.lose(conn, error, Driver::MustClose);
+                    }
+                    if last {
+                        self.on_ready(conn);
                     }
                     return;
                 }
-                handshake::Verdict::Continue => return self.on_ready(conn),
                 handshake::Verdict::Fail(error) => {
                     return self.lose(conn, error, Driver::MustClose);
                 }
@@ -218,6 +264,22 @@ impl Cluster {
             let batch = handshake::resp2_batch(&self.config, connection.is_shared());
             self.send_handshake(conn, &batch);
         }
+    }
+
+    /// Reads what a server says of itself.
+    fn on_hello(&mut self, conn: ConnId, reply: &Reply) -> Result<(), Error> {
+        let value = |name: &str| reply.cursor().and_then(|hello| hello.value(name));
+        if value("proto").is_some_and(|protocol| protocol.as_integer() != Some(3)) {
+            return Err(Error::Protocol("HELLO 3 was answered with another protocol than 3".to_string()));
+        }
+        let zone = value("availability_zone").and_then(ReplyRef::as_str);
+        let zone = zone.filter(|zone| (1..=ZONE_LENGTH_MAX).contains(&zone.len()));
+        let node = self.connections.get(conn).and_then(|connection| self.nodes.get_mut(connection.node));
+        if let (Some(node), Some(zone)) = (node, zone) {
+            node.availability_zone = Some(zone.to_string());
+            self.topology.name_zone(&node.address, zone);
+        }
+        Ok(())
     }
 
     fn on_ready(&mut self, conn: ConnId) {
@@ -253,14 +315,9 @@ impl Cluster {
 
     /// What came is no RESP, or too large. The one whose reply it was is told so; the others' replies
     /// are lost with the connection.
-    fn on_undecodable(&mut self, conn: ConnId, error: &DecodeError) {
-        let told = if error.is_limit() {
-            Error::LimitExceeded(error.to_string())
-        } else {
-            Error::Protocol(error.to_string())
-        };
+    fn on_unreadable(&mut self, conn: ConnId, told: Error) {
         let waiting = self.connections.get_mut(conn).and_then(Connection::replied);
-        if let Some(Waiting::Request(id)) = waiting
+        if let Some(Waiting::Request(id) | Waiting::Queued(id)) = waiting
             && self.requests.get(id).is_some_and(|request| request.place == Place::OnConnection(conn))
         {
             self.finish(id, Err(told.clone()));
@@ -429,7 +486,7 @@ pub(super) enum Driver {
 
 /// What a reply that nobody asked for is called.
 fn unasked(reply: &RawReply) -> String {
-    match reply.as_error() {
+    match reply.as_kept_error() {
         Some(error) => format!("the server sent an error that answers no command: {error}"),
         None => "the server sent a reply that answers no command".to_string(),
     }

@@ -43,10 +43,12 @@
 //! | `lent.rs` | what becomes of a lent connection's first command when it is refused |
 //! | `transaction.rs`, `scripts.rs`, `blocking.rs` | MULTI to EXEC; EVALSHA; commands that block |
 //! | `scans.rs`, `scan.rs`, `scan_pass.rs` | scans of all keys, or of one |
+//! | `answers.rs` | how large the answers to its own questions may be, and of which types |
 //! | `discovery.rs`, `refresh.rs` | the start, and learning the topology anew |
 //! | `events.rs`, `statistics.rs` | what the driver can ask about |
 //! | `request.rs`, `connection.rs`, `node.rs`, `handshake.rs`, `slots.rs`, `verdict.rs`, `timers.rs` | the parts |
 
+mod answers;
 mod blocking;
 mod connection;
 mod connections;
@@ -86,7 +88,7 @@ use slotmap::SlotMap as Arena;
 use crate::address::NodeAddr;
 use crate::config::Config;
 use crate::error::Error;
-use crate::resp::RawReply;
+use crate::resp::{Meter, RawReply};
 use crate::slot::Slot;
 use crate::time::Instant;
 use crate::topology::Topology;
@@ -269,6 +271,8 @@ pub struct Cluster {
     full: Vec<ConnId>,
     events: Events,
     statistics: Statistics,
+    /// What replies hold, from their first byte until the driver lets go of them.
+    meter: Meter,
 }
 
 /// How far the client has come.
@@ -316,6 +320,7 @@ impl Cluster {
             full: Vec::new(),
             events: Events::default(),
             statistics: Statistics::default(),
+            meter: Meter::default(),
             config,
         };
         // With a topology nothing need be asked before the first request; nodes are dialled when they are needed.
@@ -469,6 +474,13 @@ impl Cluster {
     #[must_use]
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+
+    /// How many bytes of memory replies hold: what has come in and is not whole, and whole replies until the last who
+    /// has them lets go. Small ones that came whole are left out.
+    #[must_use]
+    pub fn received_bytes(&self) -> usize {
+        self.meter.bytes() as usize
     }
 
     /// What is counted for each node that the client knows, and how many of its requests are under way on connections.

@@ -187,7 +187,7 @@ impl Cluster {
             return;
         };
         let unusable = match reply.as_error() {
-            Some(error) => super::discovery::Answer::Refused(error.clone()),
+            Some(error) => super::discovery::Answer::Refused(error.to_kept()),
             None => match Topology::from_cluster_slots(reply, &asked) {
                 Ok(mut topology) => {
                     topology.map_addresses(map);

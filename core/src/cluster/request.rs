@@ -26,6 +26,8 @@ pub struct Command {
     /// The bytes to send.
     pub(super) frame: Bytes,
     pub(super) route: Route,
+    /// Whether nothing is known of the command, so that its route is a guess.
+    pub(super) keys_are_guessed: bool,
     /// Whether sending it twice does no harm.
     pub(super) read_only: bool,
     /// Whether a replica may serve it.
@@ -211,6 +213,7 @@ impl Command {
         Self {
             frame: Bytes::new(),
             route: Route::Any,
+            keys_are_guessed: false,
             read_only: false,
             is_read: false,
             blocks: None,
@@ -230,7 +233,12 @@ impl Command {
         }
         let has = |flag| spec.is_some_and(|spec| spec.flags.contains(flag));
         let read_only = spec.is_some_and(command::CommandSpec::is_read_only);
-        let mut command = Self { read_only, is_read: has(Flags::READONLY), ..Self::plain() };
+        let mut command = Self {
+            read_only,
+            is_read: has(Flags::READONLY),
+            keys_are_guessed: spec.is_none(),
+            ..Self::plain()
+        };
         // Most commands work on one key: what follows is decided for them.
         let one_key = spec.filter(|spec| spec.has_one_key() && (has(Flags::READONLY) || has(Flags::WRITE)));
         if let (Some(spec), Some(key)) = (one_key, args.get(1)) {

@@ -7,6 +7,7 @@ use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use super::connection::{Connection, Waiting};
+use super::connections::Driver;
 use super::request::{Command, Parent, Place, Request, Route, Spread, Target};
 use super::scripts::ScriptUse;
 use super::verdict::{Verdict, judge};
@@ -296,7 +297,11 @@ impl Cluster {
         if is_transaction && let Some(error) = self.executed_without_multi(id) {
             return self.finish(id, Err(error));
         }
-        let error = if is_transaction { self.why_discarded(id, &reply) } else { reply.as_error() };
+        if is_transaction && let Some(error) = self.misfit_of_exec(id, &reply) {
+            self.finish(id, Err(error.clone()));
+            return self.lose(conn, error, Driver::MustClose);
+        }
+        let error = if is_transaction { self.why_discarded(id, &reply) } else { reply.as_kept_error() };
         let Some(request) = self.requests.get(id) else {
             return;
         };
@@ -316,15 +321,19 @@ impl Cluster {
             asked = node.address.host().to_string();
         }
         let verdict = self.reachable(judge(error, &asked, &request.command));
+        // Of which slot it is for the command that was redirected is a guess where nothing is known of the command.
+        let own_slot = request.command.route.slot();
         if let Verdict::FollowMoved(slot, address) = &verdict
             && matches!(self.phase, Phase::Clustered)
             && let Some(node) = self.redirect_target(address)
         {
             self.statistics.moved += 1;
-            if self.slots.owner(*slot) != Some(node) {
-                self.order.hold(*slot);
+            if own_slot == Some(*slot) {
+                if self.slots.owner(*slot) != Some(node) {
+                    self.order.hold(*slot);
+                }
+                self.slots.patch(*slot, node, self.now);
             }
-            self.slots.patch(*slot, node, self.now);
             self.want_refresh();
         }
         if verdict == Verdict::Surface && self.take_whole_script(id, conn, error) {
@@ -356,7 +365,9 @@ impl Cluster {
             Verdict::FollowMoved(_, address) => self.follow(id, Target::Moved(address), error),
             Verdict::FollowAsk(slot, address) => {
                 self.statistics.ask += 1;
-                self.slots.note_move(slot, self.now);
+                if own_slot == Some(slot) {
+                    self.slots.note_move(slot, self.now);
+                }
                 self.follow(id, Target::Ask(address), error);
             }
             Verdict::WaitAndRetry => self.delay(id, key, error),

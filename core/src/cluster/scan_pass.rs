@@ -5,13 +5,14 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::connections::Driver;
 use super::request::{Command, Place};
 use super::scan::{Scan, Source};
 use super::verdict::{Verdict, judge};
 use super::{Cluster, ConnId, RequestId, ScanId};
 use crate::address::NodeAddr;
 use crate::error::Error;
-use crate::resp::{RawReply, ReplyRef, Tokens};
+use crate::resp::{RawReply, ReplyRef, Token, Tokens};
 use crate::scan::{Bookmark, Claim, Ledger, NodeView};
 use crate::slot::Slot;
 use crate::time::Instant;
@@ -19,6 +20,12 @@ use crate::topology::{Member, Role};
 
 /// The cursor that a pass begins with, and that a server gives at its end.
 const BEGIN: &str = "0";
+
+/// Servers' have 40 bytes. Whoever says a longer one is taken not to say which process it is.
+const RUN_ID_LENGTH_MAX: usize = 64;
+
+/// Servers' cursors have up to 20 digits. An answer with a longer one is refused.
+const CURSOR_LENGTH_MAX: usize = 64;
 
 /// What a pass asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +40,17 @@ pub(super) enum Question {
     Review,
     /// It is over.
     Nothing,
+}
+
+impl Question {
+    /// What is sent; `None` for a page, which is the caller's.
+    pub(super) fn name(self) -> Option<&'static str> {
+        match self {
+            Self::View | Self::Review => Some("CLUSTER NODES"),
+            Self::Identity => Some("INFO"),
+            Self::Page | Self::Nothing => None,
+        }
+    }
 }
 
 /// A pass over one node, or over one key.
@@ -191,7 +209,8 @@ impl Cluster {
                     let reply = reply.decode();
                     let text = reply.cursor().and_then(ReplyRef::as_str).unwrap_or_default();
                     let run_id = text.lines().find_map(|line| line.strip_prefix("run_id:"));
-                    pass.identify(run_id.unwrap_or_default().trim(), conn);
+                    let run_id = run_id.map(str::trim).filter(|run_id| run_id.len() <= RUN_ID_LENGTH_MAX);
+                    pass.identify(run_id.unwrap_or_default(), conn);
                     Ok(Next::GoesOn)
                 }
             },
@@ -210,6 +229,10 @@ impl Cluster {
             },
             Err(error) => {
                 scan.passes.push(pass);
+                // An answer to something else: so would the next one be.
+                if let (Error::Protocol(_), Some(conn)) = (&error, conn) {
+                    self.lose(conn, error.clone(), Driver::MustClose);
+                }
                 self.note_failure(id, number, error);
             }
         }
@@ -303,10 +326,17 @@ fn page(reply: &RawReply) -> Option<(String, RawReply)> {
     let mut tokens = reply.tokens();
     let root = tokens.next().filter(|root| root.marker == b'*' && root.line == b"2");
     let cursor = tokens.next().filter(|cursor| root.is_some() && cursor.marker == b'$')?;
-    let cursor = core::str::from_utf8(cursor.payload).ok().filter(|cursor| !cursor.is_empty())?;
+    let cursor = core::str::from_utf8(cursor.payload)
+        .ok()
+        .filter(|cursor| (1..=CURSOR_LENGTH_MAX).contains(&cursor.len()))?;
     let list = reply.as_bytes().slice_ref(tokens.rest());
-    let is_list = Tokens::new(&list).next().is_some_and(|list| list.marker == b'*' && !list.is_null());
-    is_list.then(|| (cursor.to_string(), RawReply::new(list, reply.node_count().saturating_sub(2))))
+    let mut tokens = Tokens::new(&list);
+    let is_list =
+        tokens.next().is_some_and(|list| list.marker == b'*' && !list.is_null() && list.line != b"?");
+    // Some servers give a sorted set's scores as numbers.
+    let is_element = |token: Token<'_>| matches!(token.marker, b'$' | b'+' | b',' | b':') && !token.is_null();
+    (is_list && tokens.all(is_element))
+        .then(|| (cursor.to_string(), RawReply::new(list, reply.node_count().saturating_sub(2))))
 }
 
 /// A list of keys without those whose slots are done.

@@ -54,7 +54,7 @@ impl Command {
         let mut frame = BytesMut::new();
         encode_command(&["MULTI"], &mut frame);
         let mut route = Route::Any;
-        let mut read_only = true;
+        let (mut read_only, mut keys_are_guessed) = (true, false);
         for (index, args) in commands.iter().enumerate() {
             let of_command = |error| match error {
                 Error::InvalidArgument(text) => {
@@ -64,6 +64,7 @@ impl Command {
             };
             let command = Self::new(args).map_err(of_command)?;
             read_only &= command.read_only;
+            keys_are_guessed |= command.keys_are_guessed;
             route = match (route, command.route) {
                 (Route::Slot(one), Route::Slot(other)) if one != other => {
                     let text = format!(
@@ -85,7 +86,8 @@ impl Command {
         }
         encode_command(&["EXEC"], &mut frame);
         let queued = u32::try_from(commands.len()).unwrap_or(u32::MAX);
-        Ok(Self { frame: frame.freeze(), route, read_only, effect: Effect::Ends, queued, ..Self::plain() })
+        let frame = frame.freeze();
+        Ok(Self { frame, route, keys_are_guessed, read_only, effect: Effect::Ends, queued, ..Self::plain() })
     }
 }
 
@@ -101,7 +103,7 @@ impl Cluster {
         let queueing = request.queueing.get_or_insert_default();
         let number = queueing.answers;
         queueing.answers += 1;
-        match reply.as_error() {
+        match reply.as_kept_error() {
             Some(error) if queueing.refusals.len() < TOLD_MAX => queueing.refusals.push((number, error)),
             Some(_) => {}
             None => {
@@ -123,9 +125,22 @@ impl Cluster {
         )))
     }
 
+    /// What is wrong with EXEC's answer, which is no error: it is null, or has one result for each command.
+    pub(super) fn misfit_of_exec(&self, id: RequestId, reply: &RawReply) -> Option<Error> {
+        let queued = self.requests.get(id)?.command.queued as usize;
+        let root = reply.root()?;
+        let results = || reply.children().take(queued + 1).count();
+        let is_error = matches!(root.marker, b'-' | b'!');
+        if is_error || root.is_null() || (root.marker == b'*' && results() == queued) {
+            return None;
+        }
+        let text = format!("EXEC was answered with {}, not with {queued} results", root.kind());
+        Some(Error::Protocol(text))
+    }
+
     /// The error that EXEC has answered, with its reason where that is known.
     pub(super) fn why_discarded(&self, id: RequestId, reply: &RawReply) -> Option<ServerError> {
-        let error = reply.as_error()?;
+        let error = reply.as_kept_error()?;
         let queueing = self.requests.get(id).and_then(|request| request.queueing.as_ref());
         let refusals = queueing.map_or(&[][..], |queueing| &queueing.refusals);
         // Without MULTI there is no transaction that EXEC could end.

@@ -62,9 +62,16 @@ const SERVERS_WORDS: &[&str] = &[
 /// a redirect with an empty host means.
 ///
 /// A redirect that cannot be read is the caller's to see, as the server's words; so is one that a script may have
-/// made up.
+/// made up, and one for another slot than that of the command's keys: it answers another command, or none. Of a command
+/// that the table does not know, which of its arguments are keys is a guess: its redirects are followed.
 pub(super) fn judge(error: &ServerError, asked: &str, command: &Command) -> Verdict {
     let verdict = look_up(error, asked);
+    if let Verdict::FollowMoved(slot, _) | Verdict::FollowAsk(slot, _) = &verdict
+        && command.route != Route::Slot(*slot)
+        && !command.keys_are_guessed
+    {
+        return Verdict::Surface;
+    }
     if !command.is_writing_script {
         return verdict;
     }
@@ -140,8 +147,34 @@ mod tests {
     }
 
     #[test]
+    fn a_redirect_for_another_slot_is_not_followed() {
+        let own = Slot::of_key(b"key").number();
+        for code in ["MOVED", "ASK"] {
+            let judged = |command: &[&str], slot: u16| {
+                let text = format!("{slot} 10.0.0.2:6381");
+                judged_for(command, code, &text) != Verdict::Surface
+            };
+            for command in [&["GET", "key"][..], &["SPUBLISH", "key", "x"], &["MGET", "key", "{key}"]] {
+                assert!(judged(command, own) && !judged(command, own + 1), "{code} {command:?}");
+            }
+            // It has no slot.
+            assert!(!judged(&["PING"], own));
+            // Nothing is known of it.
+            assert!(judged(&["NO.SUCH", "key"], own) && judged(&["NO.SUCH", "key"], own + 1));
+        }
+        let transaction = |words: &[&[u8]]| {
+            let command = Command::transaction(&[words.to_vec()], &super::super::Scripts::default()).unwrap();
+            let error = ServerError { code: "MOVED".into(), message: format!("{own} 10.0.0.2:6381") };
+            judge(&error, "", &command) != Verdict::Surface
+        };
+        assert!(transaction(&[b"GET", b"key"]) && !transaction(&[b"GET", b"other"]));
+    }
+
+    #[test]
     fn redirects_are_taken_apart() {
         let slot = Slot::new(3999).unwrap();
+        // The slot of no key that is known.
+        let judged = |code: &str, message: &str| judged_for(&["NO.SUCH", "key"], code, message);
         assert_eq!(
             judged("MOVED", "3999 10.0.0.2:6381"),
             Verdict::FollowMoved(slot, NodeAddr::new("10.0.0.2", 6381))

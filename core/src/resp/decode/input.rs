@@ -1,16 +1,20 @@
 //! Received chunks, read as bytes, lines and payloads wherever they were cut, and kept as frames.
 
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use core::mem;
 
 use bytes::Bytes;
 
 use super::DecodeError;
 use super::limits::LineLimit;
+use super::meter::{Buffer, Meter};
 
-/// How much memory a frame that is cut gets ahead of its bytes while it is small; later it at most doubles.
+/// How much memory a frame that is cut gets ahead of its bytes while it is small.
 const RESERVE_MAX: usize = 64 << 10;
+
+/// Up to this size it doubles when it grows, from then on it grows by half: so each byte is copied a few times, and little
+/// memory is held for nothing.
+const DOUBLED_MAX: usize = 1 << 20;
 
 const LINE_END: &[u8] = b"\r\n";
 
@@ -24,22 +28,35 @@ const LINE_END: &[u8] = b"\r\n";
 ///
 /// A frame that lies whole in a chunk is handed out in place. Of one that a chunk's end cuts, each byte is copied
 /// once, into `earlier`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Input {
     chunk: Bytes,
     start: usize,
     position: usize,
     /// The chunks after it, none of them empty.
     later: VecDeque<Bytes>,
-    earlier: Vec<u8>,
+    earlier: Buffer,
     /// How many of the bytes read belong to the line or payload that is not yet whole.
     unfinished: usize,
+    meter: Meter,
 }
 
 impl Input {
+    pub(super) fn new(meter: Meter) -> Self {
+        Self {
+            chunk: Bytes::new(),
+            start: 0,
+            position: 0,
+            later: VecDeque::new(),
+            earlier: Buffer::new(&meter),
+            unfinished: 0,
+            meter,
+        }
+    }
+
     pub(super) fn feed(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
-            self.later.push_back(bytes);
+            self.later.push_back(self.meter.count(bytes));
         }
     }
 
@@ -51,7 +68,7 @@ impl Input {
     /// The last byte that was read of the frame.
     pub(super) fn last_byte(&self) -> Option<u8> {
         let read = self.chunk.get(self.start..self.position).unwrap_or_default();
-        read.last().or(self.earlier.last()).copied()
+        read.last().or(self.earlier.bytes().last()).copied()
     }
 
     /// The bytes of the chunk that are not yet read.
@@ -149,8 +166,9 @@ impl Input {
         let whole = length + LINE_END.len();
         if self.position - self.start < whole {
             self.keep(0);
-            let begin = self.earlier.len().saturating_sub(whole);
-            return self.earlier.get(begin..begin + length).unwrap_or_default();
+            let earlier = self.earlier.bytes();
+            let begin = earlier.len().saturating_sub(whole);
+            return earlier.get(begin..begin + length).unwrap_or_default();
         }
         let begin = self.position - whole;
         self.chunk.get(begin..begin + length).unwrap_or_default()
@@ -158,13 +176,13 @@ impl Input {
 
     /// The frame that was read.
     pub(super) fn take_frame(&mut self) -> Bytes {
-        if self.earlier.is_empty() {
+        if self.earlier.bytes().is_empty() {
             let frame = self.chunk.slice(self.start..self.position);
             self.start = self.position;
             return frame;
         }
         self.keep(0);
-        mem::take(&mut self.earlier).into()
+        self.earlier.take()
     }
 
     /// Goes on to the next chunk and lets go of the one that is read. `missing`: so many bytes are known to follow.
@@ -180,11 +198,17 @@ impl Input {
     /// Copies what of the frame is in the chunk.
     fn keep(&mut self, missing: usize) {
         let piece = self.chunk.get(self.start..self.position).unwrap_or_default();
-        if missing > 0 && self.earlier.capacity() - self.earlier.len() < piece.len() + missing {
-            let ahead = self.earlier.len().max(piece.len()).max(RESERVE_MAX);
-            self.earlier.reserve_exact(piece.len() + ahead.min(missing));
+        let length = self.earlier.bytes().len();
+        let room = self.earlier.capacity() - length;
+        if room < piece.len() {
+            let mut ahead = if length < DOUBLED_MAX { length } else { length / 2 };
+            if missing > 0 {
+                // One large payload gets no more than its length. Of many, each must not make all before it be copied.
+                ahead = missing.min(ahead.max(piece.len()).max(RESERVE_MAX)).max(ahead / 2);
+            }
+            self.earlier.reserve(piece.len() + ahead);
         }
-        self.earlier.extend_from_slice(piece);
+        self.earlier.extend(piece);
         self.start = self.position;
     }
 }
@@ -196,7 +220,7 @@ mod tests {
     #[test]
     fn a_payload_gets_memory_as_its_bytes_arrive() {
         let length = 100 << 20;
-        let mut input = Input::default();
+        let mut input = Input::new(Meter::default());
         input.feed(Bytes::from_static(b"x"));
         assert_eq!(input.payload(length), Ok(false));
         assert!(input.earlier.capacity() <= RESERVE_MAX + 1);
@@ -207,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_joined_payload_never_has_more_memory_than_its_length() {
-        let mut input = Input::default();
+        let mut input = Input::new(Meter::default());
         for _ in 0..3 {
             input.feed(Bytes::from(alloc::vec![b'x'; 100_000]));
             assert_eq!(input.payload(400_000), Ok(false));
@@ -223,7 +247,7 @@ mod tests {
     #[test]
     fn a_read_chunk_is_let_go() {
         let chunk = Bytes::from(alloc::vec![b'x'; 10]);
-        let mut input = Input::default();
+        let mut input = Input::new(Meter::default());
         input.feed(chunk.clone());
         while input.byte().is_some() {}
         assert!(chunk.is_unique());

@@ -16,16 +16,18 @@ mod input;
 mod leaf;
 mod limits;
 mod marker;
+mod meter;
 mod scan;
 
 use bytes::Bytes;
 
 pub use self::error::DecodeError;
 pub use self::limits::{LINE_LENGTH_MAX, Limits, NODE_COST};
+pub use self::meter::Meter;
 
 use self::input::Input;
 use self::leaf::Leaf;
-use self::marker::{Blob, Marker};
+use self::marker::{Aggregate, Blob, Marker};
 use self::scan::{Next, Scan};
 use super::{RawReply, Reply};
 
@@ -46,6 +48,15 @@ impl Frame<RawReply> {
             Self::Push(raw) => Frame::Push(raw.decode()),
         }
     }
+}
+
+/// What a frame is of which not all has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// A reply.
+    Reply,
+    /// A push.
+    Push,
 }
 
 /// Decodes the bytes of one connection.
@@ -103,7 +114,27 @@ enum State {
 impl Decoder {
     /// A decoder at the start of a connection.
     pub fn new(limits: Limits) -> Self {
-        Self { input: Input::default(), state: State::Type, scan: Scan::new(limits), failure: None }
+        Self::metered(limits, Meter::default())
+    }
+
+    /// The same, whose bytes are counted by a meter that others may have too.
+    pub fn metered(limits: Limits, meter: Meter) -> Self {
+        Self { input: Input::new(meter), state: State::Type, scan: Scan::new(limits), failure: None }
+    }
+
+    /// How large the next reply may be, or the one that has begun, instead of [`Limits::reply_size`]. It holds until
+    /// the next call.
+    pub fn limit_reply(&mut self, size: u64) {
+        self.scan.limit_reply(size);
+    }
+
+    /// What the frame is that has begun; `None` between two frames. Behind attributes that are all there is so far, it
+    /// is taken for a reply.
+    pub fn begun(&self) -> Option<Begun> {
+        let is_push =
+            self.scan.is_push() || matches!(self.state, State::Line(Marker::Aggregate(Aggregate::Push)));
+        let begun = if is_push { Begun::Push } else { Begun::Reply };
+        (self.buffered() > 0).then_some(begun)
     }
 
     /// Takes the next bytes of the connection. Chunks that come before earlier ones are drained wait their turn.

@@ -71,6 +71,14 @@ impl Scan {
         self.limits
     }
 
+    pub(super) fn limit_reply(&mut self, size: u64) {
+        self.limits.reply_size = size;
+    }
+
+    pub(super) fn is_push(&self) -> bool {
+        self.push
+    }
+
     pub(super) fn size(&self) -> u64 {
         self.size
     }

@@ -1,0 +1,138 @@
+//! How much memory is held by what was received, counted over all connections.
+//!
+//! The bytes of a reply are shared by whoever has the reply: the decoder, then the machine, then the driver. So each piece
+//! of memory counts from when it was received until the last of them lets go of it, wherever that is.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+/// Pieces of less are not counted: to count one costs an allocation. Whole replies in one keep no more than that alive.
+const COUNTED_MIN: usize = 4 << 10;
+
+/// Counts bytes. Its clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Meter(Arc<AtomicUsize>);
+
+impl Meter {
+    /// How many bytes are held now.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed) as u64
+    }
+
+    /// These bytes, counted for as long as somebody has a part of them.
+    pub(super) fn count(&self, bytes: Bytes) -> Bytes {
+        if bytes.len() < COUNTED_MIN {
+            return bytes;
+        }
+        let charge = Charge::new(self, bytes.len());
+        Bytes::from_owner(Counted { bytes, _charge: charge })
+    }
+}
+
+/// A number of bytes that are counted until it is dropped.
+#[derive(Debug)]
+struct Charge {
+    meter: Meter,
+    bytes: usize,
+}
+
+impl Charge {
+    fn new(meter: &Meter, bytes: usize) -> Self {
+        meter.0.fetch_add(bytes, Ordering::Relaxed);
+        Self { meter: meter.clone(), bytes }
+    }
+
+    fn set(&mut self, bytes: usize) {
+        self.meter.0.fetch_add(bytes, Ordering::Relaxed);
+        self.meter.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+/// Bytes with what they are counted as.
+struct Counted<T> {
+    bytes: T,
+    _charge: Charge,
+}
+
+impl<T: AsRef<[u8]>> AsRef<[u8]> for Counted<T> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+}
+
+/// Memory that grows with what is received, counted as large as it is.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    charge: Charge,
+}
+
+impl Buffer {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self { bytes: Vec::new(), charge: Charge::new(meter, 0) }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How much there is room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Makes room for so many more bytes, and no more.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.bytes.reserve_exact(more);
+        self.charge.set(self.bytes.capacity());
+    }
+
+    /// Puts bytes to the end, for which there is room.
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Takes what it holds; from then on it is empty.
+    pub(super) fn take(&mut self) -> Bytes {
+        let empty = Self::new(&self.charge.meter);
+        let Self { bytes, charge } = core::mem::replace(self, empty);
+        match bytes.len() < COUNTED_MIN {
+            true => bytes.into(),
+            false => Bytes::from_owner(Counted { bytes, _charge: charge }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_counts_until_the_last_lets_go() {
+        let meter = Meter::default();
+        let whole = meter.count(Bytes::from(alloc::vec![0; 10_000]));
+        let part = whole.slice(9_000..);
+        drop(whole);
+        assert_eq!(meter.bytes(), 10_000);
+        drop(part);
+        assert_eq!(meter.bytes(), 0);
+        let mut buffer = Buffer::new(&meter);
+        buffer.reserve(20_000);
+        buffer.extend(&[0; 10_000]);
+        assert_eq!(meter.bytes(), 20_000);
+        let taken = buffer.take();
+        assert_eq!((meter.bytes(), buffer.capacity(), taken.len()), (20_000, 0, 10_000));
+        drop((taken, buffer));
+        assert_eq!(meter.bytes(), 0);
+    }
+}
