@@ -16,9 +16,6 @@ use super::{Cluster, ConnId, Connection, Event, Node, NodeKey, Output, Phase, St
 use crate::error::{Error, Within};
 use crate::resp::{Decoder, Frame, RawReply, Reply, ReplyRef};
 
-/// So much of a reply may always come, whatever others hold: a small reply does not fail because of large ones.
-const SMALL_REPLY: usize = 64 << 10;
-
 impl Cluster {
     /// Dials a node that has no connection, unless it is too early to try again; `redial` comes back to it then.
     pub(super) fn ensure_connection(&mut self, node_key: NodeKey) {
@@ -167,23 +164,14 @@ impl Cluster {
         }
     }
 
-    /// Looks at what has come of a frame that is not yet whole: whether it can be an answer, and whether there is room
-    /// for it.
+    /// Looks at what has come of a frame that is not yet whole: whether it can be an answer.
     fn check_unfinished(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get(conn) else {
             return;
         };
         if connection.has_unasked() {
             let text = "the server began to send a reply that answers no command".to_string();
-            return self.lose(conn, Error::Protocol(text), Driver::MustClose);
-        }
-        let (held, budget) = (self.meter.bytes(), self.config.received_bytes);
-        if held > budget && connection.decoder.buffered() > SMALL_REPLY {
-            let text = format!(
-                "{held} bytes of replies are being received or wait to be taken, the limit is {budget} bytes (limit \
-                 received-bytes)"
-            );
-            self.on_unreadable(conn, Error::LimitExceeded(text));
+            self.lose(conn, Error::Protocol(text), Driver::MustClose);
         }
     }
 

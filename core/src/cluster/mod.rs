@@ -320,7 +320,7 @@ impl Cluster {
             full: Vec::new(),
             events: Events::default(),
             statistics: Statistics::default(),
-            meter: Meter::default(),
+            meter: Meter::limited(config.received_bytes),
             config,
         };
         // With a topology nothing need be asked before the first request; nodes are dialled when they are needed.

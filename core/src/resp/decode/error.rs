@@ -105,6 +105,16 @@ pub enum DecodeError {
         /// The limit.
         limit: u64,
     },
+    /// Together with all else that is held, the reply would be more than the limit of the [`Meter`](super::Meter).
+    #[error(
+        "{held} bytes of replies are held, this one would pass the limit of {limit} bytes (limit received-bytes)"
+    )]
+    Received {
+        /// How many bytes are held.
+        held: u64,
+        /// The limit.
+        limit: u64,
+    },
 }
 
 impl DecodeError {
@@ -115,7 +125,8 @@ impl DecodeError {
             | Self::BulkLength { .. }
             | Self::Depth { .. }
             | Self::Elements { .. }
-            | Self::ReplySize { .. } => true,
+            | Self::ReplySize { .. }
+            | Self::Received { .. } => true,
             Self::UnknownType { .. }
             | Self::InvalidText { .. }
             | Self::BareLineFeed

@@ -12,9 +12,10 @@ use super::meter::{Buffer, Meter};
 /// How much memory a frame that is cut gets ahead of its bytes while it is small.
 const RESERVE_MAX: usize = 64 << 10;
 
-/// Up to this size it doubles when it grows, from then on it grows by half: so each byte is copied a few times, and little
-/// memory is held for nothing.
+/// Up to this size it doubles when it grows, from then on it grows by half, then by a step, at last by an eighth: so each
+/// byte is copied a few times, and little memory is held for nothing.
 const DOUBLED_MAX: usize = 1 << 20;
+const STEP: usize = 32 << 20;
 
 const LINE_END: &[u8] = b"\r\n";
 
@@ -83,14 +84,14 @@ impl Input {
         self.position += length;
     }
 
-    pub(super) fn byte(&mut self) -> Option<u8> {
+    pub(super) fn byte(&mut self) -> Result<Option<u8>, DecodeError> {
         loop {
             if let Some(&byte) = self.chunk.get(self.position) {
                 self.position += 1;
-                return Some(byte);
+                return Ok(Some(byte));
             }
-            if !self.next_chunk(0) {
-                return None;
+            if !self.next_chunk(0)? {
+                return Ok(None);
             }
         }
     }
@@ -100,7 +101,7 @@ impl Input {
         loop {
             let rest = self.rest();
             let Some(&first) = rest.first() else {
-                if self.next_chunk(0) {
+                if self.next_chunk(0)? {
                     continue;
                 }
                 return Ok(None);
@@ -155,61 +156,63 @@ impl Input {
                 self.unfinished = 0;
                 return Ok(true);
             }
-            if !self.next_chunk(missing - piece) {
+            if !self.next_chunk(missing - piece)? {
                 return Ok(false);
             }
         }
     }
 
     /// The text, `length` bytes long, of the line or payload that was just read.
-    pub(super) fn text(&mut self, length: usize) -> &[u8] {
+    pub(super) fn text(&mut self, length: usize) -> Result<&[u8], DecodeError> {
         let whole = length + LINE_END.len();
         if self.position - self.start < whole {
-            self.keep(0);
+            self.keep(0)?;
             let earlier = self.earlier.bytes();
             let begin = earlier.len().saturating_sub(whole);
-            return earlier.get(begin..begin + length).unwrap_or_default();
+            return Ok(earlier.get(begin..begin + length).unwrap_or_default());
         }
         let begin = self.position - whole;
-        self.chunk.get(begin..begin + length).unwrap_or_default()
+        Ok(self.chunk.get(begin..begin + length).unwrap_or_default())
     }
 
     /// The frame that was read.
-    pub(super) fn take_frame(&mut self) -> Bytes {
+    pub(super) fn take_frame(&mut self) -> Result<Bytes, DecodeError> {
         if self.earlier.bytes().is_empty() {
             let frame = self.chunk.slice(self.start..self.position);
             self.start = self.position;
-            return frame;
+            return Ok(frame);
         }
-        self.keep(0);
-        self.earlier.take()
+        self.keep(0)?;
+        Ok(self.earlier.take())
     }
 
     /// Goes on to the next chunk and lets go of the one that is read. `missing`: so many bytes are known to follow.
-    fn next_chunk(&mut self, missing: usize) -> bool {
-        self.keep(missing);
+    fn next_chunk(&mut self, missing: usize) -> Result<bool, DecodeError> {
+        self.keep(missing)?;
         let next = self.later.pop_front();
         let found = next.is_some();
         self.chunk = next.unwrap_or_default();
         (self.start, self.position) = (0, 0);
-        found
+        Ok(found)
     }
 
     /// Copies what of the frame is in the chunk.
-    fn keep(&mut self, missing: usize) {
+    fn keep(&mut self, missing: usize) -> Result<(), DecodeError> {
         let piece = self.chunk.get(self.start..self.position).unwrap_or_default();
         let length = self.earlier.bytes().len();
         let room = self.earlier.capacity() - length;
         if room < piece.len() {
-            let mut ahead = if length < DOUBLED_MAX { length } else { length / 2 };
+            let mut ahead =
+                if length < DOUBLED_MAX { length } else { (length / 8).max(STEP).min(length / 2) };
             if missing > 0 {
                 // One large payload gets no more than its length. Of many, each must not make all before it be copied.
                 ahead = missing.min(ahead.max(piece.len()).max(RESERVE_MAX)).max(ahead / 2);
             }
-            self.earlier.reserve(piece.len() + ahead);
+            self.earlier.reserve(piece.len(), ahead)?;
         }
         self.earlier.extend(piece);
         self.start = self.position;
+        Ok(())
     }
 }
 
@@ -241,7 +244,7 @@ mod tests {
         assert!(input.earlier.capacity() <= 400_002);
         input.feed(Bytes::from_static(b"\r\n"));
         assert_eq!(input.payload(400_000), Ok(true));
-        assert_eq!(input.take_frame().len(), 400_002);
+        assert_eq!(input.take_frame().unwrap().len(), 400_002);
     }
 
     #[test]
@@ -249,7 +252,7 @@ mod tests {
         let chunk = Bytes::from(alloc::vec![b'x'; 10]);
         let mut input = Input::new(Meter::default());
         input.feed(chunk.clone());
-        while input.byte().is_some() {}
+        while input.byte() != Ok(None) {}
         assert!(chunk.is_unique());
     }
 }

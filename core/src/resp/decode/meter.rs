@@ -9,17 +9,33 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
+use super::DecodeError;
+
 /// Pieces of less are not counted: to count one costs an allocation. Whole replies in one keep no more than that alive.
 const COUNTED_MIN: usize = 4 << 10;
 
-/// Counts bytes. Its clones count together.
-#[derive(Clone, Debug, Default)]
-pub struct Meter(Arc<AtomicUsize>);
+/// A reply may have so many bytes whatever others hold: small ones do not fail because of large ones.
+const SMALL: usize = 64 << 10;
+
+/// Counts bytes, up to a limit. Its clones count together.
+#[derive(Clone, Debug)]
+pub struct Meter(Arc<Count>);
+
+#[derive(Debug)]
+struct Count {
+    bytes: AtomicUsize,
+    limit: u64,
+}
 
 impl Meter {
+    /// One with this limit.
+    pub fn limited(limit: u64) -> Self {
+        Self(Arc::new(Count { bytes: AtomicUsize::new(0), limit }))
+    }
+
     /// How many bytes are held now.
     pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed) as u64
+        self.0.bytes.load(Ordering::Relaxed) as u64
     }
 
     /// These bytes, counted for as long as somebody has a part of them.
@@ -32,6 +48,12 @@ impl Meter {
     }
 }
 
+impl Default for Meter {
+    fn default() -> Self {
+        Self::limited(u64::MAX)
+    }
+}
+
 /// A number of bytes that are counted until it is dropped.
 #[derive(Debug)]
 struct Charge {
@@ -41,13 +63,13 @@ struct Charge {
 
 impl Charge {
     fn new(meter: &Meter, bytes: usize) -> Self {
-        meter.0.fetch_add(bytes, Ordering::Relaxed);
+        meter.0.bytes.fetch_add(bytes, Ordering::Relaxed);
         Self { meter: meter.clone(), bytes }
     }
 
     fn set(&mut self, bytes: usize) {
-        self.meter.0.fetch_add(bytes, Ordering::Relaxed);
-        self.meter.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.meter.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.meter.0.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         self.bytes = bytes;
     }
 }
@@ -91,10 +113,17 @@ impl Buffer {
         self.bytes.capacity()
     }
 
-    /// Makes room for so many more bytes, and no more.
-    pub(super) fn reserve(&mut self, more: usize) {
-        self.bytes.reserve_exact(more);
+    /// Makes room for a piece that follows, and for so many bytes behind it, unless the meter's limit is in the way.
+    pub(super) fn reserve(&mut self, piece: usize, ahead: usize) -> Result<(), DecodeError> {
+        let needed = self.bytes.len().saturating_add(piece);
+        let more = needed.saturating_add(ahead).saturating_sub(self.bytes.capacity());
+        let (held, limit) = (self.charge.meter.bytes(), self.charge.meter.0.limit);
+        if needed > SMALL && held.saturating_add(more as u64) > limit {
+            return Err(DecodeError::Received { held, limit });
+        }
+        self.bytes.reserve_exact(piece.saturating_add(ahead));
         self.charge.set(self.bytes.capacity());
+        Ok(())
     }
 
     /// Puts bytes to the end, for which there is room.
@@ -127,12 +156,23 @@ mod tests {
         drop(part);
         assert_eq!(meter.bytes(), 0);
         let mut buffer = Buffer::new(&meter);
-        buffer.reserve(20_000);
+        buffer.reserve(10_000, 10_000).unwrap();
         buffer.extend(&[0; 10_000]);
         assert_eq!(meter.bytes(), 20_000);
         let taken = buffer.take();
         assert_eq!((meter.bytes(), buffer.capacity(), taken.len()), (20_000, 0, 10_000));
         drop((taken, buffer));
         assert_eq!(meter.bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_small_comes_in_whatever_is_held() {
+        let meter = Meter::limited(100_000);
+        let mut buffers = [Buffer::new(&meter), Buffer::new(&meter)];
+        let [one, other] = &mut buffers;
+        assert_eq!(one.reserve(100_000, 0), Ok(()));
+        assert_eq!(other.reserve(SMALL, 0), Ok(()));
+        assert_eq!(one.reserve(100_001, 0), Err(DecodeError::Received { held: 165_536, limit: 100_000 }));
+        assert_eq!(meter.bytes(), 165_536);
     }
 }

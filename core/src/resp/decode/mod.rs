@@ -177,11 +177,11 @@ impl Decoder {
                 State::Type => {
                     if let Some(next) = self.whole_leaf() {
                         if let Next::Frame = next {
-                            return Ok(Some(self.take_frame()));
+                            return Ok(Some(self.take_frame()?));
                         }
                         continue;
                     }
-                    let Some(byte) = self.input.byte() else {
+                    let Some(byte) = self.input.byte()? else {
                         return Ok(None);
                     };
                     self.state = State::Line(self.scan.begin(byte)?);
@@ -191,7 +191,7 @@ impl Decoder {
                     let Some(length) = self.input.line(self.scan.line_limit())? else {
                         return Ok(None);
                     };
-                    self.scan.line(marker, self.input.text(length))?
+                    self.scan.line(marker, self.input.text(length)?)?
                 }
                 State::Payload(blob, length) => {
                     if !self.input.payload(length)? {
@@ -205,7 +205,7 @@ impl Decoder {
                 Next::Payload(blob, length) => State::Payload(blob, length),
                 Next::Frame => {
                     self.state = State::Type;
-                    return Ok(Some(self.take_frame()));
+                    return Ok(Some(self.take_frame()?));
                 }
             };
         }
@@ -221,10 +221,10 @@ impl Decoder {
         Some(next)
     }
 
-    fn take_frame(&mut self) -> Frame<RawReply> {
+    fn take_frame(&mut self) -> Result<Frame<RawReply>, DecodeError> {
         let (nodes, is_push) = self.scan.take_frame();
-        let raw = RawReply::new(self.input.take_frame(), nodes);
-        if is_push { Frame::Push(raw) } else { Frame::Reply(raw) }
+        let raw = RawReply::new(self.input.take_frame()?, nodes);
+        Ok(if is_push { Frame::Push(raw) } else { Frame::Reply(raw) })
     }
 }
 

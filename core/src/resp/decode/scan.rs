@@ -153,9 +153,9 @@ impl Scan {
         self.charge(length as u64 + PAYLOAD_OVERHEAD)?;
         match blob {
             Blob::String => {}
-            Blob::Error => self.charge_error(input.text(length))?,
+            Blob::Error => self.charge_error(input.text(length)?)?,
             Blob::Verbatim => {
-                let text = input.text(length);
+                let text = input.text(length)?;
                 if text.get(3) != Some(&b':') {
                     return Err(DecodeError::VerbatimFormat { text: excerpt(text) });
                 }
