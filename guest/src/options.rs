@@ -247,6 +247,7 @@ impl GuestOptions for Options {
             Limit::ReplySize => config.limits.reply_size = value,
             Limit::WaitingRequests => config.waiting.requests = count,
             Limit::WaitingBytes => config.waiting.bytes = value,
+            Limit::ReceivedBytes => config.received_bytes = value,
         });
     }
 

@@ -11,8 +11,8 @@ use wasmtime::component::ResourceAny;
 
 use crate::bindings::Redis;
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
-    Counter, EventList, Guest, GuestOptions, GuestScanOptions, NodeStatistics, Route, ScanSubject, Shard,
-    TicketRange,
+    Counter, EventList, Guest, GuestOptions, GuestScanOptions, Limit, NodeStatistics, Route, ScanSubject,
+    Shard, TicketRange,
 };
 #[cfg(all(test, keyslot_embedded))]
 use crate::bindings::exports::keyslot::redis::types::{self, ReplyNode};
@@ -436,7 +436,8 @@ async fn set_options(
     if let Some(shards) = &options.topology {
         setter.call_set_topology(&mut *store, settings, shards).await?;
     }
-    for (limit, value) in &options.limits {
+    let received_bytes = (Limit::ReceivedBytes, options.memory_limit as u64 / 8 * 3);
+    for (limit, value) in [received_bytes].iter().chain(&options.limits) {
         setter.call_set_limit(&mut *store, settings, *limit, *value).await?;
     }
     if let Some(decode) = options.decode_responses {
