@@ -72,6 +72,30 @@ fn exec_is_answered_with_null_an_error_or_one_result_for_each() {
 }
 
 #[test]
+fn a_transaction_needs_ok_and_queued() {
+    for (at, right) in ["+OK\r\n", "+QUEUED\r\n"].into_iter().enumerate() {
+        for answer in REPLIES {
+            let mut rig = Rig::ready(1);
+            let id = rig.transaction(&["SET key 1"]);
+            let (conn, _) = rig.take_asked();
+            let mut answers = ["+OK\r\n", "+QUEUED\r\n"];
+            answers[at] = answer;
+            // When MULTI was refused, the command is executed at once.
+            let is_refused = answer.contains("ERR no");
+            if at == 0 && is_refused {
+                answers[1] = "+OK\r\n";
+            }
+            rig.receive(conn, answers.concat().as_bytes());
+            rig.receive(conn, if is_refused { b"-EXECABORT x\r\n" } else { b"*1\r\n+OK\r\n" });
+            let result = rig.done.get(&id).unwrap();
+            let fits = *answer == right;
+            assert_eq!(result.is_ok(), fits, "{answer:?}: {result:?}");
+            assert_eq!(rig.is_open(conn), fits || is_refused, "{answer:?}: {result:?}");
+        }
+    }
+}
+
+#[test]
 fn answers_of_another_type_to_the_clients_own_questions_close_the_connection() {
     /// Which of its own commands, and what the answers to it may begin with, besides errors.
     type Row = (&'static str, fn(&Words) -> bool, &'static str);

@@ -294,8 +294,12 @@ impl Cluster {
             return;
         };
         let is_transaction = request.command.queued > 0;
-        if is_transaction && let Some(error) = self.executed_without_multi(id) {
-            return self.finish(id, Err(error));
+        if is_transaction && let Some((error, in_doubt)) = self.executed_without_multi(id) {
+            self.finish(id, Err(error.clone()));
+            if in_doubt {
+                self.lose(conn, error, Driver::MustClose);
+            }
+            return;
         }
         if is_transaction && let Some(error) = self.misfit_of_exec(id, &reply) {
             self.finish(id, Err(error.clone()));

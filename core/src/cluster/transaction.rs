@@ -113,16 +113,16 @@ impl Cluster {
         }
     }
 
-    /// What is wrong when the server has refused MULTI, and taken the commands each for itself.
-    pub(super) fn executed_without_multi(&self, id: RequestId) -> Option<Error> {
+    /// What is wrong when the server has refused MULTI, and taken the commands each for itself; and whether its answers
+    /// are no answers to a transaction at all, which leaves the connection in doubt.
+    pub(super) fn executed_without_multi(&self, id: RequestId) -> Option<(Error, bool)> {
         let queueing = self.requests.get(id)?.queueing.as_ref().filter(|queueing| queueing.is_executed)?;
-        let why = match queueing.refusals.first() {
-            Some((0, error)) => format!("refused MULTI ({error})"),
-            _ => String::from("did not answer +QUEUED"),
+        let (why, in_doubt) = match queueing.refusals.first() {
+            Some((0, error)) => (format!("refused MULTI ({error})"), false),
+            _ => (String::from("did not answer +OK and +QUEUED"), true),
         };
-        Some(Error::Protocol(format!(
-            "the server {why} and has executed commands of the transaction one by one"
-        )))
+        let text = format!("the server {why} and has executed commands of the transaction one by one");
+        Some((Error::Protocol(text), in_doubt))
     }
 
     /// What is wrong with EXEC's answer, which is no error: it is null, or has one result for each command.
