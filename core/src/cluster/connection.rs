@@ -25,6 +25,10 @@ use crate::time::Instant;
 /// is a little less than a socket takes at once (64 KiB), so that there are no more writes for it.
 const FLUSH_FROM: usize = 60 << 10;
 
+/// Fewer bytes of a reply within the time of a stall are a drip, and no sign of life. TCP's smallest usual segment carries
+/// 536 (RFC 9293, 3.7.1), unless it has the end of what was sent: then the reply is whole.
+const PROGRESS_MIN: usize = 512;
+
 /// Whose reply comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waiting {
@@ -55,6 +59,14 @@ impl Waiting {
     pub(super) fn request(&self) -> Option<RequestId> {
         match self {
             Self::Request(id) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// The request that it is about: the reply is its own, or one of those before its own.
+    pub(super) fn of_request(&self) -> Option<RequestId> {
+        match self {
+            Self::Request(id) | Self::Queued(id) => Some(*id),
             _ => None,
         }
     }
@@ -129,10 +141,16 @@ pub(super) struct Connection {
     out: BytesMut,
     /// Whether it is on the machine's list of those to flush.
     pub(super) is_unflushed: bool,
-    /// When bytes last came in, or the connection was made.
-    pub(super) heard_at: Instant,
-    /// While answers are due: since when nothing has come.
+    /// When it last gave a whole reply that was due, or the connection was made.
+    pub(super) answered_at: Instant,
+    /// While answers are due: since when the next of them is.
+    due_since: Instant,
+    /// While answers are due: since when nothing has come that counts (see `note_progress`).
     silent_since: Instant,
+    /// What has come of the next reply since then, in bytes.
+    crumbs: usize,
+    /// When bytes last came in.
+    received_at: Instant,
     /// While a PING or what cleans it is out, which has to be answered before the connection is used: until when.
     pub(super) check_until: Option<Instant>,
     /// What the server calls it (CLIENT ID).
@@ -165,8 +183,11 @@ impl Connection {
             unsent: 0,
             out: BytesMut::new(),
             is_unflushed: false,
-            heard_at: now,
+            answered_at: now,
+            due_since: now,
             silent_since: now,
+            crumbs: 0,
+            received_at: now,
             check_until: None,
             client_id: None,
             speaks_resp3: false,
@@ -200,16 +221,38 @@ impl Connection {
     /// Remembers whose reply is to come.
     fn owe_reply(&mut self, waiting: Waiting, now: Instant) {
         if self.waiting.is_empty() {
-            self.silent_since = now;
+            self.expect_next(now);
         }
         self.waiting.push_back(waiting);
         self.unsent += 1;
     }
 
+    /// From now on the next reply is due.
+    fn expect_next(&mut self, now: Instant) {
+        (self.due_since, self.silent_since, self.crumbs) = (now, now, 0);
+    }
+
     /// Takes bytes in.
     pub(super) fn receive(&mut self, bytes: Bytes, now: Instant) {
-        (self.heard_at, self.silent_since) = (now, now);
+        self.received_at = now;
         self.decoder.feed(bytes);
+    }
+
+    /// So many bytes came, and their frames have been taken out. When they are part of the reply that is due they
+    /// are a sign of life, unless they only drip. A push is none: it says nothing about the reply.
+    pub(super) fn note_progress(&mut self, length: usize) {
+        if self.decoder.begun() != Some(Begun::Reply) {
+            return;
+        }
+        self.crumbs = self.crumbs.saturating_add(length);
+        if self.crumbs >= PROGRESS_MIN {
+            (self.silent_since, self.crumbs) = (self.received_at, 0);
+        }
+    }
+
+    /// Nobody waits for the next reply any more, because its time was over: what had come of it was no sign of life.
+    pub(super) fn discount_progress(&mut self) {
+        self.silent_since = self.due_since;
     }
 
     /// Everything queued since the last flush.
@@ -238,7 +281,10 @@ impl Connection {
     pub(super) fn replied(&mut self) -> Option<Waiting> {
         // A reply to a command that was never sent answers nothing either.
         self.next_due()?;
-        self.waiting.pop_front()
+        let waiting = self.waiting.pop_front();
+        self.answered_at = self.received_at;
+        self.expect_next(self.received_at);
+        waiting
     }
 
     /// Takes what is waited for, each with whether it has been handed to the driver.
@@ -259,9 +305,9 @@ impl Connection {
         self.is_ready() && !self.draining && self.check_until.is_none()
     }
 
-    /// Whether it has not been heard of for so long that it has to answer a PING first.
+    /// Whether it has not answered for so long that it has to answer a PING first.
     pub(super) fn needs_check(&self, after: Duration, now: Instant) -> bool {
-        self.waiting.is_empty() && now.saturating_since(self.heard_at) >= after
+        self.waiting.is_empty() && now.saturating_since(self.answered_at) >= after
     }
 
     /// When it is given up: it does not come up, or does not answer the check.
@@ -269,10 +315,15 @@ impl Connection {
         if self.is_ready() { self.check_until } else { Some(self.deadline) }
     }
 
-    /// When it is taken for stalled, unless something comes in.
-    pub(super) fn stalls_at(&self, after: Duration) -> Option<Instant> {
+    /// When it is taken for stalled: after such a silence, or when one reply takes so long as a whole.
+    pub(super) fn stalls_at(&self, silence: Duration, whole: Duration) -> Option<Instant> {
         let watched = self.is_usable() && self.is_shared() && !self.waiting.is_empty();
-        watched.then(|| self.silent_since + after)
+        watched.then(|| (self.silent_since + silence).min(self.due_since + whole))
+    }
+
+    /// Since when the next reply is due.
+    pub(super) fn due_since(&self) -> Instant {
+        self.due_since
     }
 
     pub(super) fn is_shared(&self) -> bool {

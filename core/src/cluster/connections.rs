@@ -106,7 +106,7 @@ impl Cluster {
             return;
         };
         self.statistics.connects += 1;
-        connection.heard_at = self.now;
+        connection.answered_at = self.now;
         connection.deadline = connection.last_deadline;
         let batch = handshake::first_batch(&self.config, connection.is_shared());
         if let Some(node) = self.nodes.get_mut(connection.node) {
@@ -128,10 +128,11 @@ impl Cluster {
     }
 
     pub(super) fn on_received(&mut self, conn: ConnId, bytes: Bytes) {
-        self.statistics.bytes_in += bytes.len() as u64;
+        let length = bytes.len();
+        self.statistics.bytes_in += length as u64;
         if let Some(connection) = self.connections.get_mut(conn) {
             if let Some(node) = self.nodes.get_mut(connection.node) {
-                node.statistics.bytes_in += bytes.len() as u64;
+                node.statistics.bytes_in += length as u64;
             }
             connection.receive(bytes, self.now);
         }
@@ -158,6 +159,7 @@ impl Cluster {
                 Err(error) => self.on_unreadable(conn, self.why_undecodable(conn, &error)),
             }
         }
+        self.note_progress(conn, length);
         self.close_if_drained(conn);
         if let Some(key) = self.connections.get(conn).map(|connection| connection.node) {
             self.drop_if_retired(key);

@@ -1,4 +1,17 @@
 //! Whether a connection that is open is alive: the PING after a silence, and nodes that stop answering.
+//!
+//! Only what is due is a sign of life: a whole reply, or a part of the next one as long as its request waits for it. So
+//! a value of any size may take its request's whole time. No sign are pushes, however many; a part that has no more than a
+//! drip's bytes; and a part of a reply whose request has been given up. A reply that is due for longer than a request may take is
+//! given up too, whoever asked.
+//!
+//! | who waits | what ends it |
+//! |---|---|
+//! | a shared connection, RESP2 or RESP3 | the stall, here: it takes nothing new, and drains |
+//! | a lent one | its borrower, who gives it back, and then it is closed; silence is right while a command blocks |
+//! | a PING, or what cleans a connection | `check_until` |
+//! | a handshake | the connect time-out |
+//! | a question for the topology | the round's end; its connection: the stall |
 
 use alloc::format;
 use alloc::string::ToString;
@@ -50,24 +63,41 @@ impl Cluster {
         }
     }
 
-    /// Something sent at `asked_at` or before got no answer in time. When nothing at all has come since, the
-    /// node is taken for stalled.
-    pub(super) fn suspect(&mut self, conn: ConnId, asked_at: Instant) {
-        let silent = self.connections.get(conn).is_some_and(|connection| connection.heard_at <= asked_at);
-        if silent {
-            self.stall(conn);
+    /// This request got no answer in time. When it would have been the next, what has come of it does not count, and the
+    /// connection has stalled as soon as that was due for the time of a stall: mostly now.
+    pub(super) fn suspect(&mut self, conn: ConnId, id: RequestId) {
+        let after = self.config.stall_after();
+        let whole = self.config.request_timeout;
+        if let Some(connection) = self.connections.get_mut(conn)
+            && connection.waiting.front().and_then(Waiting::of_request) == Some(id)
+        {
+            connection.discount_progress();
+            if connection.stalls_at(after, whole).is_some_and(|at| at <= self.now) {
+                self.stall(conn);
+            }
         }
         self.close_if_drained(conn);
     }
 
+    /// So many bytes came on a connection.
+    pub(super) fn note_progress(&mut self, conn: ConnId, length: usize) {
+        let next = self.connections.get(conn).and_then(|connection| connection.waiting.front());
+        let is_given_up = next.and_then(Waiting::of_request).is_some_and(|id| {
+            self.requests.get(id).is_none_or(|request| request.place != Place::OnConnection(conn))
+        });
+        if !is_given_up && let Some(connection) = self.connections.get_mut(conn) {
+            connection.note_progress(length);
+        }
+    }
+
     /// Looks for connections on which answers are due and nothing comes.
     pub(super) fn check_stalls(&mut self) {
-        let after = self.config.stall_after();
+        let (silence, whole) = (self.config.stall_after(), self.config.request_timeout);
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
         let stalled: Vec<_> = self
             .connections
             .iter()
-            .filter(|(_, connection)| is_due(connection.stalls_at(after)))
+            .filter(|(_, connection)| is_due(connection.stalls_at(silence, whole)))
             .map(|(conn, _)| conn)
             .collect();
         for conn in stalled {
@@ -85,7 +115,7 @@ impl Cluster {
             return;
         }
         connection.draining = true;
-        let reason = format!("no answer for {}", Within(self.now.saturating_since(connection.heard_at)));
+        let reason = format!("no answer for {}", Within(self.now.saturating_since(connection.due_since())));
         let requests: Vec<_> = connection.waiting.iter().filter_map(Waiting::request).collect();
         // A command that blocks is silent for good reasons.
         let blocks = requests.first().and_then(|id| self.requests.get(*id));
@@ -96,7 +126,13 @@ impl Cluster {
         {
             node.connection = None;
             if !blocks {
-                if node.failures == 0 {
+                // As after a connection that has ended: the first time it is dialled again at once.
+                if node.failures > 0 {
+                    let retry = self.config.retry;
+                    let (base, cap) = (retry.reconnect_base, retry.reconnect_cap);
+                    let jitter = self.random.full_jitter(base, cap, node.failures - 1);
+                    node.redial_at = self.now + jitter;
+                } else {
                     node.failed_at = self.now;
                 }
                 node.failures = node.failures.saturating_add(1);

@@ -559,9 +559,9 @@ impl Cluster {
 
     /// When `advance` has something to do.
     fn next_wake(&self) -> Option<Instant> {
-        let stall_after = self.config.stall_after();
+        let (silence, whole) = (self.config.stall_after(), self.config.request_timeout);
         let connections = self.connections.values().flat_map(|connection| {
-            connection.gives_up_at().into_iter().chain(connection.stalls_at(stall_after))
+            connection.gives_up_at().into_iter().chain(connection.stalls_at(silence, whole))
         });
         let redials =
             self.nodes.values().filter(|node| self.waits_for_redial(node)).map(|node| node.redial_at);

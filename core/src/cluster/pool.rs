@@ -585,7 +585,7 @@ impl Cluster {
                     continue;
                 };
                 let is_old = self.now.saturating_since(connection.made_at) >= pool.lifetime_max;
-                let is_idle = self.now.saturating_since(connection.heard_at) >= pool.idle_timeout;
+                let is_idle = self.now.saturating_since(connection.answered_at) >= pool.idle_timeout;
                 let is_free = connection.is_ready() && connection.waiting.is_empty();
                 let is_spare = !connection.is_shared() && spare > 0;
                 if is_free && (is_old || (is_idle && is_spare)) {

@@ -558,7 +558,7 @@ impl Cluster {
         if let Place::AtScan(scan) = request.place {
             return self.time_out_at_scan(id, scan);
         }
-        let (place, sent_at, last_error) = (request.place, request.sent_at, request.last_error.clone());
+        let (place, last_error) = (request.place, request.last_error.clone());
         let (stalled, may_have_run) = (request.stalled, request.may_have_run);
         // Without a server's error, it was sent again because its connection had ended.
         let lost = request.retries;
@@ -601,7 +601,7 @@ impl Cluster {
         };
         self.finish(id, Err(error.clone()));
         match place {
-            Place::OnConnection(conn) => self.suspect(conn, sent_at),
+            Place::OnConnection(conn) => self.suspect(conn, id),
             // What was to follow it must not be executed without it: a transaction without its MULTI.
             Place::AtLease(lease) => self.end_lease(lease, &error),
             _ => {}

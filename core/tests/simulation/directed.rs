@@ -142,11 +142,13 @@ fn a_late_reply_goes_to_nobody_and_the_connection_stays_aligned() {
     lab.servers.nodes[0].paused = true;
     let conns = lab.open_conns(Some(0));
     let (early, late) = (key_at(0, 'g'), key_at(0, 'h'));
+    let before = submit(&mut lab, &format!("GET {early}"));
     let first = submit(&mut lab, &format!("GET {early}"));
     wait(&mut lab, 500 * MILLISECOND);
     let second = submit(&mut lab, &format!("GET {late}"));
-    // Half of the first reply: the connection is slow, not silent.
-    lab.reply(conns[0], b"$3\r\ng:".to_vec(), false);
+    // One reply and half of the next: the connection is slow, not silent, and the next has not been due for long.
+    lab.reply(conns[0], b"$3\r\ng:7\r\n$3\r\ng:".to_vec(), false);
+    assert_eq!(outcome(&mut lab, before), bulk("g:7"));
     match outcome(&mut lab, first) {
         Err(Error::Timeout(interrupted)) => assert!(interrupted.possibly_executed, "{interrupted:?}"),
         other => panic!("{other:?}"),

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use keyslot_core::cluster::Event;
-use keyslot_core::config::{Config, RetryWrites};
+use keyslot_core::cluster::{ConnId, Event};
+use keyslot_core::config::{Config, Protocol, RetryWrites};
 use keyslot_core::error::Error;
 
 use crate::lab::*;
@@ -241,4 +241,229 @@ fn a_hundred_thousand_requests_to_a_stalled_node_time_out_in_no_time() {
         assert!(ids.iter().all(|id| matches!(lab.outcome(*id), Some(Err(Error::Timeout(_))))), "{kind}");
         assert_eq!(lab.cluster.pending(), 0);
     }
+}
+
+/// How bytes come that are no sign of life.
+const DROP: u64 = 50 * MILLISECOND;
+
+fn with_protocol(protocol: Protocol) -> Lab {
+    lab_where(|config| config.protocol = protocol)
+}
+
+#[test]
+fn a_drip_is_no_sign_of_life() {
+    for protocol in [Protocol::Resp2, Protocol::Resp3] {
+        let mut lab = with_protocol(protocol);
+        let conn = lab.open_conns(Some(0))[0];
+        let before = lab.now;
+        lab.servers.nodes[0].manners.drip = Some(2 * DROP);
+        let reads = ['g', 'h'].map(|kind| submit(&mut lab, &format!("GET {}", key_at(0, kind))));
+        let write = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
+        wait(&mut lab, 10 * MILLISECOND);
+        // Only this connection drips.
+        lab.servers.nodes[0].manners.drip = None;
+        for (id, value) in reads.into_iter().zip(["g:7", "h:7"]) {
+            assert_eq!(outcome(&mut lab, id), bulk(value));
+        }
+        assert!(lab.now - before <= 520 * MILLISECOND, "{protocol:?}: {}", lab.now - before);
+        // 23 drops come with its answer: it is still found.
+        assert_eq!(outcome(&mut lab, write), ok());
+        assert!(lab.now - before <= 3 * SECOND, "{protocol:?}: {}", lab.now - before);
+        wait(&mut lab, 10 * MILLISECOND);
+        assert!(!lab.open_conns(Some(0)).contains(&conn), "{protocol:?}: it is closed when nobody waits");
+        assert_eq!(lab.servers.executions.get(&7), Some(&1));
+    }
+}
+
+#[test]
+fn a_flood_of_pushes_is_no_sign_of_life() {
+    let mut lab = lab_where(|_| {});
+    let conn = lab.open_conns(Some(0))[0];
+    lab.servers.nodes[0].paused = true;
+    let (before, dials) = (lab.now, lab.dials);
+    let read = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
+    let write = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
+    while lab.now < before + 520 * MILLISECOND {
+        lab.push(conn, 2);
+        wait(&mut lab, 10 * MILLISECOND);
+    }
+    assert_eq!(lab.dials, dials + 1, "the node gets a new connection");
+    // It goes on with the new one only.
+    lab.sever(conn);
+    lab.resume(0);
+    assert_eq!(outcome(&mut lab, read), bulk("g:7"));
+    assert!(lab.now - before <= 550 * MILLISECOND, "{}", lab.now - before);
+    let result = outcome(&mut lab, write);
+    assert!(matches!(&result, Err(Error::Timeout(late)) if late.possibly_executed), "{result:?}");
+    assert_eq!(lab.now - before, 4 * SECOND);
+    assert!(!lab.open_conns(Some(0)).contains(&conn));
+}
+
+#[test]
+fn pushes_do_not_answer_the_health_check_nor_stand_for_it() {
+    let mut lab = lab_where(|_| {});
+    let conn = lab.open_conns(Some(0))[0];
+    for _ in 0..20 {
+        wait(&mut lab, SECOND);
+        lab.push(conn, 1);
+    }
+    lab.servers.nodes[0].paused = true;
+    let (before, mark, dials) = (lab.now, lab.sent.len(), lab.dials);
+    let write = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
+    while lab.now < before + 990 * MILLISECOND {
+        lab.push(conn, 2);
+        wait(&mut lab, 10 * MILLISECOND);
+    }
+    let names: Vec<_> = sent_since(&lab, mark).into_iter().flat_map(|(_, names)| names).collect();
+    assert_eq!((names, lab.dials), (vec!["PING".to_string()], dials));
+    wait(&mut lab, 20 * MILLISECOND);
+    lab.resume(0);
+    assert_eq!(outcome(&mut lab, write), ok());
+    assert!(lab.now - before <= 1_100 * MILLISECOND, "{}", lab.now - before);
+    assert_eq!(lab.servers.executions.get(&7), Some(&1));
+}
+
+/// Sends the beginning of a value, and then a thousand bytes at a time until the time has come.
+fn send_slowly(lab: &mut Lab, conn: ConnId, header: &str, until: u64) -> usize {
+    lab.reply(conn, header.as_bytes().to_vec(), false);
+    let mut sent = 0;
+    while lab.now < until {
+        lab.reply(conn, vec![b'x'; 1_000], false);
+        sent += 1_000;
+        wait(lab, DROP);
+    }
+    sent
+}
+
+#[test]
+fn a_large_value_may_take_its_requests_whole_time() {
+    let mut lab = lab_where(|_| {});
+    let conn = lab.open_conns(Some(0))[0];
+    lab.servers.nodes[0].paused = true;
+    let read = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
+    wait(&mut lab, 10 * MILLISECOND);
+    let until = lab.now + 3_900 * MILLISECOND;
+    assert_eq!(send_slowly(&mut lab, conn, "$78000\r\n", until), 78_000);
+    assert_eq!(lab.outcome(read), None);
+    lab.reply(conn, b"\r\n".to_vec(), false);
+    assert_eq!(outcome(&mut lab, read), bulk(&"x".repeat(78_000)));
+    assert!(lab.open_conns(Some(0)).contains(&conn));
+}
+
+#[test]
+fn a_value_too_large_for_its_requests_time_holds_up_nothing_after_it() {
+    let mut lab = lab_where(|_| {});
+    let conn = lab.open_conns(Some(0))[0];
+    let before = lab.now;
+    lab.servers.nodes[0].paused = true;
+    let large = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
+    wait(&mut lab, 10 * MILLISECOND);
+    send_slowly(&mut lab, conn, "$100000000\r\n", before + 3 * SECOND);
+    let read = submit(&mut lab, &format!("GET {}", key_at(0, 'h')));
+    let write = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
+    send_slowly(&mut lab, conn, "", before + 4_010 * MILLISECOND);
+    let result = lab.outcome(large);
+    assert!(matches!(result, Some(Err(Error::Timeout(_)))), "{result:?}");
+    lab.resume(0);
+    assert_eq!(outcome(&mut lab, read), bulk("h:7"));
+    assert!(lab.now - before <= 4_100 * MILLISECOND, "{}", lab.now - before);
+    send_slowly(&mut lab, conn, "", before + 7 * SECOND + 10 * MILLISECOND);
+    let result = lab.outcome(write);
+    assert!(matches!(result, Some(Err(Error::Timeout(late))) if late.possibly_executed), "{result:?}");
+    assert!(!lab.open_conns(Some(0)).contains(&conn));
+}
+
+#[test]
+fn a_reply_that_nobody_waits_for_may_not_take_for_ever() {
+    let mut lab = lab_where(|_| {});
+    let conn = lab.open_conns(Some(0))[0];
+    lab.servers.nodes[0].paused = true;
+    let forgotten = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
+    wait(&mut lab, 10 * MILLISECOND);
+    lab.cluster.forget(forgotten);
+    lab.ledger.forgotten(forgotten);
+    lab.drain();
+    let until = lab.now + 600 * MILLISECOND;
+    send_slowly(&mut lab, conn, "$100000000\r\n", until);
+    assert!(!lab.open_conns(Some(0)).contains(&conn));
+}
+
+#[test]
+fn a_node_that_only_drips_is_not_asked_for_the_topology_for_ever() {
+    let mut lab = lab_where(|config| config.refresh_interval = Duration::from_millis(500));
+    let conn = lab.open_conns(Some(0))[0];
+    lab.servers.nodes[0].manners.drip = Some(DROP);
+    let before = lab.now;
+    while lab.now < before + 20 * SECOND {
+        wait(&mut lab, 100 * MILLISECOND);
+        assert_eq!(run(&mut lab, &format!("GET {}", key_at(1, 'g'))), bulk("g:7"));
+    }
+    assert!(!lab.open_conns(Some(0)).contains(&conn));
+    let asked = lab.sent.iter().filter(|sent| sent.node == 0 && sent.names()[0] == "CLUSTER").count();
+    assert!(asked <= 3, "{asked}");
+    lab.behave(0);
+    assert_eq!(run(&mut lab, &format!("GET {}", key_at(0, 'g'))), bulk("g:7"));
+}
+
+#[test]
+fn a_node_that_greets_and_falls_silent_is_not_dialled_in_a_loop() {
+    let mut lab = lab_where(|config| {
+        config.attempt_timeout = Some(Duration::from_millis(20));
+        config.retry.reconnect_base = Duration::from_millis(100);
+        config.retry.reconnect_cap = Duration::from_secs(2);
+    });
+    for conn in lab.open_conns(Some(0)) {
+        lab.sever(conn);
+    }
+    lab.servers.nodes[0].manners.only_greets = true;
+    let (before, dials) = (lab.now, lab.dials);
+    let mut ids = Vec::new();
+    while lab.now < before + 10 * SECOND {
+        ids.push(submit(&mut lab, &format!("GET {}", key_at(0, 'g'))));
+        wait(&mut lab, 10 * MILLISECOND);
+    }
+    let dials = lab.dials - dials;
+    assert!((4..=30).contains(&dials), "{dials} dials");
+    lab.behave(0);
+    for id in ids.into_iter().rev().take(100) {
+        assert_eq!(outcome(&mut lab, id), bulk("g:7"));
+    }
+}
+
+#[test]
+fn a_handshake_that_drips_ends_with_the_connect_time_out() {
+    let mut lab = lab_where(|_| {});
+    lab.servers.nodes[0].manners.drip = Some(DROP);
+    let conn = lab.open_conns(Some(0))[0];
+    lab.cut(conn);
+    let (before, dials) = (lab.now, lab.dials);
+    let write = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
+    let result = outcome(&mut lab, write);
+    assert!(matches!(&result, Err(Error::Connect(_) | Error::ConnectionLost(_))), "{result:?}");
+    assert!(lab.now - before <= 4 * SECOND && lab.dials - dials <= 6, "{} dials", lab.dials - dials);
+    lab.behave(0);
+    wait(&mut lab, 2 * SECOND);
+    assert_eq!(run(&mut lab, &format!("SET {} 1", key_at(0, 's'))), ok());
+}
+
+#[test]
+fn writes_that_never_complete_cost_only_what_is_written() {
+    let mut lab = lab_where(|_| {});
+    lab.servers.nodes[0].manners.is_stuck = true;
+    let conn = lab.open_conns(Some(0))[0];
+    let before = lab.now;
+    let write = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
+    for _ in 0..40 {
+        let start = lab.now;
+        assert_eq!(run(&mut lab, &format!("GET {}", key_at(1, 'g'))), bulk("g:7"));
+        assert!(lab.now - start <= 5 * MILLISECOND);
+        wait(&mut lab, 98 * MILLISECOND);
+    }
+    let result = outcome(&mut lab, write);
+    assert!(matches!(&result, Err(Error::Timeout(late)) if late.possibly_executed), "{result:?}");
+    assert_eq!(lab.now - before, 4 * SECOND);
+    assert!(!lab.open_conns(Some(0)).contains(&conn));
+    lab.behave(0);
+    wait(&mut lab, 2 * SECOND);
+    assert_eq!(run(&mut lab, &format!("GET {}", key_at(0, 'g'))), bulk("g:7"));
 }

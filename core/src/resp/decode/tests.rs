@@ -329,6 +329,28 @@ fn a_length_beyond_the_reply_size_is_refused_at_once() {
 }
 
 #[test]
+fn a_push_that_has_begun_is_no_reply_that_has_begun() {
+    let cases = [
+        ("", false),
+        ("+", true),
+        ("$5\r\nva", true),
+        ("*2\r\n:1\r\n", true),
+        ("+OK\r\n", false),
+        (">", false),
+        (">2\r\n", false),
+        (">2\r\n+a\r\n$9\r\nb", false),
+        (">1\r\n+a\r\n", false),
+        (">1\r\n+a\r\n$", true),
+    ];
+    for (bytes, expected) in cases {
+        let mut decoder = Decoder::new(Limits::default());
+        decoder.feed(Bytes::from_static(bytes.as_bytes()));
+        while decoder.poll().unwrap().is_some() {}
+        assert_eq!(decoder.begun() == Some(Begun::Reply), expected, "{bytes:?}");
+    }
+}
+
+#[test]
 fn buffered_is_what_has_arrived() {
     let mut decoder = Decoder::new(Limits::default());
     let node = NODE_COST as usize;

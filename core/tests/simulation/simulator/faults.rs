@@ -7,6 +7,7 @@ use keyslot_core::slot::Slot;
 use super::choices::Choices;
 use super::leases::{Line, use_lease};
 use super::ledger::{Operation, TAG_COUNT, key_of_tag};
+use super::manners::{List, NODES_MAX, Shape};
 use super::network::Link;
 use super::scenario::submit;
 use super::server::{Condition, Migration, Reach, Servers};
@@ -140,6 +141,45 @@ pub(super) enum Act {
         nth: usize,
         kind: u64,
     },
+    /// The node pushes to everybody, again and again.
+    Flood {
+        node: usize,
+        kind: u64,
+        every: u64,
+        until: u64,
+    },
+    /// The node answers by drops.
+    Drip {
+        node: usize,
+        every: u64,
+    },
+    /// The node reads nothing, and writes to it do not complete.
+    Stick {
+        node: usize,
+    },
+    /// The node answers handshakes only.
+    OnlyGreet {
+        node: usize,
+    },
+    /// The node's errors have so many bytes.
+    TalkMuch {
+        node: usize,
+        length: usize,
+    },
+    /// The node's lists are as long as they may be.
+    ListMuch {
+        node: usize,
+        list: List,
+    },
+    /// The node answers EXEC with something else.
+    Misshape {
+        node: usize,
+        shape: Shape,
+    },
+    /// The node is itself again.
+    Behave {
+        node: usize,
+    },
     Cut {
         nth: usize,
     },
@@ -147,6 +187,40 @@ pub(super) enum Act {
         nth: usize,
     },
 }
+
+/// How a node holds up, or misleads, everybody who talks to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hardship {
+    /// Writes to it never complete.
+    StuckWrites,
+    /// Its replies come byte by byte.
+    Drip,
+    /// It pushes without end, and may answer nothing meanwhile.
+    PushFlood,
+    /// It accepts connections, greets, and falls silent.
+    OnlyGreetings,
+    /// The texts of its errors are huge.
+    LongErrors,
+    /// Its lists are as long as they may be.
+    ListsAtLimits,
+    /// EXEC's results are not what was queued.
+    ExecShapes,
+}
+
+/// The hardships that random runs have. To add: those in `ABSENT`.
+const PRESENT: &[Hardship] =
+    &[Hardship::StuckWrites, Hardship::Drip, Hardship::PushFlood, Hardship::OnlyGreetings];
+
+/// Those that they do not have yet, and what the machine would have to do first.
+#[allow(
+    dead_code,
+    reason = "a list of what is left to do, for people; the tests that direct them use their acts"
+)]
+const ABSENT: &[(Hardship, &str)] = &[
+    (Hardship::LongErrors, "keep no more than 1 KiB of a server's text"),
+    (Hardship::ListsAtLimits, "take in a list of 4,096 nodes in linear time"),
+    (Hardship::ExecShapes, "count the results of EXEC"),
+];
 
 fn slot_of_tag(tag: u64) -> u16 {
     Slot::of_key(key_of_tag(tag, 'g', 0).as_bytes()).number()
@@ -161,7 +235,9 @@ pub(super) fn plan_faults(choices: &mut Choices, servers: &Servers, mood: Mood, 
         };
         let time = (from, from + choices.pick(lengths) * MILLISECOND);
         let node = choices.index(servers.nodes.len());
-        match (mood, choices.below(24)) {
+        // Each hardship is as likely as any other fault.
+        let kinds = if mood == Mood::Faulty { 24 + PRESENT.len() as u64 } else { 24 };
+        match (mood, choices.below(kinds)) {
             (_, 0..=2) => plan_move(choices, servers, time, plan),
             (_, 3) => {
                 plan.push((time.0, Act::Deafen { node }));
@@ -179,6 +255,10 @@ pub(super) fn plan_faults(choices: &mut Choices, servers: &Servers, mood: Mood, 
             }
             (Mood::Orderly, _) => plan_move(choices, servers, time, plan),
             (Mood::Faulty, fault @ 6..=15) => plan_trouble(choices, servers, fault, node, time, plan),
+            (Mood::Faulty, fault @ 24..) => {
+                let hardship = PRESENT[fault as usize - 24];
+                plan_hardship(choices, hardship, node, time, plan);
+            }
             (Mood::Faulty, fault) => plan_disaster(choices, servers, fault, node, time, plan),
         }
     }
@@ -354,6 +434,50 @@ fn plan_disaster(
     }
 }
 
+/// One node makes it hard for everybody.
+fn plan_hardship(
+    choices: &mut Choices,
+    hardship: Hardship,
+    node: usize,
+    time: (u64, u64),
+    plan: &mut Vec<(u64, Act)>,
+) {
+    let (from, until) = time;
+    let act = match hardship {
+        Hardship::StuckWrites => Act::Stick { node },
+        Hardship::Drip => Act::Drip { node, every: choices.pick(&[50, 20, 150]) * MILLISECOND },
+        Hardship::PushFlood => {
+            if choices.chance(60) {
+                plan.push((from, Act::Pause { node }));
+                plan.push((until, Act::Resume { node }));
+            }
+            let every = choices.pick(&[50, 10, 150]) * MILLISECOND;
+            Act::Flood { node, kind: choices.below(PUSH_KINDS), every, until }
+        }
+        Hardship::OnlyGreetings => Act::OnlyGreet { node },
+        Hardship::LongErrors => {
+            let length = choices.pick(&[1 << 16, 1 << 16, 1 << 16, 1 << 18, (1 << 20) - 1, 1 << 20]);
+            let condition = choices.pick(&[Condition::Normal, Condition::ClusterDown, Condition::Loading]);
+            plan.push((from, Act::Condition { node, condition }));
+            plan.push((until, Act::Condition { node, condition: Condition::Normal }));
+            Act::TalkMuch { node, length }
+        }
+        Hardship::ListsAtLimits => {
+            // They cost as much as a whole run without them.
+            if !choices.chance(10) {
+                return;
+            }
+            Act::ListMuch { node, list: choices.pick(&[List::Ranges, List::Nodes]) }
+        }
+        Hardship::ExecShapes => {
+            use Shape::*;
+            Act::Misshape { node, shape: choices.pick(&[TooFew, TooMany, Nothing, Map, Integer, Text]) }
+        }
+    };
+    plan.push((from, act));
+    plan.push((until, Act::Behave { node }));
+}
+
 /// A primary that has a replica, where there are replicas at all.
 fn backed_up(servers: &Servers, node: usize) -> usize {
     let is_backed_up = (0..servers.nodes.len()).any(|replica| servers.replica_of(replica).is_some());
@@ -473,6 +597,27 @@ pub(super) fn perform(world: &mut World<Act>, act: Act) {
         Act::Rejoin => world.servers.rejoin(),
         Act::Link { nodes, link } => nodes.into_iter().for_each(|node| world.link(node, link)),
         Act::Jump { by } => world.jump(by),
+        Act::Flood { node, kind, every, until } => {
+            world.flood(node, kind);
+            let next = world.now + every;
+            if next < until {
+                world.plan(next, Act::Flood { node, kind, every, until });
+            }
+        }
+        Act::Drip { node, every } => world.servers.nodes[node].manners.drip = Some(every),
+        Act::Stick { node } => world.servers.nodes[node].manners.is_stuck = true,
+        Act::OnlyGreet { node } => world.servers.nodes[node].manners.only_greets = true,
+        Act::TalkMuch { node, length } => world.servers.nodes[node].manners.error_length = length,
+        Act::ListMuch { node, list } => {
+            // Replicas that are read from would all be dialled.
+            let list = if world.may_read_replicas { List::Ranges } else { list };
+            if list == List::Nodes {
+                world.strangers = NODES_MAX;
+            }
+            world.servers.nodes[node].manners.list = Some(list);
+        }
+        Act::Misshape { node, shape } => world.servers.nodes[node].manners.exec = Some(shape),
+        Act::Behave { node } => world.behave(node),
         Act::Push { nth, kind } => {
             let open = world.open_conns(None);
             if let Some(conn) = open.get(nth % open.len().max(1)).copied() {

@@ -79,6 +79,9 @@ pub(crate) const SCRIPT: &str = "return redis.call('INCR', KEYS[1]) -- longer th
 /// How many redirects a request follows.
 const REDIRECTS_MAX: u64 = 16;
 
+/// How many bytes an error's text has at most, whatever the servers say.
+const ERROR_LENGTH_MAX: usize = 4_096;
+
 /// How long BLPOP would wait, in milliseconds.
 const POP_MS: u64 = 250;
 
@@ -318,6 +321,13 @@ impl Ledger {
             now <= due + 1_000_000,
             "INVARIANT: requests end within their time; {id:?} ended at {now}, its time was over at {due}"
         );
+        if let Err(error) = &result {
+            let length = error.to_string().len();
+            assert!(
+                length <= ERROR_LENGTH_MAX,
+                "INVARIANT: little of a server's text is kept: {length} bytes"
+            );
+        }
         let has_parts = operation.is_some_and(|operation| operation.has_parts());
         if let Err(Error::LimitExceeded(text)) = &result
             && text.contains(WAITING_LIMIT)

@@ -12,6 +12,7 @@
 //! | [`transaction`] | MULTI, EXEC and the like |
 //! | [`world`] | the clock, the driver loop and its checks |
 //! | [`network`] | dials, pieces, cuts, links |
+//! | [`manners`] | drips, sockets that nobody reads, answers of odd shapes and lengths |
 //! | [`ledger`] | what was asked and answered, and whether it goes together |
 //! | [`promises`] | events, counters and rounds of questions: whether they make sense |
 //! | [`scenario`] | one random run: workload, healing, the end |
@@ -24,6 +25,7 @@ pub(crate) mod choices;
 pub(crate) mod faults;
 pub(crate) mod leases;
 pub(crate) mod ledger;
+pub(crate) mod manners;
 pub(crate) mod network;
 pub(crate) mod promises;
 pub(crate) mod scanners;

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use keyslot_core::cluster::ConnId;
 
+use super::manners::is_greeting;
 use super::server::{Reach, Session, arguments, lease_of_marker};
 use super::store::number_of;
 use super::wire::{GARBAGE_KINDS, PUSH_KINDS, Words, garbage, push, take_command};
@@ -91,6 +92,11 @@ pub(super) struct Conn {
     pub(super) redialable: bool,
     /// Whether a borrower has used it.
     is_exclusive: bool,
+    /// What the node has yet to let fall, and how long it takes from one byte to the next; zero: the rest at once.
+    pub(super) dripping: Vec<u8>,
+    pub(super) drip_every: u64,
+    /// What the driver could not write, because nobody reads. Closing the connection drops it and waits for nothing.
+    pub(super) unwritten: Vec<u8>,
 }
 
 impl<A: std::fmt::Debug> World<A> {
@@ -120,6 +126,9 @@ impl<A: std::fmt::Debug> World<A> {
             severed: false,
             redialable: false,
             is_exclusive: false,
+            dripping: Vec::new(),
+            drip_every: 0,
+            unwritten: Vec::new(),
         };
         let before = self.conns.insert(conn, state);
         assert!(before.is_none(), "INVARIANT: {conn:?} is new");
@@ -212,22 +221,35 @@ impl<A: std::fmt::Debug> World<A> {
             return;
         }
         let mut bytes = bytes.to_vec();
+        if !self.conn(conn).unwritten.is_empty() {
+            self.conn(conn).unwritten.extend(bytes);
+            return;
+        }
+        if self.servers.nodes[node].manners.is_stuck {
+            let rest = bytes.split_off(self.choices.index(bytes.len()));
+            self.conn(conn).unwritten = rest;
+        }
         let cut = self.weather.cut;
         let cut = self.choices.chance(cut);
         if cut {
             bytes.truncate(self.choices.index(bytes.len() + 1));
         }
+        self.send(conn, bytes);
+        if cut {
+            // The server still executes what arrived; the client hears of the end at some time.
+            self.conn(conn).severed = true;
+            self.end(conn);
+        }
+    }
+
+    /// Bytes set out for the server.
+    pub(super) fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
         let mut at = self.conn(conn).to_server_at;
         for piece in self.split(bytes) {
             at = at.max(self.now + self.latency());
             self.schedule(at, Event::ToServer(conn, piece));
         }
         self.conn(conn).to_server_at = at;
-        if cut {
-            // The server still executes what arrived; the client hears of the end at some time.
-            self.conn(conn).severed = true;
-            self.end(conn);
-        }
     }
 
     /// Nodes get what is for them, and no more connections than the settings allow.
@@ -289,17 +311,24 @@ impl<A: std::fmt::Debug> World<A> {
         let Some(mut session) = self.conn(conn).session.take() else { return };
         let node = session.node;
         self.servers.catch_up(self.now);
-        let running = !self.servers.nodes[node].paused && self.servers.nodes[node].reach == Reach::Up;
+        let state = &self.servers.nodes[node];
+        let running = !state.paused && !state.manners.is_stuck && state.reach == Reach::Up;
+        let only_greets = state.manners.only_greets;
         let mut inbox = if running { std::mem::take(&mut self.conn(conn).inbox) } else { Vec::new() };
         let mut out = Vec::new();
-        let mut spoilt = false;
+        let (mut spoilt, mut falls_silent) = (false, false);
         while let Some(words) = take_command(&mut inbox) {
+            if only_greets && !is_greeting(&words) {
+                falls_silent = true;
+                break;
+            }
             let percent = self.weather.pushes;
             if session.resp3 && self.choices.chance(percent) {
                 let kind = self.choices.below(PUSH_KINDS);
                 out.extend(push(kind));
             }
             let answer = self.servers.execute(&mut session, &words);
+            let answer = self.servers.worded(node, answer);
             self.log(|| {
                 let mut bytes = Vec::new();
                 answer.encode(false, &mut bytes);
@@ -321,7 +350,7 @@ impl<A: std::fmt::Debug> World<A> {
         }
         let severed = state.severed;
         state.session = Some(session);
-        if spoilt {
+        if spoilt || falls_silent {
             self.sever(conn);
         }
         if out.is_empty() || severed {
@@ -338,6 +367,13 @@ impl<A: std::fmt::Debug> World<A> {
 
     /// Sends bytes to the client, whatever they are.
     pub(crate) fn reply(&mut self, conn: ConnId, bytes: Vec<u8>, garbage: bool) {
+        if let Some(bytes) = self.hold_for_drip(conn, bytes) {
+            self.deliver(conn, bytes, garbage);
+        }
+    }
+
+    /// Bytes set out for the client.
+    pub(super) fn deliver(&mut self, conn: ConnId, bytes: Vec<u8>, garbage: bool) {
         let mut at = self.conn(conn).to_client_at;
         let pieces = self.split(bytes);
         let count = pieces.len();
@@ -354,6 +390,7 @@ impl<A: std::fmt::Debug> World<A> {
         let state = self.conn(conn);
         (state.severed, state.session) = (true, None);
         state.inbox.clear();
+        state.unwritten.clear();
     }
 
     /// The connection ends for both sides, for the client after what is under way to it.

@@ -10,6 +10,9 @@ use super::world::{MILLISECOND, World};
 /// How many events are kept until somebody asks.
 const EVENTS_MAX: usize = 1_024;
 
+/// How long an event's text is at most, whatever the servers say.
+const EVENT_LENGTH_MAX: usize = 4_096;
+
 /// The events so far.
 #[derive(Debug, Default)]
 pub(crate) struct News {
@@ -30,6 +33,10 @@ impl<A: std::fmt::Debug> World<A> {
             let now = self.machine_now();
             assert!(at <= now, "INVARIANT: nothing is told before it happens: {event:?}");
             self.log(|| format!("event: {event:?}"));
+            if !matches!(event, Event::TopologyChanged(_)) {
+                let length = format!("{event:?}").len();
+                assert!(length <= EVENT_LENGTH_MAX, "INVARIANT: {length} bytes are kept of one event");
+            }
             match &event {
                 Event::Connected { node } | Event::Reconnected { node, .. } => {
                     self.news.up.insert(node.clone());

@@ -153,6 +153,7 @@ fn heal(world: &mut World<Act>) {
         world.servers.gossip(node);
         world.link(node, Link::Open);
         world.resume(node);
+        world.behave(node);
     }
     world.drain();
 }
@@ -213,7 +214,7 @@ fn check_idle(world: &World<Act>) {
     assert_eq!(world.ledger.pending(), 0, "INVARIANT: no request is left behind");
     assert_eq!(world.cluster.pending(), 0, "INVARIANT: the machine keeps no request");
     // One connection for each node and each address that was only ever named: by a seed or a redirect.
-    let nodes = world.servers.nodes.len() + 4;
+    let nodes = world.servers.nodes.len() + 4 + world.strangers;
     let lent = world.servers.nodes.len() * world.config.pool.connections_max as usize;
     let held = world.held();
     assert!(held <= nodes + lent, "INVARIANT: {held} connections for {nodes} nodes and {lent} lent");

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use keyslot_core::slot::Slot;
 
+use super::manners::Manners;
 use super::standing::Standing;
 use super::store::{Read, Source, Store, is_register, number_of};
 use super::transaction::Transaction;
@@ -84,6 +85,7 @@ pub(crate) struct Node {
     pub(crate) reach: Reach,
     /// Accepts connections and bytes, and does nothing about them until it goes on.
     pub(crate) paused: bool,
+    pub(crate) manners: Manners,
     /// Hears no gossip, but what it takes part in itself.
     pub(crate) deaf: bool,
     /// Which side of a partition between nodes it is on.
@@ -170,6 +172,7 @@ impl Servers {
                 lies: BTreeMap::new(),
                 reach: Reach::Up,
                 paused: false,
+                manners: Manners::default(),
                 deaf: false,
                 is_apart: false,
                 lag: 0,
@@ -216,6 +219,11 @@ impl Servers {
 
     pub(crate) fn at(&self, address: SocketAddr) -> Option<usize> {
         self.nodes.iter().position(|node| node.address == address)
+    }
+
+    /// Whether somebody has the connection for himself.
+    pub(super) fn is_lent(session: &Session) -> bool {
+        session.lease.is_some()
     }
 
     /// What one command does and is answered.

@@ -51,7 +51,11 @@ impl Servers {
                 session.watched.clear();
                 Answer::OK
             }
-            "EXEC" => self.exec(session),
+            "EXEC" => {
+                let shape = self.nodes[session.node].manners.exec.filter(|_| !Self::is_lent(session));
+                let answer = self.exec(session);
+                shape.map_or(answer.clone(), |shape| shape.of(answer))
+            }
             _ => self.queue(session, name, words),
         }
     }

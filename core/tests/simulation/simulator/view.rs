@@ -247,9 +247,11 @@ impl Servers {
                 let id = Answer::text(&format!("{node:040x}"));
                 Answer::Array(vec![self.announced_host(node), port, id, Answer::Array(Vec::new())])
             }));
+            items.extend(self.strangers(asked, first));
             Answer::Array(items)
         };
-        Answer::Array(view.ranges().into_iter().map(range).collect())
+        let ranges = self.spread_out(asked, view.ranges());
+        Answer::Array(ranges.into_iter().map(range).collect())
     }
 
     pub(super) fn shards_answer(&self, asked: usize) -> Answer {

@@ -45,6 +45,8 @@ pub(super) enum Event<A> {
         bytes: Vec<u8>,
         last_of_garbage: bool,
     },
+    /// The next byte of what a node answers by drops.
+    Drip(ConnId),
     /// The end of the stream, as the client sees it.
     Ended(ConnId, u32, &'static str),
     Planned(A),
@@ -57,6 +59,7 @@ impl<A> Event<A> {
             Self::Connected(conn, _)
             | Self::ToServer(conn, _)
             | Self::ToClient { conn, .. }
+            | Self::Drip(conn)
             | Self::Ended(conn, ..) => Some(*conn),
             Self::Resolved(..) | Self::Planned(_) => None,
         }
@@ -109,6 +112,8 @@ pub(crate) struct World<A> {
     pub(crate) open_transactions: BTreeMap<u64, Transaction>,
     /// The numbers of operations that are sent to one node.
     pub(crate) addressed: BTreeSet<u64>,
+    /// Nodes that were told of and do not exist.
+    pub(crate) strangers: usize,
     /// Whether servers or settings name nodes as primaries that never were.
     pub(crate) is_misled: bool,
     /// Whether the client's settings let it read from replicas.
@@ -160,6 +165,7 @@ impl<A: std::fmt::Debug> World<A> {
             scanners: Vec::new(),
             open_transactions: BTreeMap::new(),
             addressed: BTreeSet::new(),
+            strangers: 0,
             is_misled: false,
             may_read_replicas,
             trace,
@@ -192,7 +198,8 @@ impl<A: std::fmt::Debug> World<A> {
         self.ledger.jumped(from.as_nanoseconds(), from.as_nanoseconds() + by);
         if INPUTS_MEET_DEADLINES {
             // What comes next comes before the tick.
-            let is_input = |event: &Event<A>| !matches!(event, Event::Planned(_) | Event::ToServer(..));
+            let is_input =
+                |event: &Event<A>| !matches!(event, Event::Planned(_) | Event::ToServer(..) | Event::Drip(_));
             let next = self.queue.iter().find(|(_, event)| is_input(event)).map(|(key, _)| *key);
             if let Some(event) = next.and_then(|key| self.queue.remove(&key)) {
                 self.schedule(self.now.saturating_sub(1), event);
@@ -235,6 +242,7 @@ impl<A: std::fmt::Debug> World<A> {
                 return Step::Planned(act);
             }
             Event::ToServer(conn, bytes) => self.arrive(conn, &bytes),
+            Event::Drip(conn) => self.drip(conn),
             Event::Resolved(conn, result) => {
                 if self.advance(conn, Phase::Resolving, Phase::Resolved) {
                     self.tell(conn, Input::Resolved { conn, result });
