@@ -149,6 +149,11 @@ pub struct Config {
     pub pool: Pool,
     /// Bounds on what waits for nodes that are down.
     pub waiting: WaitingLimits,
+    /// How many connections are open or coming up at the same time, of all nodes together. When there are as many, one that nothing is
+    /// under way on makes way for what requests wait for; what then still lacks one waits.
+    ///
+    /// 512 by default: a process has often 1,024 descriptors, of which other things need some.
+    pub connections_max: u32,
     /// Where nodes are reached that announce other addresses.
     pub address_map: AddressMap,
     /// A topology to start from, without asking for one.
@@ -185,6 +190,7 @@ impl Config {
             availability_zone: None,
             pool: Pool::default(),
             waiting: WaitingLimits::default(),
+            connections_max: 512,
             address_map: AddressMap::default(),
             topology: None,
             limits: Limits::default(),
@@ -220,6 +226,7 @@ impl Config {
         }
         let counts = [
             ("pool max-connections", u64::from(self.pool.connections_max)),
+            ("limit connections", self.connections_max.into()),
             ("limit waiting-requests", self.waiting.requests.into()),
             ("limit waiting-bytes", self.waiting.bytes),
             ("limit bulk-length", self.limits.bulk_length),
@@ -317,6 +324,7 @@ mod tests {
             ("pool max-connections is 0", |c| c.pool.connections_max = 0),
             ("min-idle of 17 is above", |c| c.pool.idle_min = 17),
             ("it is at most 10000", |c| c.pool.connections_max = 10_001),
+            ("limit connections is 0", |c| c.connections_max = 0),
             ("limit waiting-bytes is 0", |c| c.waiting.bytes = 0),
             ("attempt-timeout-ms of 6s is above", |c| c.attempt_timeout = Some(Duration::from_secs(6))),
             ("retry-backoff-ms: the base of 2s is above", |c| c.retry.base = Duration::from_secs(2)),

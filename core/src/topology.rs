@@ -3,20 +3,23 @@
 //! Sources: Redis documentation, "CLUSTER SLOTS" and "CLUSTER SHARDS"; the servers' `src/cluster.c`.
 
 use alloc::borrow::ToOwned;
+use alloc::collections::BinaryHeap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
-
-use litemap::LiteMap;
+use core::cmp::Reverse;
 
 use crate::address::{AddressMap, NodeAddr, is_host};
 use crate::cluster::{MovedSlots, TopologyChange};
 use crate::resp::{Reply, ReplyRef};
 use crate::slot::{SLOT_COUNT, Slot, SlotRange};
 
-/// More nodes than any cluster has (the specification recommends 1,000 at most).
+/// So many nodes a cluster has at most, replicas included (the specification recommends 1,000).
 pub(crate) const NODES_MAX: usize = 4096;
+
+/// The longest id that is taken: the servers' have 40 hexadecimal digits.
+pub(crate) const ID_LENGTH_MAX: usize = 64;
 
 /// A cluster's shards, in order of their first slot; those without slots come last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,33 +107,42 @@ impl Topology {
     /// joined no cluster yet.
     pub fn from_cluster_slots(reply: &Reply, asked: &str) -> Result<Self, String> {
         let root = reply.cursor().ok_or("CLUSTER SLOTS: the reply is empty")?;
-        let mut topology = Self::default();
-        let mut served = vec![false; usize::from(SLOT_COUNT)];
+        let mut served = Served::new("CLUSTER SLOTS");
+        let mut rows = Vec::new();
         for row in root.children() {
             let mut fields = row.children();
             let first = fields.next().and_then(slot);
             let last = fields.next().and_then(slot);
             let range = first.zip(last).and_then(|(first, last)| SlotRange::new(first, last));
             let range = range.ok_or("CLUSTER SLOTS: a row does not begin with two slots in order")?;
-            for slot in range.slots() {
-                if served.get_mut(slot.index()).is_none_or(|served| core::mem::replace(served, true)) {
-                    return Err(format!("CLUSTER SLOTS names slot {slot} twice"));
+            served.take(range)?;
+            // Without its primary the range is served by nobody that can be reached.
+            let primary = fields.next().and_then(|field| member_of_slots(field, Role::Primary, asked));
+            rows.extend(primary.map(|primary| (range, primary, fields)));
+        }
+        let mut topology = Self::default();
+        let mut size = Size::new("CLUSTER SLOTS");
+        // The rows of one primary are one shard.
+        let mut last: Option<&Member> = None;
+        for index in order_of(&rows, |(_, primary, _)| identity(primary)) {
+            let Some((range, primary, replicas)) = rows.get(index) else {
+                continue;
+            };
+            if last.replace(primary).is_some_and(|last| identity(last) == identity(primary))
+                && let Some(shard) = topology.shards.last_mut()
+            {
+                shard.slots.push(*range);
+                continue;
+            }
+            size.add_node(primary)?;
+            let mut nodes = Vec::from([primary.clone()]);
+            for replica in replicas.clone() {
+                if let Some(replica) = member_of_slots(replica, Role::Replica, asked) {
+                    size.add_node(&replica)?;
+                    nodes.push(replica);
                 }
             }
-            let mut nodes = Vec::new();
-            for (index, field) in fields.enumerate() {
-                let role = if index == 0 { Role::Primary } else { Role::Replica };
-                match member_of_slots(field, role, asked) {
-                    Some(member) => nodes.push(member),
-                    // Without its primary the range is served by nobody that can be reached.
-                    None if index == 0 => break,
-                    None => {}
-                }
-            }
-            if !nodes.is_empty() {
-                topology.add(range, nodes);
-                topology.check_size("CLUSTER SLOTS")?;
-            }
+            topology.shards.push(Shard { slots: Vec::from([*range]), nodes });
         }
         if topology.shards.is_empty() {
             return Err("CLUSTER SLOTS names no slot that is served: the node is in no cluster".to_owned());
@@ -150,19 +162,28 @@ impl Topology {
         }
         let root = reply.cursor().ok_or("CLUSTER SHARDS: the reply is empty")?;
         let mut topology = Self::default();
+        let mut served = Served::new("CLUSTER SHARDS");
+        let mut size = Size::new("CLUSTER SHARDS");
         for entry in root.children() {
+            size.add_shard()?;
             let mut shard = Shard::default();
             let bounds = entry.value("slots").ok_or("CLUSTER SHARDS: a shard has no `slots`")?;
             let mut bounds = bounds.children();
             while let Some(first) = bounds.next() {
                 let range = slot(first).zip(bounds.next().and_then(slot));
                 let range = range.and_then(|(first, last)| SlotRange::new(first, last));
-                shard.slots.push(range.ok_or("CLUSTER SHARDS: `slots` is not pairs of slots in order")?);
+                let range = range.ok_or("CLUSTER SHARDS: `slots` is not pairs of slots in order")?;
+                served.take(range)?;
+                shard.slots.push(range);
             }
             let nodes = entry.value("nodes").ok_or("CLUSTER SHARDS: a shard has no `nodes`")?;
-            shard.nodes = nodes.children().filter_map(|node| member_of_shards(node, asked, tls)).collect();
+            for node in nodes.children() {
+                if let Some(node) = member_of_shards(node, asked, tls) {
+                    size.add_node(&node)?;
+                    shard.nodes.push(node);
+                }
+            }
             topology.shards.push(shard);
-            topology.check_size("CLUSTER SHARDS")?;
         }
         topology.sort();
         Ok(topology)
@@ -170,28 +191,42 @@ impl Topology {
 
     /// Takes from `shards` what CLUSTER SLOTS does not tell: health, availability zones, and the nodes that
     /// it leaves out because they have failed. Which node serves which slot stays as it is.
+    ///
+    /// No more nodes are taken than a cluster can have.
     pub fn enrich(&mut self, shards: Self) {
-        for other in shards.shards {
-            let known = |member: &Member| other.nodes.iter().any(|node| same(node, member));
-            let Some(shard) = self.shards.iter_mut().find(|shard| shard.nodes.iter().any(known)) else {
-                if other.slots.is_empty() && !other.nodes.is_empty() {
+        let known = Index::of(self);
+        let places =
+            |shard: &Shard| shard.nodes.iter().map(|node| known.find(self, node)).collect::<Vec<_>>();
+        let places: Vec<_> = shards.shards.iter().map(places).collect();
+        let mut room = NODES_MAX.saturating_sub(self.shards.iter().map(|shard| shard.nodes.len()).sum());
+        for (other, places) in shards.shards.into_iter().zip(places) {
+            // The first of ours that has one of its nodes.
+            let Some(own) = places.iter().flatten().map(|place| place.shard).min() else {
+                if other.slots.is_empty() && !other.nodes.is_empty() && other.nodes.len() <= room {
+                    room -= other.nodes.len();
                     self.shards.push(other);
                 }
                 continue;
             };
-            for mut node in other.nodes {
-                match shard.nodes.iter_mut().find(|member| same(&node, member)) {
+            let Some(shard) = self.shards.get_mut(own) else {
+                continue;
+            };
+            for (mut node, place) in other.nodes.into_iter().zip(places) {
+                let member = place.filter(|place| place.shard == own).map(|place| place.node);
+                match member.and_then(|member| shard.nodes.get_mut(member)) {
                     Some(member) => {
                         member.health = node.health;
                         if node.availability_zone.is_some() {
                             member.availability_zone = node.availability_zone;
                         }
                     }
-                    None => {
+                    None if room > 0 => {
+                        room -= 1;
                         // A demoted primary that has failed still calls itself one.
                         node.role = Role::Replica;
                         shard.nodes.push(node);
                     }
+                    None => {}
                 }
             }
         }
@@ -206,11 +241,24 @@ impl Topology {
     }
 
     /// Adds what a node says of where it stands, unless that is known.
-    pub(crate) fn name_zone(&mut self, address: &NodeAddr, zone: &str) {
-        let mut members = self.shards.iter_mut().flat_map(|shard| &mut shard.nodes);
-        if let Some(member) = members.find(|member| member.address == *address) {
+    pub(crate) fn name_zone(&mut self, place: Place, zone: &str) {
+        let shard = self.shards.get_mut(place.shard);
+        if let Some(member) = shard.and_then(|shard| shard.nodes.get_mut(place.node)) {
             member.availability_zone.get_or_insert_with(|| zone.to_string());
         }
+    }
+
+    /// The member at this place.
+    pub(crate) fn member(&self, place: Place) -> Option<&Member> {
+        self.shards.get(place.shard)?.nodes.get(place.node)
+    }
+
+    /// All members, each with its place.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (Place, &Member)> {
+        self.shards.iter().enumerate().flat_map(|(shard, nodes)| {
+            let nodes = nodes.nodes.iter().enumerate();
+            nodes.map(move |(node, member)| (Place { shard, node }, member))
+        })
     }
 
     /// Whether a client can start from this: it names a slot, no slot twice, and no more nodes than a cluster has.
@@ -218,14 +266,14 @@ impl Topology {
     /// # Errors
     /// Says what is wrong.
     pub fn check(&self) -> Result<(), String> {
-        let mut served = vec![false; usize::from(SLOT_COUNT)];
-        let slots = self.shards.iter().flat_map(|shard| &shard.slots).flat_map(|range| range.slots());
-        for slot in slots {
-            if served.get_mut(slot.index()).is_none_or(|served| core::mem::replace(served, true)) {
-                return Err(format!("the topology names slot {slot} twice"));
-            }
+        let mut size = Size::new("the topology");
+        for shard in &self.shards {
+            size.add_shard()?;
+            shard.nodes.iter().try_for_each(|node| size.add_node(node))?;
         }
-        if !served.contains(&true) {
+        let mut served = Served::new("the topology");
+        self.shards.iter().flat_map(|shard| &shard.slots).try_for_each(|range| served.take(*range))?;
+        if !served.any {
             return Err("the topology names no slot".to_owned());
         }
         if self.shards.iter().any(|shard| !shard.slots.is_empty() && shard.primary().is_none()) {
@@ -234,9 +282,6 @@ impl Topology {
         let has_two = |shard: &Shard| shard.nodes.iter().skip(1).any(|node| node.role == Role::Primary);
         if self.shards.iter().any(has_two) {
             return Err("the topology has a shard with two primaries".to_owned());
-        }
-        if self.shards.iter().map(|shard| shard.nodes.len()).sum::<usize>() > NODES_MAX {
-            return Err(format!("the topology names more than {NODES_MAX} nodes"));
         }
         Ok(())
     }
@@ -267,11 +312,9 @@ impl Topology {
 
     /// The addresses that `other` does not have.
     fn without(&self, other: &Self) -> Vec<NodeAddr> {
-        let mut known: LiteMap<&NodeAddr, ()> = LiteMap::new();
-        for address in other.addresses() {
-            known.insert(address, ());
-        }
-        self.addresses().filter(|address| !known.contains_key(*address)).cloned().collect()
+        let known = in_order(other.addresses().collect(), |address: &&NodeAddr| *address);
+        let is_new = |address: &&NodeAddr| known.binary_search(address).is_err();
+        self.addresses().filter(is_new).cloned().collect()
     }
 
     fn addresses(&self) -> impl Iterator<Item = &NodeAddr> {
@@ -281,12 +324,16 @@ impl Topology {
     /// Replicas of the older topology that are primaries in this one, each with its primary then.
     #[must_use]
     pub fn failovers_since(&self, older: &Self) -> Vec<(NodeAddr, NodeAddr)> {
+        let replicas = older.shards.iter().flat_map(|shard| {
+            let primary = shard.primary().map(|primary| &primary.address);
+            shard.nodes.iter().skip(1).map(move |replica| (&replica.address, primary))
+        });
+        let replicas = in_order(replicas.collect(), |(replica, _): &(&NodeAddr, _)| *replica);
         let serving = self.shards.iter().filter(|shard| !shard.slots.is_empty());
         let promoted = serving.filter_map(Shard::primary).filter_map(|primary| {
-            let was_replica =
-                |shard: &&Shard| shard.nodes.iter().skip(1).any(|member| member.address == primary.address);
-            let before = older.shards.iter().find(was_replica)?.primary()?;
-            Some((before.address.clone(), primary.address.clone()))
+            let first = replicas.partition_point(|(replica, _)| *replica < &primary.address);
+            let (replica, before) = replicas.get(first)?;
+            (*replica == &primary.address).then_some((before.as_deref()?.clone(), primary.address.clone()))
         });
         promoted.collect()
     }
@@ -304,31 +351,7 @@ impl Topology {
         primaries
     }
 
-    /// Adds a range to the shard that has this primary.
-    fn add(&mut self, range: SlotRange, nodes: Vec<Member>) {
-        let primary = nodes.first();
-        let known = self.shards.iter_mut().find(|shard| match (shard.nodes.first(), primary) {
-            (Some(known), Some(primary)) => same(known, primary),
-            _ => false,
-        });
-        match known {
-            Some(shard) => shard.slots.push(range),
-            None => self.shards.push(Shard { slots: Vec::from([range]), nodes }),
-        }
-    }
-
-    /// Refuses what no cluster is, before it costs time and memory. Looks at the last shard: it is called
-    /// for each that is added.
-    fn check_size(&self, question: &str) -> Result<(), String> {
-        let last = self.shards.last().map_or(0, |shard| shard.nodes.len());
-        if self.shards.len() + last > NODES_MAX {
-            return Err(format!("{question} names more than {NODES_MAX} nodes"));
-        }
-        Ok(())
-    }
-
-    /// Puts everything in order. What servers tell is nearly so, and is put in place one by one: the standard
-    /// library's sorts would be a fourteenth of the component.
+    /// Puts everything in order.
     fn sort(&mut self) {
         for shard in &mut self.shards {
             shard.slots = in_order(core::mem::take(&mut shard.slots), |range| range.first().number());
@@ -340,14 +363,142 @@ impl Topology {
     }
 }
 
-/// The items by their key, those of one key in the order they had.
-pub(crate) fn in_order<T, K: Ord>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
-    let mut ordered: Vec<T> = Vec::with_capacity(items.len());
-    for item in items {
-        let place = ordered.partition_point(|other| key(other) <= key(&item));
-        ordered.insert(place, item);
+/// Where a member stands in a topology.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    shard: usize,
+    node: usize,
+}
+
+/// Which slots an answer has named: each may be named once, so there are no more ranges than slots.
+struct Served<'a> {
+    question: &'a str,
+    slots: Vec<bool>,
+    any: bool,
+}
+
+impl<'a> Served<'a> {
+    fn new(question: &'a str) -> Self {
+        Self { question, slots: vec![false; usize::from(SLOT_COUNT)], any: false }
     }
-    ordered
+
+    fn take(&mut self, range: SlotRange) -> Result<(), String> {
+        self.any = true;
+        for slot in range.slots() {
+            if self.slots.get_mut(slot.index()).is_none_or(|served| core::mem::replace(served, true)) {
+                return Err(format!("{} names slot {slot} twice", self.question));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many shards and nodes an answer has named. It refuses what no cluster has before that costs time and memory.
+struct Size<'a> {
+    question: &'a str,
+    shards: usize,
+    nodes: usize,
+}
+
+impl<'a> Size<'a> {
+    fn new(question: &'a str) -> Self {
+        Self { question, shards: 0, nodes: 0 }
+    }
+
+    fn add_shard(&mut self) -> Result<(), String> {
+        self.shards += 1;
+        match self.shards > NODES_MAX {
+            true => Err(format!("{} names more than {NODES_MAX} shards", self.question)),
+            false => Ok(()),
+        }
+    }
+
+    fn add_node(&mut self, node: &Member) -> Result<(), String> {
+        self.nodes += 1;
+        if self.nodes > NODES_MAX {
+            return Err(format!("{} names more than {NODES_MAX} nodes", self.question));
+        }
+        if node.id.len() > ID_LENGTH_MAX {
+            let length = node.id.len();
+            return Err(format!("{}: a node's id has {length} bytes, an id has 40", self.question));
+        }
+        Ok(())
+    }
+}
+
+/// The members of a topology by id and by address.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    by_id: Vec<Place>,
+    /// Of one address those without an id first.
+    by_address: Vec<Place>,
+}
+
+impl Index {
+    pub(crate) fn of(topology: &Topology) -> Self {
+        let members: Vec<_> = topology.members().collect();
+        let sorted = |order: Vec<usize>| {
+            order.into_iter().filter_map(|index| members.get(index).map(|(place, _)| *place)).collect()
+        };
+        Self {
+            by_id: sorted(order_of(&members, |(_, member)| member.id.as_str())),
+            by_address: sorted(order_of(&members, |(_, member)| (&member.address, !member.id.is_empty()))),
+        }
+    }
+
+    /// The first member with this id, which is not empty.
+    pub(crate) fn with_id(&self, topology: &Topology, id: &str) -> Option<Place> {
+        let id_of = |place: &Place| topology.member(*place).map(|member| member.id.as_str());
+        let first = self.by_id.partition_point(|place| id_of(place) < Some(id));
+        self.by_id.get(first).copied().filter(|place| id_of(place) == Some(id) && !id.is_empty())
+    }
+
+    /// The members at this address, of which there may be several where one has taken another's place.
+    pub(crate) fn at<'a>(
+        &'a self,
+        topology: &'a Topology,
+        address: &'a NodeAddr,
+    ) -> impl Iterator<Item = (Place, &'a Member)> {
+        let address_of = |place: &Place| topology.member(*place).map(|member| &member.address);
+        let first = self.by_address.partition_point(|place| address_of(place) < Some(address));
+        let places = self.by_address.iter().skip(first);
+        let members = places.map_while(|place| Some((*place, topology.member(*place)?)));
+        members.take_while(move |(_, member)| member.address == *address)
+    }
+
+    /// The first that is the same node: by id where both have one, else by address.
+    fn find(&self, topology: &Topology, node: &Member) -> Option<Place> {
+        let same_address = self.at(topology, &node.address).next();
+        let same_address = same_address.filter(|(_, other)| other.id.is_empty() || node.id.is_empty());
+        let places = self.with_id(topology, &node.id).into_iter();
+        places.chain(same_address.map(|(place, _)| place)).min()
+    }
+}
+
+/// What a node is told apart by: its id where there is one, else its address.
+fn identity(member: &Member) -> (&str, Option<&NodeAddr>) {
+    (&member.id, member.id.is_empty().then_some(&member.address))
+}
+
+/// The items by their key, those of one key in the order they had.
+pub(crate) fn in_order<T, K: Ord + Copy>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    if items.is_sorted_by_key(&key) {
+        return items;
+    }
+    let keys: Vec<K> = items.iter().map(key).collect();
+    let order = order_of(&keys, |key| *key);
+    let mut items: Vec<_> = items.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|index| items.get_mut(index)?.take()).collect()
+}
+
+/// The indices of the items, by the items' keys; those of one key in the order they had.
+///
+/// A heap takes n log n whatever the order is that a server has chosen, and the machine has one for its timers. The standard
+/// library's sorts would be a fourteenth of the component.
+pub(crate) fn order_of<'a, T, K: Ord>(items: &'a [T], key: impl Fn(&'a T) -> K) -> Vec<usize> {
+    let entries = items.iter().enumerate().map(|(index, item)| Reverse((key(item), index)));
+    let mut heap: BinaryHeap<_> = entries.collect();
+    core::iter::from_fn(|| heap.pop()).map(|Reverse((_, index))| index).collect()
 }
 
 /// The slots whose primary differs, in ranges as long as they can be.
@@ -368,11 +519,6 @@ fn moved(before: &[Option<&NodeAddr>], now: &[Option<&NodeAddr>]) -> Vec<MovedSl
         }
     }
     moved
-}
-
-/// Whether both are one node: by id where there is one, else by address.
-fn same(a: &Member, b: &Member) -> bool {
-    if a.id.is_empty() || b.id.is_empty() { a.address == b.address } else { a.id == b.id }
 }
 
 /// A node of CLUSTER SLOTS: preferred endpoint, port, id, and since Redis 7.0 its other endpoints.
@@ -572,5 +718,95 @@ mod tests {
         assert!(topology.check().unwrap_err().contains("slot 0 twice"));
         topology.shards.clear();
         assert!(topology.check().unwrap_err().contains("no slot"));
+    }
+
+    /// CLUSTER SLOTS of shards of one slot each, with so many nodes each and ids of this length.
+    fn shards_of(sizes: &[usize], id_length: usize) -> Reply {
+        let mut nodes = Vec::from([ReplyNode::Array(sizes.len() as u32)]);
+        let mut node = 0;
+        for (slot, size) in (0..).zip(sizes) {
+            let slot = ReplyNode::Integer(slot);
+            nodes.extend([ReplyNode::Array(2 + *size as u32), slot.clone(), slot]);
+            for _ in 0..*size {
+                node += 1;
+                let text = |text: String| ReplyNode::BulkString(text.into());
+                let port = ReplyNode::Integer(7000);
+                nodes.extend([ReplyNode::Array(3), text(format!("h{node}")), port]);
+                nodes.push(text(format!("{node:0id_length$}")));
+            }
+        }
+        Reply { nodes }
+    }
+
+    #[test]
+    fn all_nodes_are_counted() {
+        let count = |topology: Topology| topology.shards.iter().map(|shard| shard.nodes.len()).sum::<usize>();
+        assert_eq!(read(&shards_of(&[64; 64], 40)).map(count), Ok(NODES_MAX));
+        let mut sizes = [64; 64];
+        sizes[0] = 65;
+        assert!(read(&shards_of(&sizes, 40)).unwrap_err().contains("more than 4096 nodes"));
+        assert_eq!(read(&slots((0..4_096).map(|slot| (slot, slot)))).map(count), Ok(NODES_MAX));
+        assert!(read(&slots((0..4_097).map(|slot| (slot, slot)))).is_err());
+        assert!(read(&shards_of(&[1], ID_LENGTH_MAX)).is_ok());
+        assert!(read(&shards_of(&[1], ID_LENGTH_MAX + 1)).unwrap_err().contains("65 bytes"));
+    }
+
+    #[test]
+    fn what_is_added_is_bounded_too() {
+        let mut full = read(&shards_of(&[64; 64], 40)).unwrap();
+        let mut other = full.clone();
+        for (number, shard) in (1..).zip(&mut other.shards) {
+            shard.nodes.push(Member { id: format!("new-{number}"), ..shard.nodes[0].clone() });
+            shard.nodes[0].health = Health::Failed;
+        }
+        let before = full.clone();
+        full.enrich(other.clone());
+        assert_eq!(full.shards[63].nodes[0].health, Health::Failed);
+        assert_eq!(full.members().count(), NODES_MAX);
+        let mut less = before;
+        less.shards.pop();
+        other.shards.truncate(32);
+        less.enrich(other);
+        assert_eq!(less.members().count(), 63 * 64 + 32);
+        assert!(less.shards[31].nodes.last().unwrap().id.starts_with("new-"));
+    }
+
+    #[test]
+    fn nodes_are_found_by_id_and_by_address() {
+        let topology = read(&shards_of(&[3, 2, 3], 40)).unwrap();
+        let directory = Index::of(&topology);
+        for (place, member) in topology.members() {
+            assert_eq!(directory.with_id(&topology, &member.id), Some(place));
+            let at: Vec<_> = directory.at(&topology, &member.address).collect();
+            assert_eq!(at, [(place, member)]);
+        }
+        assert_eq!(directory.with_id(&topology, ""), None);
+        assert_eq!(directory.at(&topology, &NodeAddr::new("h1", 7001)).count(), 0);
+    }
+
+    #[test]
+    fn items_of_one_key_keep_their_order() {
+        let items: Vec<_> = (0..1_000_u32).map(|number| (number * 7919 % 10, number)).collect();
+        let mut expected = items.clone();
+        expected.sort_by_key(|(key, _)| *key);
+        assert_eq!(in_order(items, |(key, _)| *key), expected);
+    }
+
+    #[test]
+    fn shards_name_each_slot_once() {
+        let shard = |pairs: &[(i64, i64)]| {
+            let text = |text: &'static str| ReplyNode::BulkString(text.into());
+            let bounds = pairs.iter().flat_map(|(first, last)| [*first, *last]).map(ReplyNode::Integer);
+            let mut nodes = Vec::from([ReplyNode::Array(1), ReplyNode::Array(4), text("slots")]);
+            nodes.push(ReplyNode::Array(2 * pairs.len() as u32));
+            nodes.extend(bounds);
+            nodes.extend([text("nodes"), ReplyNode::Array(0)]);
+            Topology::from_cluster_shards(&Reply { nodes }, "asked", false)
+        };
+        let most: Vec<_> = (0..16_384).rev().map(|slot| (slot, slot)).collect();
+        let topology = shard(&most).unwrap();
+        assert_eq!(topology.shards[0].slots.len(), 16_384);
+        assert!(topology.shards[0].slots.is_sorted_by_key(|range| range.first().number()));
+        assert!(shard(&[(5, 9), (0, 5)]).unwrap_err().contains("slot 5 twice"));
     }
 }

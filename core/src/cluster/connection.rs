@@ -17,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::handshake::Step;
 use super::request::{Command, Effect};
+use super::timers::Alarm;
 use super::{LeaseId, NodeKey, RequestId};
 use crate::resp::{Begun, Decoder, encode_command};
 use crate::time::Instant;
@@ -134,6 +135,10 @@ pub(super) struct Connection {
     pub(super) deadline: Instant,
     /// Until when it has to be `Ready`, whichever address is tried.
     pub(super) last_deadline: Instant,
+    /// When it wants attention.
+    pub(super) alarm: Alarm,
+    /// Whether its host is being looked up.
+    pub(super) looks_up: bool,
     pub(super) decoder: Decoder,
     pub(super) waiting: VecDeque<Waiting>,
     /// How many of the last in `waiting` are still in `out`: nobody but us has seen them.
@@ -178,6 +183,8 @@ impl Connection {
             state: State::Resolving,
             deadline,
             last_deadline: deadline,
+            alarm: Alarm::default(),
+            looks_up: false,
             decoder,
             waiting: VecDeque::new(),
             unsent: 0,
@@ -324,6 +331,11 @@ impl Connection {
     /// Since when the next reply is due.
     pub(super) fn due_since(&self) -> Instant {
         self.due_since
+    }
+
+    /// Whether the driver has heard of it. Of one whose look-up waits for its turn it has not.
+    pub(super) fn is_announced(&self) -> bool {
+        self.last_deadline != Instant::NEVER
     }
 
     pub(super) fn is_shared(&self) -> bool {

@@ -17,66 +17,47 @@ use crate::error::{Error, Within};
 use crate::resp::{Decoder, Frame, RawReply, Reply, ReplyRef};
 
 impl Cluster {
-    /// Dials a node that has no connection, unless it is too early to try again; `redial` comes back to it then.
+    /// Dials a node that has no connection, unless it is too early to try again, or there is no room: that comes later then.
     pub(super) fn ensure_connection(&mut self, node_key: NodeKey) {
         let Some(node) = self.nodes.get(node_key) else {
             return;
         };
-        if node.connection.is_some() || node.redial_at > self.now {
-            return;
+        let may_dial = node.connection.is_none() && node.redial_at <= self.now;
+        if may_dial && self.has_room_for(node_key) {
+            let conn = self.open(node_key, Usage::Shared);
+            if let Some(node) = self.nodes.get_mut(node_key) {
+                node.connection = conn;
+                node.is_new = false;
+                node.dials = node.dials.saturating_add(1);
+            }
         }
-        let conn = self.open(node_key, Usage::Shared);
-        if let Some(node) = self.nodes.get_mut(node_key) {
-            node.connection = conn;
-            node.dials = node.dials.saturating_add(1);
-        }
+        self.look_after(node_key);
     }
 
-    /// Begins to connect to a node.
+    /// Begins to connect to a node. There has to be room.
     pub(super) fn open(&mut self, node_key: NodeKey, usage: Usage) -> Option<ConnId> {
-        let node = self.nodes.get(node_key)?;
+        let ip = self.nodes.get(node_key)?.address.ip();
         let deadline = self.now + self.config.connect_timeout;
         let decoder = Decoder::metered(self.config.limits, self.meter.clone());
         let connection = Connection::new(node_key, usage, decoder, self.now, deadline);
         let conn = self.connections.insert(connection);
-        match node.address.ip() {
+        self.note_open(conn);
+        match ip {
             Some(ip) => self.dial(conn, VecDeque::from([ip])),
-            None => {
-                let host = node.address.host().to_string();
-                self.outputs.push_back(Output::Resolve { conn, host });
-            }
+            None => self.look_up(conn),
         }
         Some(conn)
     }
 
     /// Whether anything waits for the connection to this node that all share.
-    fn wants_connection(&self, node: &Node) -> bool {
-        !node.queue.is_empty() || node.serves_reads || self.refresh_wants_connections()
-    }
-
-    /// Whether a dial is to come as soon as its node's wait is over.
-    pub(super) fn waits_for_redial(&self, node: &Node) -> bool {
-        let shared = node.connection.is_none() && self.wants_connection(node);
-        // When it is not the wait that keeps borrowers waiting, somebody has to give a connection back.
-        shared || (!node.borrowers.is_empty() && node.redial_at > self.now)
-    }
-
-    /// Dials the nodes whose wait is over.
-    pub(super) fn redial(&mut self) {
-        let due: Vec<_> = self
-            .nodes
-            .iter()
-            .filter(|(_, node)| {
-                node.connection.is_none() && node.redial_at <= self.now && self.wants_connection(node)
-            })
-            .map(|(key, _)| key)
-            .collect();
-        for node in due {
-            self.ensure_connection(node);
-        }
+    pub(super) fn wants_connection(&self, node: &Node) -> bool {
+        !node.queue.is_empty() || node.serves_reads || node.is_new || self.dials.seeks_contact
     }
 
     pub(super) fn on_resolved(&mut self, conn: ConnId, result: Result<Vec<IpAddr>, String>) {
+        if !self.note_resolved(conn) {
+            return;
+        }
         match result {
             Ok(addresses) if addresses.is_empty() => {
                 self.lose(conn, Error::Connect("the name has no address".to_string()), Driver::MustClose);
@@ -99,6 +80,7 @@ impl Cluster {
         connection.deadline = self.now + left / tries;
         connection.state = State::Dialling { others: addresses };
         self.outputs.push_back(Output::Connect { conn, address: SocketAddr::new(ip, node.address.port()) });
+        self.watch(conn);
     }
 
     pub(super) fn on_connected(&mut self, conn: ConnId) {
@@ -161,6 +143,7 @@ impl Cluster {
         }
         self.note_progress(conn, length);
         self.close_if_drained(conn);
+        self.watch(conn);
         if let Some(key) = self.connections.get(conn).map(|connection| connection.node) {
             self.drop_if_retired(key);
         }
@@ -267,7 +250,10 @@ impl Cluster {
         let node = self.connections.get(conn).and_then(|connection| self.nodes.get_mut(connection.node));
         if let (Some(node), Some(zone)) = (node, zone) {
             node.availability_zone = Some(zone.to_string());
-            self.topology.name_zone(&node.address, zone);
+            let place = self.directory.at(&self.topology, &node.address).next();
+            if let Some((place, _)) = place {
+                self.topology.name_zone(place, zone);
+            }
         }
         Ok(())
     }
@@ -277,10 +263,12 @@ impl Cluster {
             return;
         };
         connection.state = State::Ready;
-        let key = connection.node;
-        if !connection.is_shared() {
+        let (key, is_shared) = (connection.node, connection.is_shared());
+        self.note_ready();
+        if !is_shared {
             return self.on_exclusive_ready(conn);
         }
+        self.contact = Some(conn);
         let dials = self.nodes.get_mut(key).map_or(0, |node| core::mem::take(&mut node.dials));
         // One that takes the place of a connection that was too old is no news.
         if let Some(node) = self.nodes.get_mut(key).filter(|node| !node.told_up) {
@@ -330,10 +318,10 @@ impl Cluster {
 
     /// Ends a connection, and decides for everything that waited on it.
     pub(super) fn lose(&mut self, conn: ConnId, error: Error, driver: Driver) {
-        let Some(mut connection) = self.connections.remove(conn) else {
+        let Some(mut connection) = self.detach(conn) else {
             return;
         };
-        if driver == Driver::MustClose {
+        if driver == Driver::MustClose && connection.is_announced() {
             self.outputs.push_back(Output::Close { conn });
         }
         self.statistics.disconnects += 1;
@@ -388,22 +376,20 @@ impl Cluster {
             self.on_seed_failed(&address, error);
         }
         self.drop_if_retired(key);
-        self.redial();
-        self.serve_due_borrowers();
+        self.tend_node(key);
+        self.seek_contact();
     }
 
     /// Remembers that a node's connection has ended or failed, and when it may be dialled again.
-    fn fail_node(&mut self, key: NodeKey, reason: &str, was_in_use: bool) {
-        let retry = self.config.retry;
+    pub(super) fn fail_node(&mut self, key: NodeKey, reason: &str, was_in_use: bool) {
+        let (base, cap) = (self.config.retry.reconnect_base, self.config.retry.reconnect_cap);
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
         node.last_error = reason.to_string();
         // The first time it is dialled again at once.
         if node.failures > 0 {
-            let jitter =
-                self.random.full_jitter(retry.reconnect_base, retry.reconnect_cap, node.failures - 1);
-            node.redial_at = self.now + jitter;
+            node.redial_at = self.now + self.random.full_jitter(base, cap, node.failures - 1);
         } else {
             node.failed_at = self.now;
         }
@@ -418,10 +404,12 @@ impl Cluster {
 
     /// Nobody has used it for long, or it is too old: it goes without anything being wrong.
     pub(super) fn close_quietly(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.remove(conn) else {
+        let Some(connection) = self.detach(conn) else {
             return;
         };
-        self.outputs.push_back(Output::Close { conn });
+        if connection.is_announced() {
+            self.outputs.push_back(Output::Close { conn });
+        }
         self.statistics.disconnects += 1;
         if let Some(node) = self.nodes.get_mut(connection.node) {
             node.statistics.disconnects += 1;
@@ -431,37 +419,29 @@ impl Cluster {
             }
         }
         self.refresh.forget_connection(conn);
+        self.look_after(connection.node);
     }
 
-    /// Ends the connections that did not come up, or did not answer their PING, in time.
-    pub(super) fn check_connection_deadlines(&mut self) {
-        let late: Vec<_> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.gives_up_at().is_some_and(|at| at <= self.now))
-            .map(|(conn, _)| conn)
-            .collect();
-        for conn in late {
-            let within = self.config.connect_timeout;
-            let Some(connection) = self.connections.get_mut(conn) else {
-                continue;
-            };
-            let reason = match &mut connection.state {
-                State::Dialling { others } if !others.is_empty() => {
-                    let others = core::mem::take(others);
-                    self.outputs.push_back(Output::Close { conn });
-                    self.dial(conn, others);
-                    continue;
-                }
-                State::Resolving => format!("the name was not resolved within {}", Within(within)),
-                State::Dialling { .. } => format!("no answer within {}", Within(within)),
-                State::Handshaking { .. } => {
-                    format!("connected, but no answer to the handshake within {}", Within(within))
-                }
-                State::Ready => "no answer to the health check".to_string(),
-            };
-            self.lose(conn, Error::Connect(reason), Driver::MustClose);
-        }
+    /// Ends a connection that did not come up, or did not answer its PING, in time.
+    pub(super) fn give_up(&mut self, conn: ConnId) {
+        let within = self.config.connect_timeout;
+        let Some(connection) = self.connections.get_mut(conn) else {
+            return;
+        };
+        let reason = match &mut connection.state {
+            State::Dialling { others } if !others.is_empty() => {
+                let others = core::mem::take(others);
+                self.outputs.push_back(Output::Close { conn });
+                return self.dial(conn, others);
+            }
+            State::Resolving => format!("the name was not resolved within {}", Within(within)),
+            State::Dialling { .. } => format!("no answer within {}", Within(within)),
+            State::Handshaking { .. } => {
+                format!("connected, but no answer to the handshake within {}", Within(within))
+            }
+            State::Ready => "no answer to the health check".to_string(),
+        };
+        self.lose(conn, Error::Connect(reason), Driver::MustClose);
     }
 }
 

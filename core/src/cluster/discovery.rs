@@ -15,7 +15,7 @@ use crate::address::NodeAddr;
 use crate::config::Mode;
 use crate::error::{Error, ServerError, Within};
 use crate::time::Instant;
-use crate::topology::Topology;
+use crate::topology::{Index, Topology};
 
 /// The start: what has become of the seeds.
 #[derive(Debug)]
@@ -68,7 +68,9 @@ impl Cluster {
         let Some(node) = self.nodes.get(key) else {
             return;
         };
-        self.topology = Topology::of_one_server(node.address.clone());
+        let topology = Topology::of_one_server(node.address.clone());
+        self.directory = Index::of(&topology);
+        self.topology = topology;
         self.phase = Phase::Standalone(key);
         self.refresh = super::refresh::Refresh::default();
         self.outputs.push_back(Output::Ready(Ok(())));

@@ -35,6 +35,13 @@ pub(super) struct Gather {
     size: u64,
 }
 
+impl Gather {
+    /// The parts that have not ended.
+    pub(super) fn under_way(&self) -> impl Iterator<Item = RequestId> {
+        self.parts.iter().filter_map(|part| part.id)
+    }
+}
+
 #[derive(Debug)]
 struct PartState {
     id: Option<RequestId>,
@@ -106,9 +113,8 @@ impl Cluster {
 
     /// One part for the primary of each shard, found by one of its slots: so it follows a failover.
     fn parts_by_shard(&self, command: &Command) -> Vec<PartPlan> {
-        let parts = self.slots.owners().iter().filter_map(|owner| {
-            let slot = self.slots.first_of(*owner)?;
-            let name = self.nodes.get(*owner)?.address.to_string();
+        let parts = self.slots.first_slots().into_iter().filter_map(|(owner, slot)| {
+            let name = self.nodes.get(owner)?.address.to_string();
             Some((command.part(command.frame.clone(), Route::Slot(slot)), None, name, Vec::new()))
         });
         parts.collect()

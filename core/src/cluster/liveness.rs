@@ -21,7 +21,7 @@ use core::time::Duration;
 use super::connection::{Connection, Waiting};
 use super::connections::Driver;
 use super::request::Place;
-use super::{Cluster, ConnId, Event, Node, RequestId};
+use super::{Cluster, ConnId, Node, RequestId};
 use crate::error::{Error, Within};
 use crate::time::Instant;
 
@@ -29,7 +29,7 @@ use crate::time::Instant;
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// So long a read waits for a replica that is being connected to; then the primary serves it.
-const REPLICA_PATIENCE: Duration = Duration::from_millis(100);
+pub(super) const REPLICA_PATIENCE: Duration = Duration::from_millis(100);
 
 impl Cluster {
     /// Asks a connection whether it is alive. Until it answers nothing else is put on it.
@@ -45,6 +45,7 @@ impl Cluster {
             connection.check_until = Some(self.now + within);
             self.statistics.commands += 1;
             self.mark_unflushed(conn);
+            self.watch(conn);
         }
     }
 
@@ -66,17 +67,19 @@ impl Cluster {
     /// This request got no answer in time. When it would have been the next, what has come of it does not count, and the
     /// connection has stalled as soon as that was due for the time of a stall: mostly now.
     pub(super) fn suspect(&mut self, conn: ConnId, id: RequestId) {
-        let after = self.config.stall_after();
-        let whole = self.config.request_timeout;
         if let Some(connection) = self.connections.get_mut(conn)
             && connection.waiting.front().and_then(Waiting::of_request) == Some(id)
         {
             connection.discount_progress();
-            if connection.stalls_at(after, whole).is_some_and(|at| at <= self.now) {
-                self.stall(conn);
-            }
+            self.check_stall(conn);
+            self.watch(conn);
         }
         self.close_if_drained(conn);
+    }
+
+    /// When a connection is taken for stalled.
+    pub(super) fn stalls_at(&self, connection: &Connection) -> Option<Instant> {
+        connection.stalls_at(self.config.stall_after(), self.config.request_timeout)
     }
 
     /// So many bytes came on a connection.
@@ -90,17 +93,10 @@ impl Cluster {
         }
     }
 
-    /// Looks for connections on which answers are due and nothing comes.
-    pub(super) fn check_stalls(&mut self) {
-        let (silence, whole) = (self.config.stall_after(), self.config.request_timeout);
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
-        let stalled: Vec<_> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| is_due(connection.stalls_at(silence, whole)))
-            .map(|(conn, _)| conn)
-            .collect();
-        for conn in stalled {
+    /// Looks whether answers are due on a connection and nothing comes.
+    pub(super) fn check_stall(&mut self, conn: ConnId) {
+        let stalls_at = self.connections.get(conn).and_then(|connection| self.stalls_at(connection));
+        if stalls_at.is_some_and(|at| at <= self.now) {
             self.stall(conn);
             self.close_if_drained(conn);
         }
@@ -126,20 +122,7 @@ impl Cluster {
         {
             node.connection = None;
             if !blocks {
-                // As after a connection that has ended: the first time it is dialled again at once.
-                if node.failures > 0 {
-                    let retry = self.config.retry;
-                    let (base, cap) = (retry.reconnect_base, retry.reconnect_cap);
-                    let jitter = self.random.full_jitter(base, cap, node.failures - 1);
-                    node.redial_at = self.now + jitter;
-                } else {
-                    node.failed_at = self.now;
-                }
-                node.failures = node.failures.saturating_add(1);
-                node.told_up = false;
-                node.last_error.clone_from(&reason);
-                let event = Event::Disconnected { node: node.address.clone(), reason: reason.clone() };
-                self.tell(event);
+                self.fail_node(key, &reason, true);
             }
         }
         if !blocks {
@@ -149,6 +132,7 @@ impl Cluster {
         for id in requests {
             self.resend_stalled(conn, id, &reason);
         }
+        self.look_after(key);
     }
 
     /// Sends a request again that got no answer from a stalled node, if that does no harm.
@@ -190,19 +174,5 @@ impl Cluster {
     pub(super) fn is_out_of_reach(&self, node: &Node) -> bool {
         let current = node.connection.and_then(|conn| self.connections.get(conn));
         node.is_down() && !current.is_some_and(Connection::is_ready)
-    }
-
-    /// When the next reads stop to wait for their replica's connection.
-    pub(super) fn next_patience(&self) -> Option<Instant> {
-        self.nodes.values().filter_map(|node| node.reads_since).min().map(|since| since + REPLICA_PATIENCE)
-    }
-
-    /// Lets the primary serve what has waited too long for a replica's connection.
-    pub(super) fn check_patience(&mut self) {
-        let is_over = |since: Instant| since + REPLICA_PATIENCE <= self.now;
-        let nodes = self.nodes.iter().filter(|(_, node)| node.reads_since.is_some_and(is_over));
-        for key in nodes.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.release_queue(key, None);
-        }
     }
 }

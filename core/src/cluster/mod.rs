@@ -38,6 +38,8 @@
 //! | `order.rs` | the order of commands for one slot |
 //! | `replicas.rs` | which node of a shard serves a read |
 //! | `connections.rs` | a connection's way: dial, handshake, replies, loss |
+//! | `dials.rs`, `failures.rs` | how many connections there are, and which node is dialled next; failures of addresses |
+//! | `attention.rs` | when connections and nodes want attention |
 //! | `liveness.rs` | health checks, and nodes that stop answering |
 //! | `pool.rs` | connections that are lent for exclusive use |
 //! | `lent.rs` | what becomes of a lent connection's first command when it is refused |
@@ -46,14 +48,17 @@
 //! | `answers.rs` | how large the answers to its own questions may be, and of which types |
 //! | `discovery.rs`, `refresh.rs` | the start, and learning the topology anew |
 //! | `events.rs`, `statistics.rs` | what the driver can ask about |
-//! | `request.rs`, `connection.rs`, `node.rs`, `handshake.rs`, `slots.rs`, `verdict.rs`, `timers.rs` | the parts |
+//! | `request.rs`, `connection.rs`, `node.rs`, `handshake.rs`, `slots.rs`, `verdict.rs`, `timers.rs`, `queue.rs` | the parts |
 
 mod answers;
+mod attention;
 mod blocking;
 mod connection;
 mod connections;
+mod dials;
 mod discovery;
 mod events;
+mod failures;
 mod gather;
 mod handshake;
 mod lent;
@@ -61,6 +66,7 @@ mod liveness;
 mod node;
 mod order;
 mod pool;
+mod queue;
 mod random;
 mod refresh;
 mod replicas;
@@ -91,14 +97,17 @@ use crate::error::Error;
 use crate::resp::{Meter, RawReply};
 use crate::slot::Slot;
 use crate::time::Instant;
-use crate::topology::Topology;
+use crate::topology::{Index, Topology};
 use connection::{Connection, State};
+use dials::Dials;
 use discovery::Start;
 use events::Events;
 pub use events::{Event, MovedSlots, TopologyChange};
+use failures::Failures;
 use node::Node;
 use order::Order;
 use pool::Lease;
+use queue::Queue;
 use random::Random;
 use refresh::Refresh;
 pub use request::Command;
@@ -250,20 +259,31 @@ pub struct Cluster {
     /// Scans of which something has come.
     scans_due: Vec<ScanId>,
     topology: Topology,
+    /// Where the topology's nodes stand in it.
+    directory: Index,
     slots: SlotMap,
     refresh: Refresh,
     /// When the pools were last looked through.
     tended_at: Instant,
     /// Requests whose slot has no node, until a topology has one; before the start's end, all requests.
-    unrouted: VecDeque<RequestId>,
+    unrouted: Queue,
     /// What waits, and must not be without bound.
     held: Held,
     order: Order,
     scripts: Scripts,
     /// When requests' time runs out.
-    deadlines: Timers,
+    deadlines: Timers<RequestId>,
     /// When delayed requests are tried again.
-    delayed: Timers,
+    delayed: Timers<RequestId>,
+    /// When connections, nodes and those who wait for a lent connection want attention.
+    connection_alarms: Timers<ConnId>,
+    node_alarms: Timers<NodeKey>,
+    lease_deadlines: Timers<LeaseId>,
+    dials: Dials,
+    /// The connection that came into use last.
+    contact: Option<ConnId>,
+    /// Of addresses whose nodes were forgotten.
+    failures: Failures,
     outputs: VecDeque<Output>,
     /// Connections with something to flush.
     unflushed: Vec<ConnId>,
@@ -306,15 +326,22 @@ impl Cluster {
             scans: Arena::with_key(),
             scans_due: Vec::new(),
             topology: Topology::default(),
+            directory: Index::default(),
             slots: SlotMap::new(),
             refresh: Refresh::default(),
             tended_at: now,
-            unrouted: VecDeque::new(),
+            unrouted: Queue::default(),
             held: Held::default(),
             order: Order::new(),
             scripts: Scripts::default(),
             deadlines: Timers::default(),
             delayed: Timers::default(),
+            connection_alarms: Timers::default(),
+            node_alarms: Timers::default(),
+            lease_deadlines: Timers::default(),
+            dials: Dials::default(),
+            contact: None,
+            failures: Failures::default(),
             outputs: VecDeque::new(),
             unflushed: Vec::new(),
             full: Vec::new(),
@@ -360,16 +387,29 @@ impl Cluster {
         let blocked =
             request.filter(|request| request.command.blocks.is_some() && request.is_on_connection());
         let blocked = blocked.and_then(Request::lease);
+        let on = self.connections_of(id);
         self.abandon(id);
         // The server would take something for nobody.
         if let Some(lease) = blocked {
             self.end_given_up(lease);
         }
         // It, or its parts, may have been the last on connections that take no more.
-        let draining = self.connections.iter().filter(|(_, connection)| connection.draining);
-        for conn in draining.map(|(conn, _)| conn).collect::<Vec<_>>() {
+        for conn in on {
             self.close_if_drained(conn);
         }
+    }
+
+    /// The connections on which replies to a request, or to its parts, are due.
+    fn connections_of(&self, id: RequestId) -> Vec<ConnId> {
+        let whole = self.requests.get(id);
+        let parts = whole.and_then(|request| request.gather.as_ref());
+        let parts = parts.into_iter().flat_map(|gather| gather.under_way());
+        let requests = whole.into_iter().chain(parts.filter_map(|part| self.requests.get(part)));
+        let conn = |request: &Request| match request.place {
+            request::Place::OnConnection(conn) => Some(conn),
+            _ => None,
+        };
+        requests.filter_map(conn).collect()
     }
 
     /// Takes in what happened.
@@ -388,6 +428,7 @@ impl Cluster {
 
     /// What to do next; to be called until it says [`Output::WaitUntil`].
     pub fn poll_output(&mut self) -> Output {
+        self.drive_dials();
         loop {
             self.release_held();
             if !self.drive_scans() {
@@ -486,9 +527,10 @@ impl Cluster {
     /// What is counted for each node that the client knows, and how many of its requests are under way on connections.
     pub fn node_statistics(&self) -> impl Iterator<Item = (&NodeAddr, &NodeStatistics, usize)> {
         self.by_address.iter().filter_map(|(address, key)| {
-            let own = self.connections.values().filter(|connection| connection.node == *key);
+            let node = self.nodes.get(*key)?;
+            let own = node.connections.iter().filter_map(|conn| self.connections.get(*conn));
             let in_flight = own.map(|connection| connection.waiting.len()).sum();
-            Some((address, &self.nodes.get(*key)?.statistics, in_flight))
+            Some((address, &node.statistics, in_flight))
         })
     }
 
@@ -519,8 +561,10 @@ impl Cluster {
     #[must_use]
     pub fn footprint(&self) -> usize {
         let waiting: usize = self.connections.values().map(|connection| connection.waiting.len()).sum();
-        let of_node = |node: &Node| node.queue.len() + node.borrowers.len() + node.idle.len();
+        let of_node = |node: &Node| node.queue.footprint() + node.borrowers.len() + node.idle.len();
         let queued: usize = self.nodes.values().map(of_node).sum();
+        // What is swept now and then may have this much for each thing that is counted already.
+        let beyond = |entries: usize, counted: usize| entries.saturating_sub(256 + 4 * counted);
         self.requests.len()
             + self.connections.len()
             + waiting
@@ -528,10 +572,15 @@ impl Cluster {
             + queued
             + self.leases.len()
             + self.scans.values().map(|scan| 1 + scan.footprint()).sum::<usize>()
-            + self.unrouted.len()
+            + self.unrouted.footprint()
             + self.order.held()
             + self.deadlines.len()
             + self.delayed.len()
+            + beyond(self.connection_alarms.len(), self.connections.len())
+            + beyond(self.node_alarms.len(), self.nodes.len())
+            + beyond(self.lease_deadlines.len(), self.leases.len())
+            + beyond(self.dials.footprint(), self.nodes.len() + self.connections.len())
+            + self.failures.len()
             + self.outputs.len()
             + self.refresh.queries.len()
     }
@@ -545,36 +594,28 @@ impl Cluster {
         while let Some(id) = self.delayed.pop_due(self.now) {
             self.retry(id);
         }
-        self.check_connection_deadlines();
-        self.check_stalls();
-        self.check_patience();
+        self.check_connections();
+        self.check_nodes();
         self.check_lease_deadlines();
         self.check_scans();
         self.check_start_deadline();
-        self.redial();
-        self.serve_due_borrowers();
+        self.seek_contact();
         self.tend_pools();
         self.drive_refresh();
     }
 
     /// When `advance` has something to do.
-    fn next_wake(&self) -> Option<Instant> {
-        let (silence, whole) = (self.config.stall_after(), self.config.request_timeout);
-        let connections = self.connections.values().flat_map(|connection| {
-            connection.gives_up_at().into_iter().chain(connection.stalls_at(silence, whole))
-        });
-        let redials =
-            self.nodes.values().filter(|node| self.waits_for_redial(node)).map(|node| node.redial_at);
+    fn next_wake(&mut self) -> Option<Instant> {
+        let alarm = self.next_alarm();
         let timers = [
             self.deadlines.next(),
             self.delayed.next(),
             self.start_deadline(),
             self.next_refresh(),
-            self.next_patience(),
-            self.next_lease_deadline(),
+            alarm,
             self.next_scan_wake(),
         ];
-        timers.into_iter().flatten().chain(connections).chain(redials).min()
+        timers.into_iter().flatten().min()
     }
 
     /// Ends everything that is under way.
@@ -584,18 +625,25 @@ impl Cluster {
         for id in requests {
             self.finish(id, Err(error.clone()));
         }
-        for (conn, _) in self.connections.drain() {
-            self.outputs.push_back(Output::Close { conn });
+        for (conn, connection) in self.connections.drain() {
+            if connection.is_announced() {
+                self.outputs.push_back(Output::Close { conn });
+            }
         }
         self.leases.clear();
         self.scans.clear();
         self.nodes.clear();
         self.by_address.clear();
-        self.unrouted.clear();
+        self.unrouted = Queue::default();
         self.unflushed.clear();
         self.full.clear();
         self.deadlines = Timers::default();
         self.delayed = Timers::default();
+        self.connection_alarms = Timers::default();
+        self.node_alarms = Timers::default();
+        self.lease_deadlines = Timers::default();
+        self.dials = Dials::default();
+        self.failures = Failures::default();
         self.refresh = Refresh::default();
         self.slots = SlotMap::new();
         self.order = Order::new();
@@ -610,15 +658,19 @@ impl Cluster {
             }
             return *key;
         }
-        let node = self.nodes.insert(Node::new(address.clone()));
-        self.by_address.insert(address.clone(), node);
-        node
+        let mut node = Node::new(address.clone());
+        self.failures.recall(&mut node, self.now);
+        let key = self.nodes.insert(node);
+        self.by_address.insert(address.clone(), key);
+        self.look_after(key);
+        key
     }
 
     fn mark_unflushed(&mut self, conn: ConnId) {
         let connection = self.connections.get_mut(conn);
         if connection.is_some_and(|connection| !core::mem::replace(&mut connection.is_unflushed, true)) {
             self.unflushed.push(conn);
+            self.watch(conn);
         }
     }
 }

@@ -4,8 +4,11 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::dials::Listed;
+use super::queue::Queue;
 use super::statistics::NodeStatistics;
-use super::{ConnId, LeaseId, NodeKey, RequestId};
+use super::timers::Alarm;
+use super::{ConnId, LeaseId, NodeKey};
 use crate::address::NodeAddr;
 use crate::time::Instant;
 
@@ -14,8 +17,12 @@ pub(super) struct Node {
     pub(super) address: NodeAddr,
     /// The connection that all requests share.
     pub(super) connection: Option<ConnId>,
+    /// All its connections.
+    pub(super) connections: Vec<ConnId>,
+    /// How many of them are for exclusive use.
+    pub(super) exclusive: u32,
     /// Requests for when it is connected, in order.
-    pub(super) queue: VecDeque<RequestId>,
+    pub(super) queue: Queue,
     /// Since when reads are in the queue that the primary could serve as well.
     pub(super) reads_since: Option<Instant>,
     /// Connections that failed in a row.
@@ -28,6 +35,12 @@ pub(super) struct Node {
     pub(super) turn: usize,
     /// No dial before this.
     pub(super) redial_at: Instant,
+    /// Whether it waits for room to be dialled.
+    pub(super) listed: Listed,
+    /// It is to be connected to although nobody waits for it: it has become a primary.
+    pub(super) is_new: bool,
+    /// When it wants attention.
+    pub(super) alarm: Alarm,
     /// Whether the last event told of it is that it is connected.
     pub(super) told_up: bool,
     /// Why the last connection failed or ended.
@@ -53,12 +66,17 @@ impl Node {
         Self {
             address,
             connection: None,
-            queue: VecDeque::new(),
+            connections: Vec::new(),
+            exclusive: 0,
+            queue: Queue::default(),
             reads_since: None,
             failures: 0,
             dials: 0,
             failed_at: Instant::default(),
             redial_at: Instant::default(),
+            listed: Listed::No,
+            is_new: false,
+            alarm: Alarm::default(),
             told_up: false,
             last_error: String::new(),
             replicas: Vec::new(),

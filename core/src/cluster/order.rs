@@ -25,6 +25,7 @@
 //! The parts of a command over several slots have the whole's place in the order. What a replica serves, what the caller
 //! sends to a node of his choice, and what waits on a connection that has stopped answering have no place in it.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -54,7 +55,8 @@ pub(super) struct Order {
     /// How many commands for each slot are on their way to a node or back.
     under_way: Vec<u32>,
     /// The slots for which something is held, or has to be.
-    holds: LiteMap<Slot, Hold>,
+    /// Each in a box: they are moved when one comes before them.
+    holds: LiteMap<Slot, Box<Hold>>,
     /// Slots whose held commands may go on.
     loosened: Vec<Slot>,
 }
@@ -162,7 +164,7 @@ impl Order {
 
     fn hold_of(&mut self, slot: Slot) -> &mut Hold {
         if !self.holds.contains_key(&slot) {
-            self.holds.insert(slot, Hold::default());
+            self.holds.insert(slot, Box::default());
         }
         self.holds.entry(slot).or_default()
     }

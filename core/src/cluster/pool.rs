@@ -12,13 +12,13 @@
 //! PING first. One that comes back with a WATCH or an open MULTI is cleaned by UNWATCH or DISCARD; one whose replies
 //! are not all there, or whose state was changed in another way, is closed.
 
-use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::connection::{Connection, Exclusive, Usage, Waiting};
+use super::queue::Queue;
 use super::request::{Effect, Place, Request, Target};
 use super::{Cluster, ConnId, LeaseId, NodeKey, Phase, RequestId};
 use crate::error::{Error, Interrupted, Within};
@@ -38,7 +38,7 @@ const OPENED_MAX: usize = 4;
 pub(super) struct Lease {
     state: LeaseState,
     /// Requests for when it is there, in order.
-    queue: VecDeque<RequestId>,
+    queue: Queue,
     place: Lending,
     /// The node that an ASK has named, for as long as it has the connection: ASKING goes before each of its commands.
     asked: Option<NodeKey>,
@@ -94,7 +94,7 @@ impl Cluster {
     pub(super) fn open_lease(&mut self, place: Lending, patience: Duration) -> LeaseId {
         let lease = Lease {
             state: LeaseState::Waiting(None),
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             place,
             asked: None,
             blocks_until: self.now,
@@ -103,6 +103,7 @@ impl Cluster {
             deadline: self.now + patience,
         };
         let id = self.leases.insert(lease);
+        self.set_lease_deadline(id);
         self.place_lease(id);
         id
     }
@@ -112,18 +113,19 @@ impl Cluster {
         let Some(lease) = self.leases.get_mut(id) else {
             return;
         };
-        (lease.asked, lease.sent, lease.deadline) = (asked, 0, self.now + lease.patience);
+        (lease.asked, lease.sent) = (asked, 0);
         let before = core::mem::replace(&mut lease.state, LeaseState::Waiting(None));
+        self.set_lease_deadline(id);
         self.leave(id, &before);
         self.place_lease(id);
     }
 
     /// Gives a connection back, or stops waiting for one. Requests that are under way on it end.
     pub fn give_back(&mut self, lease: LeaseId) {
-        let Some(Lease { state, queue, .. }) = self.leases.remove(lease) else {
+        let Some(Lease { state, mut queue, .. }) = self.leases.remove(lease) else {
             return;
         };
-        for id in queue {
+        for id in queue.take() {
             self.finish(id, Err(given_back(String::new(), false)));
         }
         self.leave(lease, &state);
@@ -282,7 +284,7 @@ impl Cluster {
         if let Some(exclusive) = self.connections.get_mut(conn).and_then(Connection::exclusive) {
             exclusive.used = false;
         }
-        for request in core::mem::take(&mut lease.queue) {
+        for request in lease.queue.take() {
             self.send_on_lease(request, id);
         }
     }
@@ -343,8 +345,11 @@ impl Cluster {
                 continue;
             }
             let may_dial = node.redial_at <= self.now;
-            let exclusive = self.exclusive_of(key).count();
-            if !may_dial || exclusive >= self.config.pool.connections_max as usize {
+            let is_full = node.exclusive >= self.config.pool.connections_max;
+            if !may_dial {
+                return self.look_after(key);
+            }
+            if is_full || !self.has_room_for(key) {
                 return;
             }
             let usage = Usage::Exclusive(Exclusive { lease: Some(id), ..Exclusive::default() });
@@ -357,15 +362,6 @@ impl Cluster {
             if let Some(lease) = self.leases.get_mut(id) {
                 lease.state = LeaseState::Opening(conn);
             }
-        }
-    }
-
-    /// Dials again for borrowers whose node's wait is over.
-    pub(super) fn serve_due_borrowers(&mut self) {
-        let is_due = |node: &super::Node| !node.borrowers.is_empty() && node.redial_at <= self.now;
-        let due: Vec<_> = self.nodes.iter().filter(|(_, node)| is_due(node)).map(|(key, _)| key).collect();
-        for key in due {
-            self.serve_borrowers(key);
         }
     }
 
@@ -385,12 +381,6 @@ impl Cluster {
             lease.state = LeaseState::Opening(conn);
         }
         self.check_health(conn);
-    }
-
-    fn exclusive_of(&self, key: NodeKey) -> impl Iterator<Item = ConnId> {
-        let own = self.connections.iter();
-        own.filter(move |(_, connection)| connection.node == key && !connection.is_shared())
-            .map(|(conn, _)| conn)
     }
 
     /// A connection for exclusive use has ended.
@@ -421,14 +411,18 @@ impl Cluster {
             // It waits again, as the first in the queue, unless its place is elsewhere by now. `lose` serves it when the node may be
             // dialled.
             _ => {
-                if matches!(lease.state, LeaseState::Held(_)) {
-                    lease.deadline = self.now + lease.patience;
-                }
+                let was_held = matches!(lease.state, LeaseState::Held(_));
                 lease.state = LeaseState::Waiting(Some(key));
-                if node.retired {
-                    return self.place_lease(id);
+                let is_retired = node.retired;
+                if !is_retired {
+                    node.borrowers.push_front(id);
                 }
-                node.borrowers.push_front(id);
+                if was_held {
+                    self.set_lease_deadline(id);
+                }
+                if is_retired {
+                    self.place_lease(id);
+                }
             }
         }
     }
@@ -456,7 +450,7 @@ impl Cluster {
         let Some(lease) = self.leases.get_mut(id) else {
             return;
         };
-        let queue = core::mem::take(&mut lease.queue);
+        let queue = lease.queue.take();
         let before = core::mem::replace(&mut lease.state, LeaseState::Ended(error.clone()));
         for request in queue {
             self.finish(request, Err(error.clone()));
@@ -464,19 +458,39 @@ impl Cluster {
         self.leave(id, &before);
     }
 
-    /// When the next borrower has waited long enough.
-    pub(super) fn next_lease_deadline(&self) -> Option<Instant> {
-        self.leases.values().filter(|lease| lease.is_waiting()).map(|lease| lease.deadline).min()
-    }
-
     /// Tells those who have waited long enough why they get nothing.
     pub(super) fn check_lease_deadlines(&mut self) {
-        let is_late = |lease: &Lease| lease.is_waiting() && lease.deadline <= self.now;
-        let late: Vec<_> = self.leases.iter().filter(|(_, lease)| is_late(lease)).map(|(id, _)| id).collect();
-        for id in late {
-            let error = self.lease_error(id);
-            self.end_lease(id, &error);
+        while let Some(id) = self.lease_deadlines.pop_due(self.now) {
+            let is_late = |lease: &Lease| lease.is_waiting() && lease.deadline <= self.now;
+            if self.leases.get(id).is_some_and(is_late) {
+                let error = self.lease_error(id);
+                self.end_lease(id, &error);
+            }
         }
+    }
+
+    /// When the next borrower has waited long enough.
+    pub(super) fn next_lease_deadline(&mut self) -> Option<Instant> {
+        while let Some((at, id)) = self.lease_deadlines.first() {
+            let lease = self.leases.get(id);
+            if lease.is_some_and(|lease| lease.is_waiting() && lease.deadline == at) {
+                return Some(at);
+            }
+            self.lease_deadlines.pop_entry(at);
+        }
+        None
+    }
+
+    /// Notes until when a lease waits.
+    fn set_lease_deadline(&mut self, id: LeaseId) {
+        if let Some(lease) = self.leases.get_mut(id) {
+            lease.deadline = self.now + lease.patience;
+            self.lease_deadlines.insert(lease.deadline, id);
+        }
+        let leases = &self.leases;
+        self.lease_deadlines.sweep(leases.len(), |at, id| {
+            leases.get(id).is_some_and(|lease| lease.is_waiting() && lease.deadline == at)
+        });
     }
 
     /// Why a connection has not come.
@@ -498,10 +512,17 @@ impl Cluster {
         let most = self.config.pool.connections_max;
         if node.is_down() && !node.last_error.is_empty() {
             Error::Connect(format!("{address}: {}", node.last_error))
-        } else if self.exclusive_of(key).count() >= most as usize {
+        } else if node.exclusive >= most {
             Error::LimitExceeded(format!(
                 "all {most} connections of {address} are lent, and none came back within {} \
                  (pool max-connections, checkout-timeout-ms)",
+                Within(within)
+            ))
+        } else if self.lacks_room(key) {
+            let most = self.config.connections_max;
+            Error::LimitExceeded(format!(
+                "{address}: all {most} connections of the client are in use, and none came free within {} \
+                 (limit connections)",
                 Within(within)
             ))
         } else {
@@ -557,7 +578,8 @@ impl Cluster {
         if let Some(lease) = self.leases.get_mut(lease) {
             // It may have been the one that blocks.
             lease.blocks_until = self.now;
-            super::requests::remove(&mut lease.queue, id);
+            let requests = &self.requests;
+            lease.queue.forget(id, |id| requests.contains_key(id));
         }
     }
 
@@ -570,6 +592,7 @@ impl Cluster {
             return;
         }
         self.tended_at = self.now;
+        self.failures.drop_old(self.now);
         let pool = self.config.pool;
         for key in self.nodes.keys().collect::<Vec<_>>() {
             let keeps = self.is_primary(key);
@@ -594,16 +617,16 @@ impl Cluster {
                     self.close_quietly(conn);
                 }
             }
-            let unlent =
-                |conn: &ConnId| self.connections.get(*conn).is_some_and(|conn| conn.lease().is_none());
-            let ready = self.exclusive_of(key).filter(unlent).count();
-            let all = self.exclusive_of(key).count();
-            let room = (pool.connections_max as usize).saturating_sub(all);
-            if is_down {
+            let Some(node) = self.nodes.get(key).filter(|_| least > 0 && !is_down) else {
                 continue;
-            }
+            };
+            let own = node.connections.iter().filter_map(|conn| self.connections.get(*conn));
+            let ready = own.filter(|own| !own.is_shared() && own.lease().is_none()).count();
+            let room = pool.connections_max.saturating_sub(node.exclusive) as usize;
             for _ in 0..least.saturating_sub(ready).min(room).min(OPENED_MAX) {
-                self.open(key, Usage::Exclusive(Exclusive::default()));
+                if self.has_room_for_spare() {
+                    self.open(key, Usage::Exclusive(Exclusive::default()));
+                }
             }
         }
     }

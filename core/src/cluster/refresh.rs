@@ -20,7 +20,7 @@ use super::{Cluster, ConnId, Event, NodeKey, Output, Phase};
 use crate::config::ReplicaReads;
 use crate::resp::{Reply, ReplyRef};
 use crate::time::Instant;
-use crate::topology::{Health, Role, Topology};
+use crate::topology::{Health, Index, Role, Topology};
 
 /// How many nodes are asked in one round.
 const ASKED_MAX: usize = 3;
@@ -34,6 +34,8 @@ const AILING_INTERVAL: Duration = Duration::from_secs(2);
 const ROUND_TIMEOUT: Duration = Duration::from_secs(1);
 /// After the first answer the others have this long.
 const ROUND_PATIENCE: Duration = Duration::from_millis(100);
+/// So many replicas of a shard serve reads at most.
+const REPLICAS_MAX: usize = 64;
 /// So many rounds in a row that bring only older views are not believed.
 const STALE_ROUNDS_MAX: u32 = 3;
 
@@ -97,7 +99,7 @@ impl Cluster {
         matches!(self.phase, Phase::Clustered)
             && self.refresh.wanted
             && self.refresh.queries.is_empty()
-            && !self.connections.values().any(|connection| connection.is_usable() && connection.is_shared())
+            && !self.has_contact()
     }
 
     /// Begins a round when the topology is in doubt or old, and ends one that has lasted long enough.
@@ -115,19 +117,19 @@ impl Cluster {
         if !wanted || self.refresh.not_before > self.now {
             return;
         }
-        let usable = |connection: &super::Connection| connection.is_usable() && connection.is_shared();
-        let usable = self.connections.iter().filter(|(_, connection)| usable(connection));
-        let mut usable: Vec<_> = usable.map(|(conn, _)| conn).collect();
-        if usable.is_empty() {
+        if !self.has_contact() {
             if self.refresh.wanted {
                 // The seeds may know when every node of the last topology is gone.
                 for seed in self.config.seeds.clone() {
                     self.node_at(&seed);
                 }
-                self.redial();
+                self.seek_contact();
             }
             return;
         }
+        let usable = |connection: &super::Connection| connection.is_usable() && connection.is_shared();
+        let usable = self.connections.iter().filter(|(_, connection)| usable(connection));
+        let mut usable: Vec<_> = usable.map(|(conn, _)| conn).collect();
         self.refresh.wanted = false;
         let wait = self.random.backoff(INTERVAL_BASE, INTERVAL_CAP, self.refresh.fruitless);
         self.refresh.not_before = self.now + wait;
@@ -315,8 +317,7 @@ impl Cluster {
             owners.push((key, slots));
             let fit = |health| matches!(health, Health::Online | Health::Unknown);
             let replicas = shard.nodes.iter().filter(|node| node.role == Role::Replica && fit(node.health));
-            let replicas = replicas.map(|node| node.address.clone()).collect::<Vec<_>>();
-            let replicas = replicas.iter().map(|address| self.node_at(address)).collect::<Vec<_>>();
+            let replicas = replicas.take(REPLICAS_MAX).map(|node| self.node_at(&node.address)).collect();
             if let Some(node) = self.nodes.get_mut(key) {
                 node.replicas = replicas;
             }
@@ -334,12 +335,14 @@ impl Cluster {
         self.hold_moved(&before);
         self.refresh.epoch = epoch;
         if !is_first {
-            self.tell_changes(topology, &owners);
+            self.tell_changes(topology);
         }
         self.topology = topology.clone();
+        self.directory = Index::of(topology);
         for node in self.nodes.values() {
-            if let Some(zone) = &node.availability_zone {
-                self.topology.name_zone(&node.address, zone);
+            let place = self.directory.at(topology, &node.address).next();
+            if let (Some(zone), Some((place, _))) = (&node.availability_zone, place) {
+                self.topology.name_zone(place, zone);
             }
         }
         if let Phase::Starting(_) = self.phase {
@@ -353,14 +356,18 @@ impl Cluster {
         // With a topology that nobody was asked for, nodes are dialled when they are first needed.
         let from_replicas = self.config.replica_reads != ReplicaReads::Primary && self.refresh.serial > 0;
         let replicas: Vec<_> = self.nodes.values().flat_map(|node| node.replicas.iter().copied()).collect();
-        for (key, node) in &mut self.nodes {
-            node.serves_reads = from_replicas && replicas.contains(&key);
+        self.nodes.values_mut().for_each(|node| node.serves_reads = false);
+        for key in replicas.into_iter().filter(|_| from_replicas) {
+            if let Some(node) = self.nodes.get_mut(key) {
+                node.serves_reads = true;
+            }
+            self.ensure_connection(key);
         }
-        self.redial();
+        self.seek_contact();
     }
 
     /// Says what is different now, and connects to primaries that are new.
-    fn tell_changes(&mut self, topology: &Topology, owners: &[(NodeKey, Vec<crate::slot::Slot>)]) {
+    fn tell_changes(&mut self, topology: &Topology) {
         for (from, to) in topology.failovers_since(&self.topology) {
             self.tell(Event::FailedOver { from, to });
         }
@@ -369,23 +376,27 @@ impl Cluster {
             return;
         }
         self.refresh.changed = true;
-        let joined: Vec<_> = change.moved.iter().filter_map(|moved| moved.to.clone()).collect();
+        let takers = change.moved.iter().filter_map(|moved| self.by_address.get(moved.to.as_ref()?).copied());
+        let takers: Vec<_> = takers.collect();
         self.tell(Event::TopologyChanged(change));
-        for (key, _) in owners {
-            if self.nodes.get(*key).is_some_and(|node| joined.contains(&node.address)) {
-                self.ensure_connection(*key);
+        for key in takers {
+            if let Some(node) = self.nodes.get_mut(key) {
+                // One that fails is not dialled again for this.
+                node.is_new = node.connection.is_none() && node.redial_at <= self.now;
             }
+            self.ensure_connection(key);
         }
     }
 
     /// Nodes that are no part of the topology go, once nothing waits for them.
     pub(super) fn retire_strangers(&mut self) {
         let members = self.topology.shards.iter().flat_map(|shard| &shard.nodes);
-        let members: Vec<_> =
-            members.filter_map(|member| self.by_address.get(&member.address).copied()).collect();
-        let owners = self.slots.owners();
-        for (key, node) in &mut self.nodes {
-            node.retired = !members.contains(&key) && !owners.contains(&key);
+        let members = members.filter_map(|member| self.by_address.get(&member.address));
+        self.nodes.values_mut().for_each(|node| node.retired = true);
+        for key in members.chain(self.slots.owners()) {
+            if let Some(node) = self.nodes.get_mut(*key) {
+                node.retired = false;
+            }
         }
         for key in self.nodes.keys().collect::<Vec<_>>() {
             self.drop_if_retired(key);
@@ -400,7 +411,8 @@ impl Cluster {
         if !node.queue.is_empty() || !node.borrowers.is_empty() {
             return;
         }
-        let own = self.connections.iter().filter(|(_, connection)| connection.node == key);
+        let own = node.connections.iter();
+        let own = own.filter_map(|conn| Some((*conn, self.connections.get(*conn)?)));
         let (mut unused, mut used) = (Vec::new(), 0);
         for (conn, connection) in own {
             match connection.lease().is_some() || self.is_awaited(conn, connection) {
@@ -415,6 +427,7 @@ impl Cluster {
             && let Some(node) = self.nodes.remove(key)
         {
             self.by_address.remove(&node.address);
+            self.failures.remember(&node, self.now, self.config.retry.reconnect_cap);
         }
     }
 

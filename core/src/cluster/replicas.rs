@@ -79,8 +79,7 @@ impl Cluster {
     }
 
     pub(super) fn is_primary(&self, key: NodeKey) -> bool {
-        self.slots.owners().contains(&key)
-            || matches!(self.phase, super::Phase::Standalone(node) if node == key)
+        self.slots.is_owner(key) || matches!(self.phase, super::Phase::Standalone(node) if node == key)
     }
 
     /// Whether a replica has the request, one that the primary could serve as well.

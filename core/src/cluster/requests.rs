@@ -1,7 +1,6 @@
 //! A request's way through the machine: to a node, back with a reply, or around again.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::time::Duration;
@@ -142,6 +141,7 @@ impl Cluster {
         if let Some(node) = self.nodes.get_mut(key) {
             node.redial_at = node.redial_at.min(self.now);
         }
+        self.look_after(key);
         Some(key)
     }
 
@@ -167,6 +167,7 @@ impl Cluster {
             Some((conn, connection)) if connection.needs_check(self.config.health_check_after, self.now) => {
                 self.check_health(conn);
                 self.queue_at(id, key);
+                self.look_after(key);
             }
             Some((conn, connection)) => {
                 if matches!(request.target, Some(Target::Ask(_))) {
@@ -211,7 +212,7 @@ impl Cluster {
     pub(super) fn send_queue(&mut self, node: NodeKey) {
         let queue = self.nodes.get_mut(node).map(|node| {
             node.reads_since = None;
-            core::mem::take(&mut node.queue)
+            node.queue.take()
         });
         for id in queue.into_iter().flatten() {
             match self.requests.get(id).map(|request| &request.target) {
@@ -234,7 +235,7 @@ impl Cluster {
         };
         node.reads_since = None;
         let (address, is_down, last_error) = (node.address.clone(), node.is_down(), node.last_error.clone());
-        for id in core::mem::take(&mut node.queue) {
+        for id in node.queue.take() {
             let at_replica = self.is_at_replica(id);
             let Some(request) = self.requests.get_mut(id) else {
                 continue;
@@ -254,7 +255,7 @@ impl Cluster {
 
     /// Routes anew what waits for a node without a connection or for any node at all: the topology has changed.
     pub(super) fn dispatch_waiting(&mut self) {
-        let mut waiting = core::mem::take(&mut self.unrouted);
+        let mut waiting = self.unrouted.take();
         for node in self.nodes.values_mut() {
             let usable = node
                 .connection
@@ -262,7 +263,7 @@ impl Cluster {
                 .is_some_and(Connection::is_usable);
             if !usable {
                 node.reads_since = None;
-                waiting.append(&mut node.queue);
+                waiting.append(&mut node.queue.take());
             }
         }
         for id in waiting {
@@ -584,9 +585,16 @@ impl Cluster {
                 Some(node) if !node.last_error.is_empty() => {
                     Error::Connect(format!("{}: {}", node.address, node.last_error))
                 }
-                node => {
-                    let address = node.map(|node| &node.address);
-                    Error::Timeout(interrupted(address, format!("no connection within {within}"), false))
+                other => {
+                    let address = other.map(|node| &node.address);
+                    let mut message = format!("no connection within {within}");
+                    if self.lacks_room(node) {
+                        let most = self.config.connections_max;
+                        message.push_str(&format!(
+                            ": all {most} connections of the client are in use (limit connections)"
+                        ));
+                    }
+                    Error::Timeout(interrupted(address, message, false))
                 }
             },
             (Place::Unrouted, None) if matches!(self.phase, Phase::Clustered) => {
@@ -663,10 +671,14 @@ impl Cluster {
         match place {
             Place::AtNode(node) => {
                 if let Some(node) = self.nodes.get_mut(node) {
-                    remove(&mut node.queue, id);
+                    let requests = &self.requests;
+                    node.queue.forget(id, |id| requests.contains_key(id));
                 }
             }
-            Place::Unrouted => remove(&mut self.unrouted, id),
+            Place::Unrouted => {
+                let requests = &self.requests;
+                self.unrouted.forget(id, |id| requests.contains_key(id));
+            }
             Place::AtLease(lease) => self.forget_at_lease(lease, id),
             Place::Delayed => {
                 if let Some(lease) = lease {
@@ -686,8 +698,8 @@ impl Cluster {
     /// Lets go of the timers of requests that have ended.
     fn forget_timers(&mut self) {
         let requests = &self.requests;
-        self.deadlines.sweep(requests.len(), |id| requests.contains_key(id));
-        self.delayed.sweep(requests.len(), |id| requests.contains_key(id));
+        self.deadlines.sweep(requests.len(), |_, id| requests.contains_key(id));
+        self.delayed.sweep(requests.len(), |_, id| requests.contains_key(id));
     }
 
     /// Notes where a request is, and counts what waits.
@@ -742,13 +754,6 @@ fn doubt(error: Error) -> Error {
     };
     let message = format!("it was sent again after a lost connection: {message}");
     Error::ConnectionLost(interrupted(None, message, true))
-}
-
-/// Takes `id` out of a queue. It is mostly the first: requests time out in the order they came.
-pub(super) fn remove(queue: &mut VecDeque<RequestId>, id: RequestId) {
-    if let Some(index) = queue.iter().position(|queued| *queued == id) {
-        queue.remove(index);
-    }
 }
 
 fn interrupted(node: Option<&NodeAddr>, message: String, possibly_executed: bool) -> Interrupted {

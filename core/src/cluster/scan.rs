@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use super::RequestId;
+use super::queue::Queue;
 use super::request::Command;
 use super::scan_pass::Pass;
 use crate::address::NodeAddr;
@@ -66,7 +66,7 @@ pub(super) struct Scan {
     pub(super) passes: Vec<Pass>,
     pub(super) next_pass: u32,
     /// Those who wait for a batch, in order.
-    pub(super) waiting: VecDeque<RequestId>,
+    pub(super) waiting: Queue,
     /// Passes whose batch waits to be handed out, in the order in which they came.
     pub(super) ready: VecDeque<u32>,
     /// What the next caller is told at once.
@@ -118,7 +118,7 @@ impl Scan {
             parallel: options.parallel,
             passes: Vec::new(),
             next_pass: 0,
-            waiting: VecDeque::new(),
+            waiting: Queue::default(),
             ready: VecDeque::new(),
             error: None,
             trouble: None,
@@ -194,7 +194,7 @@ impl Scan {
     }
 
     pub(super) fn footprint(&self) -> usize {
-        self.passes.len() + self.waiting.len() + self.ready.len()
+        self.passes.len() + self.waiting.footprint() + self.ready.len()
     }
 }
 

@@ -16,7 +16,7 @@ use crate::resp::{RawReply, ReplyRef, Token, Tokens};
 use crate::scan::{Bookmark, Claim, Ledger, NodeView};
 use crate::slot::Slot;
 use crate::time::Instant;
-use crate::topology::{Member, Role};
+use crate::topology::Role;
 
 /// The cursor that a pass begins with, and that a server gives at its end.
 const BEGIN: &str = "0";
@@ -196,9 +196,9 @@ impl Cluster {
                 Question::View => scan.on_view(&mut pass, &reply),
                 Question::Review => {
                     // One that is cut off does not know it, or not yet, that another has taken over.
-                    let mut members = self.topology.shards.iter().flat_map(|shard| &shard.nodes);
-                    let is_here = |member: &Member| Some(&member.address) == pass.node.as_ref();
-                    let is_replica = members.any(|member| is_here(member) && member.role == Role::Replica);
+                    let address = pass.node.as_ref();
+                    let mut here = address.into_iter().flat_map(|at| self.directory.at(&self.topology, at));
+                    let is_replica = here.any(|(_, member)| member.role == Role::Replica);
                     scan.on_review(&pass, &reply, is_replica)
                 }
                 Question::Page => {

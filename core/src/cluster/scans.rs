@@ -23,6 +23,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
+use slotmap::SecondaryMap;
 
 use super::request::{Command, Parent, Place, Request, Target};
 use super::scan::{Scan, ScanOptions, Source};
@@ -33,6 +34,7 @@ use crate::error::{Error, Interrupted, Within};
 use crate::resp::RawReply;
 use crate::scan::Token;
 use crate::time::Instant;
+use crate::topology::in_order;
 
 /// A node that slots move to and that cannot be reached so many times is given up: what moved there is to be found anew.
 const FAILURES_MAX: u32 = 3;
@@ -86,7 +88,7 @@ impl Cluster {
                 self.forget(request);
             }
         }
-        for request in scan.waiting {
+        for request in { scan.waiting }.take() {
             self.finish(request, Err(Error::InvalidArgument("the scan was closed".to_string())));
         }
     }
@@ -106,7 +108,8 @@ impl Cluster {
     /// A request that waited for a batch is gone.
     pub(super) fn forget_at_scan(&mut self, scan: ScanId, id: RequestId) {
         if let Some(scan) = self.scans.get_mut(scan) {
-            super::requests::remove(&mut scan.waiting, id);
+            let requests = &self.requests;
+            scan.waiting.forget(id, |id| requests.contains_key(id));
         }
     }
 
@@ -193,7 +196,7 @@ impl Cluster {
     /// Gives those who wait what there is: batches, then an error.
     fn hand_out(&mut self, id: ScanId) {
         while let Some(scan) = self.scans.get_mut(id) {
-            let Some(request) = scan.waiting.front().copied() else {
+            let Some(request) = scan.waiting.first(|id| self.requests.contains_key(id)) else {
                 return;
             };
             let ready = scan.ready.pop_front().and_then(|number| scan.pass(number));
@@ -235,18 +238,22 @@ impl Cluster {
             return None;
         };
         let mut owners: Vec<NodeKey> = Vec::new();
+        let mut seen: SecondaryMap<NodeKey, ()> = SecondaryMap::new();
         let mut unserved = None;
         for slot in ledger.to_do() {
             match self.slots.owner(slot) {
-                Some(owner) if owners.last() == Some(&owner) || owners.contains(&owner) => {}
+                Some(owner) if seen.insert(owner, ()).is_some() => {}
                 Some(owner) => owners.push(owner),
                 None => unserved = Some(slot),
             }
         }
-        let is_free = |address: &NodeAddr| scan.passes.iter().all(|pass| pass.node.as_ref() != Some(address));
+        let busy = scan.passes.iter().filter_map(|pass| pass.node.as_ref());
+        let busy = in_order(busy.collect(), |address: &&NodeAddr| *address);
+        let is_free = |address: &NodeAddr| busy.binary_search(&address).is_err();
+        let postponed = in_order(scan.postponed.iter().collect(), |address: &&NodeAddr| *address);
         let owners = owners.iter().filter_map(|key| Some(self.nodes.get(*key)?.address.clone()));
         let owners: Vec<_> = owners.filter(is_free).collect();
-        if let Some(first) = owners.iter().find(|address| !scan.postponed.contains(address)) {
+        if let Some(first) = owners.iter().find(|address| postponed.binary_search(address).is_err()) {
             return Some((first.clone(), None));
         }
         if active > 0 {
@@ -255,9 +262,10 @@ impl Cluster {
         if let Some(postponed) = owners.into_iter().next() {
             return Some((postponed, None));
         }
+        let mut gone = None;
         for half in ledger.halves() {
-            let members = self.topology.shards.iter().flat_map(|shard| &shard.nodes);
-            let known = members.into_iter().find(|member| member.id == half.to);
+            let known = self.directory.with_id(&self.topology, &half.to);
+            let known = known.and_then(|place| self.topology.member(place));
             // A token may name any address; only the cluster's nodes are dialled.
             let told = || half.address.clone().map(|told| self.config.address_map.actual(told));
             let told = || told().filter(|address| self.is_member(address));
@@ -265,11 +273,14 @@ impl Cluster {
                 Some(address) if is_free(&address) => return Some((address, Some(half.to.clone()))),
                 Some(_) => {}
                 None => {
-                    let gone = half.to.clone();
-                    self.reopen(id, &gone);
-                    return None;
+                    gone = Some(half.to.clone());
+                    break;
                 }
             }
+        }
+        if let Some(gone) = gone {
+            self.reopen(id, &gone);
+            return None;
         }
         if let Some(slot) = unserved
             && scan.passes.is_empty()
@@ -282,9 +293,9 @@ impl Cluster {
 
     /// Whether the topology has this node, or a slot's owner is there.
     fn is_member(&self, address: &NodeAddr) -> bool {
-        let mut members = self.topology.shards.iter().flat_map(|shard| &shard.nodes);
-        let is_owner = |key: &NodeKey| self.nodes.get(*key).is_some_and(|node| node.address == *address);
-        members.any(|member| member.address == *address) || self.slots.owners().iter().any(is_owner)
+        let is_owner = |key: &NodeKey| self.slots.is_owner(*key);
+        self.directory.at(&self.topology, address).next().is_some()
+            || self.by_address.get(address).is_some_and(is_owner)
     }
 
     /// What moved to this node is to be found anew.
@@ -461,7 +472,7 @@ impl Cluster {
             _ => scan.passes.first().is_some_and(Pass::is_over),
         };
         if is_complete {
-            for request in core::mem::take(&mut scan.waiting) {
+            for request in scan.waiting.take() {
                 self.finish(request, Ok(RawReply::new(Bytes::from_static(b"*-1\r\n"), 1)));
             }
         }

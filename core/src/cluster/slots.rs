@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use litemap::LiteMap;
+use slotmap::SecondaryMap;
 
 use super::NodeKey;
 use crate::slot::{SLOT_COUNT, Slot};
@@ -14,13 +15,17 @@ use crate::time::Instant;
 /// The slot map: from a topology, and from each MOVED since.
 #[derive(Debug)]
 pub(super) struct SlotMap {
-    /// Index into `owners`, for every slot.
-    table: Box<[Option<u16>]>,
+    /// The owner of every slot.
+    table: Box<[Option<NodeKey>]>,
+    /// The nodes that serve at least one slot, and how many each.
     owners: Vec<NodeKey>,
+    counts: SecondaryMap<NodeKey, u32>,
     /// What MOVED said. A topology that is older must not undo it.
     patches: LiteMap<Slot, Patch>,
     /// Slots that are being moved: when ASK last said so.
     moving: LiteMap<Slot, Instant>,
+    /// When those that are over were last dropped.
+    swept_at: Instant,
     /// The configuration epoch of the latest topology, where the servers told it.
     epoch: Option<u64>,
 }
@@ -46,24 +51,35 @@ impl SlotMap {
         Self {
             table: vec![None; usize::from(SLOT_COUNT)].into(),
             owners: Vec::new(),
+            counts: SecondaryMap::new(),
             patches: LiteMap::new(),
             moving: LiteMap::new(),
+            swept_at: Instant::default(),
             epoch: None,
         }
     }
 
     /// The primary that serves the slot.
     pub(super) fn owner(&self, slot: Slot) -> Option<NodeKey> {
-        let owner = (*self.table.get(slot.index())?)?;
-        self.owners.get(usize::from(owner)).copied()
+        *self.table.get(slot.index())?
     }
 
-    /// The first slot that a node serves.
-    pub(super) fn first_of(&self, node: NodeKey) -> Option<Slot> {
-        let index = self.owners.iter().position(|owner| *owner == node)?;
-        let index = u16::try_from(index).ok();
-        let slot = self.table.iter().position(|owner| *owner == index)?;
-        Slot::new(u16::try_from(slot).ok()?)
+    /// The nodes that serve at least one slot, each with its first.
+    pub(super) fn first_slots(&self) -> Vec<(NodeKey, Slot)> {
+        let mut firsts: SecondaryMap<NodeKey, Slot> = SecondaryMap::new();
+        for (number, owner) in (0..SLOT_COUNT).zip(&self.table) {
+            if let (Some(slot), Some(owner)) = (Slot::new(number), *owner)
+                && !firsts.contains_key(owner)
+            {
+                firsts.insert(owner, slot);
+            }
+        }
+        self.owners.iter().filter_map(|owner| Some((*owner, *firsts.get(*owner)?))).collect()
+    }
+
+    /// Whether a node serves a slot.
+    pub(super) fn is_owner(&self, node: NodeKey) -> bool {
+        self.counts.contains_key(node)
     }
 
     /// The nodes that serve at least one slot.
@@ -73,7 +89,10 @@ impl SlotMap {
 
     /// Takes an ASK in.
     pub(super) fn note_move(&mut self, slot: Slot, now: Instant) {
-        self.moving.retain(|_, at| now.saturating_since(*at) < MOVE_MEMORY);
+        if now.saturating_since(self.swept_at) >= MOVE_MEMORY / 8 {
+            self.swept_at = now;
+            self.moving.retain(|_, at| now.saturating_since(*at) < MOVE_MEMORY);
+        }
         self.moving.insert(slot, now);
     }
 
@@ -89,7 +108,6 @@ impl SlotMap {
             return;
         }
         self.assign(slot, node);
-        self.forget_idle_owners();
     }
 
     /// Forgets what MOVED said of nodes that cannot be reached.
@@ -107,6 +125,7 @@ impl SlotMap {
     ) {
         self.table.fill(None);
         self.owners.clear();
+        self.counts.clear();
         for (node, slots) in shards {
             for slot in slots {
                 self.assign(slot, node);
@@ -122,40 +141,32 @@ impl SlotMap {
         for (slot, node) in patches {
             self.assign(slot, node);
         }
-        self.forget_idle_owners();
     }
 
     fn assign(&mut self, slot: Slot, node: NodeKey) {
-        let owner = self.owners.iter().position(|owner| *owner == node).unwrap_or_else(|| {
-            self.owners.push(node);
-            self.owners.len() - 1
-        });
-        if let (Some(entry), Ok(owner)) = (self.table.get_mut(slot.index()), u16::try_from(owner)) {
-            *entry = Some(owner);
-        }
-    }
-
-    /// Drops owners that have lost their last slot, so that no keyless command goes to them.
-    fn forget_idle_owners(&mut self) {
-        let mut used = vec![false; self.owners.len()];
-        for owner in self.table.iter().flatten() {
-            if let Some(used) = used.get_mut(usize::from(*owner)) {
-                *used = true;
-            }
-        }
-        if used.iter().all(|used| *used) {
+        let Some(entry) = self.table.get_mut(slot.index()) else {
+            return;
+        };
+        let before = entry.replace(node);
+        if before == Some(node) {
             return;
         }
-        let mut renumbered = Vec::with_capacity(used.len());
-        let mut kept = 0u16;
-        for used in &used {
-            renumbered.push(kept);
-            kept += u16::from(*used);
+        match self.counts.get_mut(node) {
+            Some(count) => *count += 1,
+            None => {
+                self.counts.insert(node, 1);
+                self.owners.push(node);
+            }
         }
-        let mut used = used.into_iter();
-        self.owners.retain(|_| used.next().unwrap_or(false));
-        for owner in self.table.iter_mut().flatten() {
-            *owner = renumbered.get(usize::from(*owner)).copied().unwrap_or(0);
+        // One that has lost its last slot goes, so that no keyless command is sent there.
+        if let Some(before) = before
+            && let Some(count) = self.counts.get_mut(before)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(before);
+                self.owners.retain(|owner| *owner != before);
+            }
         }
     }
 }

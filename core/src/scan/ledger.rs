@@ -3,6 +3,8 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use litemap::LiteMap;
+
 use super::view::node_of;
 use super::{NodeView, Peer, SlotSet};
 use crate::address::NodeAddr;
@@ -12,7 +14,8 @@ use crate::slot::{SLOT_COUNT, Slot};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     pub(super) done: SlotSet,
-    pub(super) halves: Vec<Half>,
+    /// By slot.
+    pub(super) halves: LiteMap<Slot, Half>,
 }
 
 /// A slot of which one node's keys were returned, while it moved to another.
@@ -39,7 +42,7 @@ pub struct Claim {
     pub epoch: u64,
     /// The slots that it owns and that are to do.
     pub fresh: SlotSet,
-    /// Those of them that are moving away, with the id of the node that they move to.
+    /// Those of them that are moving away, with the id of the node that they move to: by slot, each once.
     pub leaving: Vec<(Slot, String)>,
     /// The slots that are half done and move here.
     pub rest: SlotSet,
@@ -80,12 +83,12 @@ impl Ledger {
 
     /// What is half done.
     #[must_use]
-    pub fn halves(&self) -> &[Half] {
-        &self.halves
+    pub fn halves(&self) -> impl Iterator<Item = &Half> {
+        self.halves.values()
     }
 
     fn half(&self, slot: Slot) -> Option<&Half> {
-        self.halves.iter().find(|half| half.slot == slot)
+        self.halves.get(&slot)
     }
 
     /// Whether a node gets keys of slots that another one is still to be passed over for: better to wait for that one.
@@ -104,11 +107,11 @@ impl Ledger {
     /// again.
     pub fn claim(&mut self, view: &NodeView) -> Claim {
         let mut claim = Claim { id: view.id.clone(), epoch: view.epoch, ..Claim::default() };
-        self.halves.retain(|half| {
+        self.halves.retain(|slot, half| {
             let is_here = half.to == view.id;
             let still_comes = is_here && view.is_primary && still_comes(half, view);
             if still_comes {
-                claim.rest.insert(half.slot);
+                claim.rest.insert(*slot);
             }
             still_comes || !is_here
         });
@@ -121,7 +124,7 @@ impl Ledger {
 
     /// The node with this id takes part no more, or cannot be reached: what it was to do the rest of is to do again.
     pub fn reopen(&mut self, id: &str) {
-        self.halves.retain(|half| half.to != id);
+        self.halves.retain(|_, half| half.to != id);
     }
 
     /// Takes in that a pass has returned all that its node has. `end` is what the node says now. Gives whether anything
@@ -131,10 +134,9 @@ impl Ledger {
         let mut gained = false;
         for slot in claim.rest.iter() {
             // No other pass changes what is half done to this node.
-            let Some(index) = self.halves.iter().position(|half| half.slot == slot) else {
+            let Some(half) = self.halves.remove(&slot) else {
                 continue;
             };
-            let half = self.halves.swap_remove(index);
             if same && still_comes(&half, end) {
                 self.done.insert(slot);
                 gained = true;
@@ -153,13 +155,16 @@ impl Ledger {
     fn settle(&mut self, slot: Slot, left_to: Option<&str>, end: &NodeView) -> bool {
         match (left_to, end.leaves_to(slot)) {
             (None, None) => self.done.insert(slot),
-            (before, Some(to)) if before.is_none_or(|before| before == to) => self.halves.push(Half {
-                slot,
-                to: to.to_string(),
-                address: end.peer(to).and_then(|peer| peer.address.clone()),
-                from: end.id.clone(),
-                epoch: end.epoch,
-            }),
+            (before, Some(to)) if before.is_none_or(|before| before == to) => {
+                let half = Half {
+                    slot,
+                    to: to.to_string(),
+                    address: end.peer(to).and_then(|peer| peer.address.clone()),
+                    from: end.id.clone(),
+                    epoch: end.epoch,
+                };
+                self.halves.insert(slot, half);
+            }
             // Where the keys are that had left is not known.
             _ => return false,
         }
@@ -169,8 +174,8 @@ impl Ledger {
 
 /// Whether the slot still comes to the node with this view, and was not back since where it comes from.
 fn still_comes(half: &Half, view: &NodeView) -> bool {
-    let has_epoch = |peer: &Peer| peer.id == half.from && peer.epoch <= half.epoch;
-    view.comes_from(half.slot) == Some(&half.from) && view.peers.iter().any(has_epoch)
+    let has_epoch = |peer: &Peer| peer.epoch <= half.epoch;
+    view.comes_from(half.slot) == Some(&half.from) && view.peer(&half.from).is_some_and(has_epoch)
 }
 
 #[cfg(test)]

@@ -25,6 +25,13 @@ impl SlotSet {
         }
     }
 
+    /// Adds a slot. Gives whether it is new.
+    pub(super) fn add(&mut self, slot: Slot) -> bool {
+        let is_new = !self.contains(slot);
+        self.insert(slot);
+        is_new
+    }
+
     /// Whether the slot is in it.
     #[must_use]
     pub fn contains(&self, slot: Slot) -> bool {

@@ -67,7 +67,7 @@ impl Token {
         }
         put_slots(&mut out, &self.ledger.done);
         put_number(&mut out, self.ledger.halves.len() as u64);
-        for half in &self.ledger.halves {
+        for half in self.ledger.halves.values() {
             put_number(&mut out, u64::from(half.slot.number()));
             put_text(&mut out, &half.to);
             put_address(&mut out, half.address.as_ref());
@@ -223,7 +223,9 @@ impl Input<'_> {
                 from: self.text()?,
                 epoch: self.number()?,
             };
-            token.ledger.halves.push(half);
+            if token.ledger.halves.insert(half.slot, half).is_some() {
+                return None;
+            }
         }
         for _ in 0..self.number()? {
             let mut pass = Bookmark::default();
@@ -243,7 +245,11 @@ impl Input<'_> {
             claim.epoch = self.number()?;
             claim.fresh = self.slots()?;
             for _ in 0..self.number()? {
-                claim.leaving.push((self.slot()?, self.text()?));
+                let (slot, to) = (self.slot()?, self.text()?);
+                if claim.leaving.last().is_some_and(|(last, _)| *last >= slot) {
+                    return None;
+                }
+                claim.leaving.push((slot, to));
             }
             claim.rest = self.slots()?;
         }
@@ -267,13 +273,18 @@ mod tests {
             node: None,
             ledger: Ledger {
                 done: slots(0..5_000),
-                halves: Vec::from([Half {
-                    to: "b".to_string(),
-                    address: address.clone(),
-                    from: "a".to_string(),
-                    epoch: 300,
-                    slot: Slot::new(16_383).unwrap(),
-                }]),
+                halves: [(
+                    Slot::new(16_383).unwrap(),
+                    Half {
+                        to: "b".to_string(),
+                        address: address.clone(),
+                        from: "a".to_string(),
+                        epoch: 300,
+                        slot: Slot::new(16_383).unwrap(),
+                    },
+                )]
+                .into_iter()
+                .collect(),
             },
             passes: Vec::from([
                 Bookmark { node: address, run_id: "run".into(), cursor: "12345".into(), claim: None },

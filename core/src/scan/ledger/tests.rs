@@ -65,10 +65,10 @@ fn an_open_slot_is_done_by_both_of_its_nodes() {
     // Too early: what follows from `a` is not there yet.
     pass(&mut ledger, &coming(view("b", 1, &[]), 1, "a"), &coming(view("b", 1, &[]), 1, "a"));
     pass(&mut ledger, &view("a", 1, &[1]), &a);
-    assert_eq!((ledger.halves().len(), ledger.done_count()), (1, 0));
+    assert_eq!((ledger.halves().count(), ledger.done_count()), (1, 0));
     let b = coming(view("b", 1, &[]), 1, "a");
     pass(&mut ledger, &b, &b);
-    assert_eq!((ledger.halves().len(), ledger.done_count()), (0, 1));
+    assert_eq!((ledger.halves().count(), ledger.done_count()), (0, 1));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn what_moves_on_is_followed() {
     pass(&mut ledger, &a, &a);
     let b = leaving(view("b", 1, &[1]), 1, "c");
     pass(&mut ledger, &coming(view("b", 1, &[]), 1, "a"), &b);
-    assert_eq!(ledger.halves()[0].to, "c");
+    assert_eq!(ledger.halves().next().unwrap().to, "c");
     let c = coming(view("c", 1, &[]), 1, "b");
     pass(&mut ledger, &c, &c);
     assert!(ledger.is_done(slot(1)));
@@ -245,7 +245,9 @@ impl Model {
         self.close(slot);
         let (from_id, to_id) = (self.nodes[from].id.clone(), self.nodes[to].id.clone());
         self.nodes[from].leaving.push((slot, to_id));
+        self.nodes[from].leaving.sort();
         self.nodes[to].coming.push((slot, from_id));
+        self.nodes[to].coming.sort();
     }
 
     fn close(&mut self, slot: Slot) {
@@ -262,7 +264,7 @@ impl Model {
         }
         if self.passes.is_empty() || (self.passes.len() < 2 && self.below(3) == 0) {
             let owners = self.ledger.to_do().map(|slot| self.owner(slot)).collect::<Vec<_>>();
-            let ids: Vec<_> = self.ledger.halves().iter().map(|half| half.to.clone()).collect();
+            let ids: Vec<_> = self.ledger.halves().map(|half| half.to.clone()).collect();
             for gone in ids.iter().filter(|id| self.index_of(id).is_none()).cloned().collect::<Vec<_>>() {
                 self.ledger.reopen(&gone);
             }
@@ -313,7 +315,7 @@ impl Model {
     fn view(&self, node: usize) -> NodeView {
         let peer = |node: &Server| Peer { id: node.id.clone(), address: None, epoch: node.epoch };
         let own = &self.nodes[node];
-        NodeView {
+        let mut view = NodeView {
             id: own.id.clone(),
             is_primary: true,
             epoch: own.epoch,
@@ -321,6 +323,8 @@ impl Model {
             leaving: own.leaving.clone(),
             coming: own.coming.clone(),
             peers: self.nodes.iter().map(peer).collect(),
-        }
+        };
+        view.peers.sort_by(|one, other| one.id.cmp(&other.id));
+        view
     }
 }

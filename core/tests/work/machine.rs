@@ -1,0 +1,208 @@
+//! The machine with servers that answer at once, whatever a test wants.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use keyslot_core::address::NodeAddr;
+use keyslot_core::cluster::{Cluster, ConnId, Input, Output, RequestId};
+use keyslot_core::config::Config;
+use keyslot_core::resp::take_request;
+use keyslot_core::time::Instant;
+
+/// What the servers answer to a command.
+pub(crate) type Answer<'a> = dyn FnMut(&[&[u8]]) -> Option<Bytes> + 'a;
+
+pub(crate) struct Machine {
+    pub(crate) cluster: Cluster,
+    pub(crate) now: Instant,
+    open: HashMap<ConnId, SocketAddr>,
+    /// Those of them that are dialled.
+    dialled: HashSet<ConnId>,
+    /// The most that were dialled at the same time, and the most names that were looked up.
+    pub(crate) dialled_max: usize,
+    pub(crate) looked_up_max: usize,
+    looked_up: HashSet<ConnId>,
+    /// How often each port was dialled.
+    pub(crate) dials: HashMap<u16, usize>,
+    /// What becomes of a dial.
+    pub(crate) dial: fn(SocketAddr) -> Dial,
+    /// The most connections that were open or dialled at the same time.
+    pub(crate) open_max: usize,
+    pub(crate) done: Vec<RequestId>,
+    pub(crate) failed: Vec<String>,
+}
+
+/// What becomes of a dial.
+pub(crate) enum Dial {
+    Opens,
+    /// And is closed when something is written.
+    OpensAndCloses,
+    NeverOpens,
+}
+
+/// Where every client begins.
+pub(crate) fn config() -> Config {
+    Config::new(vec![NodeAddr::new("127.0.0.1", 7000)])
+}
+
+/// The address of the node with this number.
+pub(crate) fn address(number: usize) -> NodeAddr {
+    NodeAddr::new(&format!("10.{}.{}.{}", number >> 16, (number >> 8) & 255, number & 255), 7000)
+}
+
+impl Machine {
+    pub(crate) fn new(config: Config) -> Self {
+        let now = Instant::from_nanoseconds(1);
+        Self {
+            cluster: Cluster::new(config, now, 1),
+            now,
+            open: HashMap::new(),
+            dialled: HashSet::new(),
+            dialled_max: 0,
+            looked_up_max: 0,
+            looked_up: HashSet::new(),
+            dials: HashMap::new(),
+            dial: |_| Dial::Opens,
+            open_max: 0,
+            done: Vec::new(),
+            failed: Vec::new(),
+        }
+    }
+
+    fn closes(&self, conn: ConnId) -> bool {
+        let address = self.open.get(&conn);
+        address.is_some_and(|address| matches!((self.dial)(*address), Dial::OpensAndCloses))
+    }
+
+    /// Lets time pass.
+    pub(crate) fn wait(&mut self, time: Duration, answer: &mut Answer<'_>) {
+        self.now = self.now + time;
+        self.cluster.handle(self.now, Input::Tick);
+        self.run(answer);
+    }
+
+    /// Does what the machine wants until it wants nothing more: one event for each dial, and one for each write.
+    pub(crate) fn run(&mut self, answer: &mut Answer<'_>) {
+        let mut inputs = VecDeque::new();
+        loop {
+            match self.cluster.poll_output() {
+                Output::WaitUntil(_) => {}
+                Output::Resolve { conn, .. } => {
+                    self.looked_up.insert(conn);
+                    self.looked_up_max = self.looked_up_max.max(self.looked_up.len());
+                    let result = Ok(vec![[127, 0, 0, 1].into()]);
+                    inputs.push_back(Input::Resolved { conn, result });
+                    continue;
+                }
+                Output::Connect { conn, address } => {
+                    self.open.insert(conn, address);
+                    self.open_max = self.open_max.max(self.open.len());
+                    self.dialled.insert(conn);
+                    self.dialled_max = self.dialled_max.max(self.dialled.len());
+                    *self.dials.entry(address.port()).or_default() += 1;
+                    if !matches!((self.dial)(address), Dial::NeverOpens) {
+                        inputs.push_back(Input::Connected { conn });
+                    }
+                    continue;
+                }
+                Output::Transmit { conn, .. } if self.closes(conn) => {
+                    self.open.remove(&conn);
+                    inputs.push_back(Input::Closed { conn, reason: "the connection was closed".to_owned() });
+                    continue;
+                }
+                Output::Transmit { conn, bytes } => {
+                    let mut rest = &bytes[..];
+                    let mut replies = Vec::new();
+                    let mut args = Vec::new();
+                    while let Ok(Some(_)) = take_request(&mut rest, &mut args) {
+                        match answer(&args) {
+                            Some(reply) => replies.extend_from_slice(&reply),
+                            None if args[0] == b"CLUSTER" => replies.extend_from_slice(b"-ERR no\r\n"),
+                            None => replies.extend_from_slice(b"+OK\r\n"),
+                        }
+                    }
+                    inputs.push_back(Input::Received { conn, bytes: replies.into() });
+                    continue;
+                }
+                Output::Close { conn } => {
+                    self.open.remove(&conn);
+                    self.dialled.remove(&conn);
+                    self.looked_up.remove(&conn);
+                    continue;
+                }
+                Output::Ready(_) => continue,
+                Output::Done { id, result } => {
+                    self.done.push(id);
+                    self.failed.extend(result.err().map(|error| error.to_string()));
+                    continue;
+                }
+            }
+            match inputs.pop_front() {
+                Some(input) => {
+                    match &input {
+                        Input::Resolved { conn, .. } => drop(self.looked_up.remove(conn)),
+                        Input::Connected { conn } | Input::Closed { conn, .. } => {
+                            drop(self.dialled.remove(conn))
+                        }
+                        _ => {}
+                    }
+                    self.cluster.handle(self.now, input);
+                }
+                None => return,
+            }
+        }
+    }
+}
+
+/// A list of RESP: its items.
+pub(crate) fn array(items: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+    let items: Vec<_> = items.into_iter().collect();
+    let mut out = format!("*{}\r\n", items.len()).into_bytes();
+    items.iter().for_each(|item| out.extend_from_slice(item));
+    out
+}
+
+pub(crate) fn text(text: &str) -> Vec<u8> {
+    format!("${}\r\n{text}\r\n", text.len()).into_bytes()
+}
+
+pub(crate) fn number(number: usize) -> Vec<u8> {
+    format!(":{number}\r\n").into_bytes()
+}
+
+/// A node's id.
+pub(crate) fn id(number: usize) -> String {
+    format!("{number:040x}")
+}
+
+/// CLUSTER SLOTS of this many shards: the slots in turn by `slots`, and the numbers of each shard's nodes.
+pub(crate) fn cluster_slots(shards: impl IntoIterator<Item = (usize, usize, Vec<usize>)>) -> Bytes {
+    let node = |node: &usize| {
+        let place = address(*node);
+        array([text(place.host()), number(place.port().into()), text(&id(*node))])
+    };
+    let row = |(first, last, nodes): (usize, usize, Vec<usize>)| {
+        array([number(first), number(last)].into_iter().chain(nodes.iter().map(node)))
+    };
+    array(shards.into_iter().map(row)).into()
+}
+
+/// CLUSTER SHARDS of the same.
+pub(crate) fn cluster_shards(shards: impl IntoIterator<Item = (Vec<usize>, Vec<usize>)>) -> Bytes {
+    let node = |(place, node): (usize, &usize)| {
+        let role = if place == 0 { "master" } else { "replica" };
+        let fields =
+            [("id", id(*node)), ("endpoint", address(*node).host().to_owned()), ("role", role.to_owned())];
+        let fields = fields.into_iter().flat_map(|(name, value)| [text(name), text(&value)]);
+        let rest = [text("port"), number(7000), text("health"), text("online")];
+        array(fields.chain(rest))
+    };
+    let shard = |(slots, nodes): (Vec<usize>, Vec<usize>)| {
+        let slots = array(slots.into_iter().map(number));
+        let nodes = array(nodes.iter().enumerate().map(node));
+        array([text("slots"), slots, text("nodes"), nodes])
+    };
+    array(shards.into_iter().map(shard)).into()
+}

@@ -1,0 +1,72 @@
+//! Many nodes: all of them replaced, and each of them asked.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use keyslot_core::cluster::{Command, Destination};
+
+use crate::grows_in_proportion;
+use crate::machine::{Machine, address, cluster_slots, config};
+
+/// Answers CLUSTER SLOTS with so many shards of one node each, whose numbers begin with `first`.
+pub(crate) fn shards_from(first: usize, count: usize) -> Bytes {
+    let each = 16_384 / count;
+    cluster_slots((0..count).map(|shard| (shard * each, (shard + 1) * each - 1, vec![first + shard])))
+}
+
+/// Answers for the topology, of this epoch.
+pub(crate) fn answer(slots: &Bytes, epoch: usize) -> impl FnMut(&[&[u8]]) -> Option<Bytes> {
+    let info = format!("cluster_current_epoch:{epoch}\r\n");
+    let info = Bytes::from(format!("${}\r\n{info}\r\n", info.len()));
+    move |args| match args {
+        [b"CLUSTER", b"SLOTS"] => Some(slots.clone()),
+        [b"CLUSTER", b"INFO"] => Some(info.clone()),
+        _ => None,
+    }
+}
+
+/// A PING for each of the nodes, whose numbers begin with `first`.
+pub(crate) fn ask_each(machine: &mut Machine, first: usize, count: usize) {
+    for node in first..first + count {
+        let ping = Command::new(&["PING"]).unwrap();
+        machine.cluster.submit(machine.now, ping, &Destination::Node(address(node)));
+    }
+}
+
+#[test]
+fn nodes_that_are_all_replaced() {
+    grows_in_proportion("nodes replaced", 4_000, Duration::from_secs(8), |count| {
+        let before = shards_from(0, count);
+        let after = shards_from(count, count);
+        let mut machine = Machine::new(config());
+        machine.run(&mut answer(&before, 1));
+        ask_each(&mut machine, 0, count);
+        machine.run(&mut answer(&before, 1));
+        // The topology is asked for after a minute, by the way.
+        machine.wait(Duration::from_secs(61), &mut answer(&after, 2));
+        machine.cluster.submit(machine.now, Command::new(&["PING"]).unwrap(), &Destination::Cluster);
+        for _ in 0..100 {
+            machine.wait(Duration::from_millis(100), &mut answer(&after, 2));
+        }
+        assert_eq!(machine.cluster.topology().shards[0].nodes[0].address, address(count));
+        assert_eq!(
+            (machine.done.len(), machine.failed.len()),
+            (count + 1, 0),
+            "{:?}",
+            machine.failed.first()
+        );
+        assert_eq!(machine.cluster.node_statistics().count(), count);
+    });
+}
+
+#[test]
+fn each_of_many_nodes_asked() {
+    grows_in_proportion("nodes asked", 4_095, Duration::from_secs(8), |count| {
+        let slots = shards_from(0, count);
+        let mut machine = Machine::new(config());
+        machine.run(&mut answer(&slots, 1));
+        ask_each(&mut machine, 0, count);
+        machine.run(&mut answer(&slots, 1));
+        assert_eq!((machine.done.len(), machine.failed.len()), (count, 0), "{:?}", machine.failed.first());
+    });
+}
