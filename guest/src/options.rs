@@ -248,6 +248,7 @@ impl GuestOptions for Options {
             Limit::WaitingRequests => config.waiting.requests = count,
             Limit::WaitingBytes => config.waiting.bytes = value,
             Limit::ReceivedBytes => config.received_bytes = value,
+            Limit::Connections => config.connections_max = count,
         });
     }
 

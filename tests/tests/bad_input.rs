@@ -87,6 +87,7 @@ async fn settings_that_cannot_be_or_do_not_go_together_are_named() -> Result<()>
         ),
         (set().limit(Limit::WaitingRequests, 0), &["limit waiting-requests is 0"]),
         (set().limit(Limit::WaitingBytes, 0), &["limit waiting-bytes is 0"]),
+        (set().limit(Limit::Connections, 0), &["limit connections is 0"]),
         (set().replica_reads(ReplicaReads::SameZone), &["same-zone", "availability-zone"]),
         (
             set().replica_reads(ReplicaReads::SameZone).availability_zone(""),
