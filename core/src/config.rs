@@ -129,7 +129,7 @@ pub struct Config {
     /// How long a request may take, with all its redirects and retries.
     pub request_timeout: Duration,
     /// How long a node may be silent while answers are due; then the client takes it for stalled, and sends what only
-    /// reads again. `None`: half of `request_timeout`.
+    /// reads again. Pushes and drips are silence, too. `None`: half of `request_timeout`.
     pub attempt_timeout: Option<Duration>,
     /// How many redirects one request follows.
     pub max_redirects: u32,
@@ -137,7 +137,7 @@ pub struct Config {
     pub retry: Retry,
     /// The topology is asked for after so long at the latest, when the client is used.
     pub refresh_interval: Duration,
-    /// After so long without a byte a connection has to answer a PING before it is used again.
+    /// After so long without an answer a connection has to answer a PING before it is used again.
     pub health_check_after: Duration,
     /// Whether commands such as MGET and DEL may have keys in several slots.
     pub split_multi_key: bool,
