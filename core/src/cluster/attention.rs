@@ -63,7 +63,7 @@ impl Cluster {
             }
         }
         for conn in due {
-            let gives_up_at = self.connections.get(conn).and_then(|connection| connection.gives_up_at());
+            let gives_up_at = self.connections.get(conn).and_then(Connection::gives_up_at);
             if gives_up_at.is_some_and(|at| at <= self.now) {
                 self.give_up(conn);
             }

@@ -82,7 +82,6 @@ impl Ledger {
     }
 
     /// What is half done.
-    #[must_use]
     pub fn halves(&self) -> impl Iterator<Item = &Half> {
         self.halves.values()
     }
