@@ -181,9 +181,11 @@ pub(crate) fn describe(error: ErrorCode) -> String {
         ErrorCode::NotSupported => "the host does not support this kind of connection".to_string(),
         ErrorCode::Timeout => "the connection timed out".to_string(),
         // EMFILE, ENFILE.
-        ErrorCode::NewSocketLimit => "the host's process has no descriptor left for a socket: lower the limit \
+        ErrorCode::NewSocketLimit => {
+            "the host's process has no descriptor left for a socket: lower the limit \
                                       connections, or raise the process's limit (ulimit -n)"
-            .to_string(),
+                .to_string()
+        }
         // What runtimes say of errors that they have no word for, of a look-up without a descriptor for one.
         ErrorCode::Unknown => "the host reports an error without a name; it may have no descriptor left for \
                                a socket (limit connections, ulimit -n)"
