@@ -141,7 +141,8 @@ async fn errors_of_a_megabyte_each_are_no_trap() -> Result<()> {
     let seed = format!("redis://127.0.0.1:{}", ports[0]);
     let options = Options::new([seed]).memory_limit(MEMORY).request_timeout(Duration::from_secs(10));
     let client = Client::connect(options).await?;
-    let commands: Vec<_> = (0..1_500).map(|number| ["GET".to_string(), format!("key{number}")]).collect();
+    let commands: Vec<_> =
+        (0..1_500).map(|number| vec![b"GET".to_vec(), format!("key{number}").into_bytes()]).collect();
     for result in client.pipeline(commands).await {
         let told = matches!(&result, Err(Error::Server(error)) if error.message.len() < 1_100)
             || matches!(&result, Err(Error::Timeout(_)));
