@@ -88,9 +88,10 @@ impl TestCluster {
 
     /// Closes the migration of a slot: `to` owns it, and every running primary is told.
     ///
-    /// Waits first until `to` has heard of the configuration epoch of `from`. A target takes the slot under an
-    /// epoch above all that it knows; were that of `from` still on its way, the last of the packets in which `from` claims
-    /// the slot would win it back in the eyes of `to`, and no node would serve it any more.
+    /// Waits first until `to` has heard of the configuration epoch of every primary. A target takes the slot under an
+    /// epoch above all that it knows. Were that of `from` still on its way, the last of the packets in which `from` claims
+    /// the slot would win it back in the eyes of `to`, and no node would serve it any more. Were another's, two nodes would have
+    /// one epoch, and the one of them that goes on to the next might be `from`, which then wins the slot back in the same way.
     ///
     /// # Errors
     ///
@@ -316,10 +317,12 @@ impl TestCluster {
 
     fn close_migrations(&self, slots: &[u16], from: usize, to: usize) -> Result<(), Error> {
         let target = &self.nodes[to];
-        let theirs = self.epoch(from, "cluster_my_epoch")?;
-        let heard = |cluster: &Self| Ok(cluster.epoch(to, "cluster_current_epoch")? >= theirs);
-        self.wait_for("the target's knowledge of the source's epoch", EPOCH_DEADLINE, heard)?;
-        let others = self.primaries()?.into_iter().filter(|&node| node != from && node != to);
+        let primaries = self.primaries()?;
+        let epochs = primaries.iter().map(|&node| self.epoch(node, "cluster_my_epoch"));
+        let newest = epochs.collect::<Result<Vec<_>, _>>()?.into_iter().max().unwrap_or_default();
+        let heard = |cluster: &Self| Ok(cluster.epoch(to, "cluster_current_epoch")? >= newest);
+        self.wait_for("the target's knowledge of all epochs", EPOCH_DEADLINE, heard)?;
+        let others = primaries.into_iter().filter(|&node| node != from && node != to);
         for node in [to, from].into_iter().chain(others) {
             set_slots(&self.nodes[node], slots, "NODE", target)?;
         }
