@@ -3,7 +3,7 @@
 //! Each counter belongs to one task, which increments it once at a time. So each reply to INCR has bounds: it is
 //! greater than the last one by at least 1, and never more than what was acknowledged and what may have been
 //! executed together. A reply that went to the wrong caller, an increment that was lost and one that ran twice all
-//! fall out of them. Reads are checked byte for byte.
+//! fall out of them. Reads are checked byte for byte. `large` has the callers of large values.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinSet;
 
+use crate::large::{self, LargeValue};
 use crate::record::Failure;
 use crate::sample::Meter;
 
@@ -60,7 +61,22 @@ pub(crate) struct Counter {
 /// A load under way.
 pub(crate) struct Load {
     pub(crate) shared: Arc<Shared>,
-    tasks: JoinSet<Vec<Counter>>,
+    tasks: JoinSet<OfTask>,
+}
+
+/// What a task leaves behind.
+enum OfTask {
+    Counters(Vec<Counter>),
+    Large(Vec<LargeValue>),
+}
+
+/// What the load has written, to be compared with what the cluster holds.
+#[derive(Default)]
+pub(crate) struct Written {
+    pub(crate) counters: Vec<Counter>,
+    pub(crate) large: Vec<LargeValue>,
+    /// Tasks that did not end in time.
+    pub(crate) hanging: usize,
 }
 
 impl Load {
@@ -91,23 +107,43 @@ impl Load {
                 random: StdRng::seed_from_u64(seed.wrapping_add(number as u64)),
                 counters: counters.collect(),
             };
-            set.spawn(task.run());
+            set.spawn(async { OfTask::Counters(task.run().await) });
+        }
+        for task in large::tasks(client, &shared, seed) {
+            set.spawn(async { OfTask::Large(task.await) });
         }
         Self { shared, tasks: set }
     }
 
-    /// Ends the load and returns the counters, and the number of tasks that did not end in time.
-    pub(crate) async fn stop(mut self, patience: Duration) -> (Vec<Counter>, usize) {
+    /// Ends the load and returns what it has written.
+    pub(crate) async fn stop(mut self, patience: Duration) -> Written {
         self.shared.stop.store(true, Ordering::SeqCst);
-        let mut counters = Vec::new();
+        let mut written = Written::default();
         let deadline = tokio::time::Instant::now() + patience;
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.tasks.join_next()).await {
             match ended {
-                Ok(of_task) => counters.extend(of_task),
+                Ok(OfTask::Counters(counters)) => written.counters.extend(counters),
+                Ok(OfTask::Large(values)) => written.large.extend(values),
                 Err(error) => self.shared.unexpected.add(format!("a task of the load failed: {error}")),
             }
         }
-        (counters, self.tasks.len())
+        written.hanging = self.tasks.len();
+        written
+    }
+}
+
+impl Shared {
+    /// Whether the load is to end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    /// Counts a reply that was checked; of one that is wrong, says what is.
+    pub(crate) fn check(&self, is_right: bool, wrong: impl FnOnce() -> String) {
+        self.checked.fetch_add(1, Ordering::Relaxed);
+        if !is_right {
+            self.wrong.add(wrong());
+        }
     }
 }
 
@@ -175,7 +211,7 @@ enum Command {
 
 impl Task {
     async fn run(mut self) -> Vec<Counter> {
-        while !self.shared.stop.load(Ordering::SeqCst) {
+        while !self.shared.is_over() {
             let commands = self.choose();
             let words: Vec<_> = commands.iter().map(|command| self.words(*command)).collect();
             let started = Instant::now();
@@ -233,18 +269,16 @@ impl Task {
     }
 
     fn check(&mut self, command: Command, reply: &Reply) {
-        self.shared.checked.fetch_add(1, Ordering::Relaxed);
         match command {
             Command::Get(number) => {
-                if reply.as_bytes() != Some(&value(number)) {
-                    let text = format!("GET {} was answered with {}", value_key(number), shown(reply));
-                    self.shared.wrong.add(text);
-                }
+                let is_right = reply.as_bytes() == Some(&value(number));
+                self.shared.check(is_right, || {
+                    format!("GET {} was answered with {}", value_key(number), shown(reply))
+                });
             }
             Command::Incr(counter) => {
-                if let Err(text) = self.counters[counter].acknowledge(reply) {
-                    self.shared.wrong.add(text);
-                }
+                let judged = self.counters[counter].acknowledge(reply);
+                self.shared.check(judged.is_ok(), || judged.err().unwrap_or_default());
             }
         }
     }
@@ -266,7 +300,7 @@ impl Task {
 }
 
 /// The error as one that a fault may cause; none when no fault does.
-fn failure(error: &Error) -> Option<Failure> {
+pub(crate) fn failure(error: &Error) -> Option<Failure> {
     match error {
         Error::ConnectionLost(_) => Some(Failure::ConnectionLost),
         Error::Timeout(_) => Some(Failure::Timeout),
@@ -285,7 +319,7 @@ fn failure(error: &Error) -> Option<Failure> {
 pub(crate) fn keys(tasks: usize) -> Vec<String> {
     let counters =
         (0..tasks).flat_map(|task| (0..COUNTERS_PER_TASK).map(move |counter| counter_key(task, counter)));
-    counters.chain((0..VALUES).map(value_key)).collect()
+    counters.chain((0..VALUES).map(value_key)).chain(large::keys()).collect()
 }
 
 fn counter_key(task: usize, counter: usize) -> String {

@@ -2,10 +2,11 @@
 //! and resharded all the time; `cargo xtask soak` runs it.
 //!
 //! It shows that nothing is lost, runs twice or goes to the wrong caller, and that memory and sockets level
-//! off. `load` has the callers, `faults` what is done to the cluster, `sample` what is measured each
+//! off. `load` and `large` have the callers, `faults` what is done to the cluster, `sample` what is measured each
 //! second, `verdict` and `level` what is judged, `report` and `plot` what is shown of it.
 
 mod faults;
+mod large;
 mod level;
 mod load;
 mod plot;
@@ -173,10 +174,10 @@ async fn soak(arguments: &Arguments) -> anyhow::Result<(Run, anyhow::Result<()>)
     progress.end();
     let trouble = faults.await?;
 
-    let (counters, hanging) = load.stop(PATIENCE).await;
+    let mut written = load.stop(PATIENCE).await;
     let mut complaints = Vec::new();
     let mut verdicts = Vec::new();
-    match verdict::counters(&cluster, &client, &counters).await {
+    match verdict::counters(&cluster, &client, &written.counters).await {
         Ok((verdict, mut told)) => {
             verdicts.push(verdict);
             complaints.append(&mut told);
@@ -187,7 +188,10 @@ async fn soak(arguments: &Arguments) -> anyhow::Result<(Run, anyhow::Result<()>)
             evidence: format!("the counters could not be read: {error:#}"),
         }),
     }
-    verdicts.extend(verdict::calls(&shared, &log, hanging));
+    let (verdict, mut told) = verdict::large_values(&client, &mut written.large).await;
+    verdicts.push(verdict);
+    complaints.append(&mut told);
+    verdicts.extend(verdict::calls(&shared, &log, written.hanging));
     verdicts.extend(verdict::levels(&samples));
     for told in [&shared.wrong, &shared.unexpected, &log.unrecovered] {
         complaints.extend(told.told().iter().cloned());

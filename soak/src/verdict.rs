@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use keyslot::Client;
+use keyslot::{Client, Reply};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::TestCluster;
 
 use crate::faults::{Log, RECOVERY_MAX};
+use crate::large::LargeValue;
 use crate::level::{self, Tolerance};
 use crate::load::{Complaints, Counter, Shared};
 use crate::record::{Outcome, Sample, Verdict};
@@ -63,16 +64,36 @@ pub(crate) async fn counters(
     ))
 }
 
+/// Compares each large value with what was acknowledged.
+pub(crate) async fn large_values(client: &Client, values: &mut [LargeValue]) -> (Verdict, Vec<String>) {
+    let mut complaints = Vec::new();
+    for value in values.iter_mut() {
+        let judged = match get(client, &value.key).await {
+            Ok(reply) => value.judge(reply.as_bytes()),
+            Err(error) => Err(format!("{} could not be read: {error}", value.key)),
+        };
+        complaints.extend(judged.err());
+    }
+    let evidence = format!("{} of {} values do not fit", complaints.len(), values.len());
+    (verdict("no large value is lost, cut or mixed up", complaints.is_empty(), evidence), complaints)
+}
+
 /// The counter's value by the client, tried again for a while.
 async fn read(client: &Client, key: &str) -> Result<u64, String> {
+    let reply = get(client, key).await?;
+    if reply.is_null() {
+        return Ok(0);
+    }
+    let value = reply.as_str().and_then(|text| text.parse().ok());
+    value.ok_or_else(|| format!("{reply:?}"))
+}
+
+/// Reads a key, again and again for a while.
+async fn get(client: &Client, key: &str) -> Result<Reply, String> {
     let started = Instant::now();
     loop {
         match client.execute(["GET", key]).await {
-            Ok(reply) if reply.is_null() => return Ok(0),
-            Ok(reply) => {
-                let value = reply.as_str().and_then(|text| text.parse().ok());
-                return value.ok_or_else(|| format!("{reply:?}"));
-            }
+            Ok(reply) => return Ok(reply),
             Err(error) if started.elapsed() > READ_MAX => return Err(error.to_string()),
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
