@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use keyslot::{Counter, Options, Protocol};
 
+pub mod control;
 pub mod hostile;
 pub mod load;
 
@@ -85,6 +86,8 @@ pub struct FakeServer {
 #[derive(Default)]
 struct Shared {
     connections: AtomicUsize,
+    /// Second halves of [`Answer::SendTwice`] that were sent.
+    sent_later: AtomicUsize,
     /// What each read brought after the handshake.
     reads: Mutex<Vec<Vec<u8>>>,
 }
@@ -123,6 +126,12 @@ impl FakeServer {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
+    /// How many second halves of [`Answer::SendTwice`] it has sent.
+    #[must_use]
+    pub fn sent_later(&self) -> usize {
+        self.shared.sent_later.load(Ordering::SeqCst)
+    }
+
     /// What each read after the handshake brought, and forgets it.
     #[must_use]
     pub fn take_reads(&self) -> Vec<Vec<u8>> {
@@ -147,7 +156,9 @@ fn serve(mut stream: TcpStream, number: usize, shared: &Shared, answer: &dyn Fn(
             Answer::SendTwice(first, later, second) => {
                 let _ = stream.write_all(&first);
                 thread::sleep(later);
-                (second, false)
+                let _ = stream.write_all(&second);
+                shared.sent_later.fetch_add(1, Ordering::SeqCst);
+                continue;
             }
             Answer::Nothing => continue,
             Answer::Flood(first, again) => {

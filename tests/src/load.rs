@@ -121,11 +121,11 @@ impl Load {
     /// Waits until every task has had its share of answers.
     ///
     /// # Errors
-    /// When that takes longer than ten seconds.
+    /// When that takes longer than a minute.
     pub async fn warm(&self) -> Result<()> {
         let started = Instant::now();
         while self.answered.iter().any(|answered| answered.load(Ordering::Relaxed) < WARM) {
-            ensure!(started.elapsed() < Duration::from_secs(10), "the load does not get going");
+            ensure!(started.elapsed() < Duration::from_secs(60), "the load does not get going");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())

@@ -161,7 +161,9 @@ async fn a_wrong_password_is_told_without_the_password() -> Result<()> {
 async fn arguments_of_every_shape_arrive_as_they_are() -> Result<()> {
     let cluster = TestCluster::start(3, 0)?;
     for protocol in PROTOCOLS {
-        let client = Client::connect(options(&cluster.urls(), protocol)).await?;
+        let client =
+            Client::connect(options(&cluster.urls(), protocol).request_timeout(Duration::from_secs(60)))
+                .await?;
         let none: [&str; 0] = [];
         for empty in [client.execute(none).await, client.execute([""]).await] {
             ensure!(matches!(empty, Err(Error::InvalidArgument(_))), "{empty:?}");

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,13 +16,14 @@ use keyslot::{
     Role, Takeover,
 };
 use keyslot_testcluster::{Error as ClusterError, TestCluster};
+use keyslot_tests::control::Control;
 use keyslot_tests::load::{Load, shards};
 use keyslot_tests::{Answer, FakeServer, PROTOCOLS, count, options, wait_until, words};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-/// How soon an event must be told, on a small machine.
-const SOON: Duration = Duration::from_secs(5);
+/// How soon an event must be told, on a machine that does other things, too.
+const SOON: Duration = Duration::from_secs(20);
 /// Events of one moment may be told to be so far apart, by a clock of whole milliseconds that is set to a system time.
 const CLOCK: Duration = Duration::from_millis(20);
 
@@ -57,7 +58,7 @@ async fn a_failover_is_told_as_it_happens() -> Result<()> {
         watched.push((protocol, log, load));
     }
 
-    let killed_at = SystemTime::now();
+    let (killed_at, began) = (SystemTime::now(), Instant::now());
     cluster.kill(victim)?;
     cluster.wait_until_agreed()?;
     for (_, log, _) in &watched {
@@ -72,7 +73,10 @@ async fn a_failover_is_told_as_it_happens() -> Result<()> {
         log.holds("reconnected to the old primary", is_back).await?;
         // Replicas are behind by a little.
         let of_primaries = Client::connect(options(&cluster.urls(), protocol)).await?;
-        load.stop().await?.check(&of_primaries).await?;
+        let report = load.stop().await?;
+        report.check(&of_primaries).await?;
+        // What the machine made of commands for the shards that were well.
+        let slow = report.delays(&[1, 2], &(began..Instant::now())).max;
         let events = log.stop();
 
         let of_failure: Vec<&Event> =
@@ -107,7 +111,7 @@ async fn a_failover_is_told_as_it_happens() -> Result<()> {
         ensure!(taken_over < back && changed < back, "out of order: {told:#?}");
         let at = |position: usize| events[position].at;
         ensure!(at(lost) + CLOCK >= killed_at, "lost before it was killed");
-        ensure!(at(lost) < killed_at + Duration::from_secs(1), "told late that it is lost");
+        ensure!(at(lost) < killed_at + Duration::from_secs(1) + slow, "told late that it is lost");
         ensure!(at(changed).duration_since(at(taken_over))? <= CLOCK, "the change is that of the failover");
         ensure!(at(back) + CLOCK >= restarted_at, "there again before it was restarted");
 
@@ -325,9 +329,11 @@ async fn health_tells_the_dead_from_the_living() -> Result<()> {
     let cluster = TestCluster::builder().primaries(3).replicas(1).node_timeout_ms(60_000).start()?;
     let shards = shards(&cluster)?;
     let (killed, stopped) = (cluster.replicas_of(shards[0].primary)?[0], shards[1].primary);
+    let elsewhere = Elsewhere::start().await?;
+    let slow = || SLOW + elsewhere.slowest();
     let all_well = async |client: &Client| -> Result<()> {
         for report in client.health().await? {
-            ensure!(matches!(report.answer, Ok(took) if took < SLOW), "{report:?}");
+            ensure!(matches!(report.answer, Ok(took) if took < slow()), "{report:?}");
         }
         Ok(())
     };
@@ -362,11 +368,11 @@ async fn health_tells_the_dead_from_the_living() -> Result<()> {
             let took = started.elapsed();
             let told: Vec<_> = reports.iter().map(|report| (report.address.clone(), report.role)).collect();
             ensure!(told == topology, "{told:?} instead of {topology:?}");
-            ensure!(took < REQUEST_TIMEOUT + SLOW, "the reports took {took:?}");
+            ensure!(took < REQUEST_TIMEOUT + slow(), "the reports took {took:?}");
             for report in &reports {
                 let node = cluster.addresses().iter().position(|address| *address == report.address);
                 let is_right = match &report.answer {
-                    Ok(took) => node != Some(killed) && node != Some(stopped) && *took < SLOW,
+                    Ok(took) => node != Some(killed) && node != Some(stopped) && *took < slow(),
                     Err(Error::Connect(_)) if node == Some(killed) => true,
                     // The PING got no answer, or, the second time, no connection.
                     Err(Error::Timeout(_) | Error::Connect(_)) if node == Some(stopped) => true,
@@ -379,7 +385,7 @@ async fn health_tells_the_dead_from_the_living() -> Result<()> {
         for other in others {
             let (slowest, commands) = other.await??;
             ensure!(
-                slowest < SLOW && commands > 100,
+                slowest < slow() && commands > 20,
                 "of {commands} commands of others one took {slowest:?}"
             );
         }
@@ -392,6 +398,40 @@ async fn health_tells_the_dead_from_the_living() -> Result<()> {
         wait_until("all are well", SOON, async || all_well(client).await.map(|()| true)).await?;
     }
     Ok(())
+}
+
+/// A client and a server to which nothing happens, and what its slowest command took so far.
+struct Elsewhere {
+    slowest_us: Arc<AtomicU64>,
+    task: JoinHandle<()>,
+    _control: Control,
+}
+
+impl Elsewhere {
+    async fn start() -> Result<Self> {
+        let control = Control::start(PROTOCOLS[1], |options| options).await?;
+        let slowest_us = Arc::new(AtomicU64::new(0));
+        let (client, of_task) = (control.client.clone(), Arc::clone(&slowest_us));
+        let task = tokio::spawn(async move {
+            let mut asked_at = Instant::now();
+            while client.execute(["GET", "key"]).await.is_ok() {
+                of_task.fetch_max(asked_at.elapsed().as_micros() as u64, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                asked_at = Instant::now();
+            }
+        });
+        Ok(Self { slowest_us, task, _control: control })
+    }
+
+    fn slowest(&self) -> Duration {
+        Duration::from_micros(self.slowest_us.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// Asks for a key until it is told to stop. Returns what the slowest command took, and how many there were.
@@ -523,14 +563,18 @@ async fn an_old_topology_is_asked_for_again() -> Result<()> {
         let to = shards[1].primary;
         let (before, now) = (&cluster.addresses()[from], &cluster.addresses()[to]);
         cluster.migrate_slot(slot, to)?;
-        // The client is used, but nobody asks for that slot.
+        // The client is used, but nobody asks for that slot. What its commands take is what a refresh takes, too.
+        let mut slowest = Duration::ZERO;
         let known = async || {
+            let asked_at = Instant::now();
             client.execute(["GET", other]).await?;
+            slowest = slowest.max(asked_at.elapsed());
             Ok(client.node_for_key(key.as_bytes()).await? == *now)
         };
         let took = wait_until("the move is known", SOON, known).await?;
         println!("{protocol:?}: known after {took:?}");
-        ensure!(took < INTERVAL * 3, "the move is known after {took:?}");
+        let bound = INTERVAL * 3 + slowest * 4;
+        ensure!(took < bound, "the move is known after {took:?}, at most {bound:?}");
         let reply = client.execute(["GET", &key]).await?;
         ensure!(reply.as_str() == Some("value"), "{reply:?}");
         ensure!(count(&client.counters().await?, "moved") == 0, "a MOVED has told it");

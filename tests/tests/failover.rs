@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use keyslot::{Client, Error, Options, Protocol};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::TestCluster;
-use keyslot_tests::{Answer, FakeServer, PROTOCOLS, options};
+use keyslot_tests::{Answer, FakeServer, PROTOCOLS, options, wait_until};
 
 /// How long after a fault everything has to work again.
 const RECOVERY_MAX: Duration = Duration::from_secs(30);
@@ -156,10 +156,12 @@ async fn an_unasked_reply_answers_no_later_command() -> Result<()> {
             false => Answer::Send(b"+PONG\r\n".to_vec()),
         });
         let client = Client::connect(Options::new([server.url()])).await?;
-        for _ in 0..10 {
+        for round in 1..=10 {
             ensure!(client.execute(["GET", "key"]).await?.as_str() == Some("first"), "GET");
-            // Less than the client takes for a time without calls.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            wait_until("the other reply is sent", Duration::from_secs(10), async || {
+                Ok(server.sent_later() == round)
+            })
+            .await?;
             let reply = client.execute(["PING"]).await?;
             ensure!(reply.as_str() == Some("PONG"), "PING was answered with {reply:?}");
         }

@@ -17,7 +17,9 @@ async fn a_hundred_thousand_commands_take_little_memory() -> Result<()> {
     const COMMANDS: usize = 100_000;
     let cluster = TestCluster::start(3, 0)?;
     for protocol in PROTOCOLS {
-        let client = Client::connect(options(&cluster.urls(), protocol)).await?;
+        let client =
+            Client::connect(options(&cluster.urls(), protocol).request_timeout(Duration::from_secs(60)))
+                .await?;
         let commands = (0..COMMANDS).map(|number| words(&format!("INCRBY key:{number} {number}"))).collect();
         for (number, result) in client.pipeline(commands).await.into_iter().enumerate() {
             let reply = result?;

@@ -13,8 +13,8 @@ use keyslot_tests::{PROTOCOLS, options, wait_until, words};
 
 /// What the connections of a test's client are called.
 const NAME: &str = "borrower";
-/// How soon the server must have seen what the client did.
-const SOON: Duration = Duration::from_secs(2);
+/// How soon the server must have seen what the client did, on a machine that does other things, too.
+const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_runs_unless_its_keys_have_changed() -> Result<()> {
@@ -188,7 +188,7 @@ async fn a_borrower_that_gives_up_takes_no_element() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn borrowers_beyond_the_bound_wait_and_then_are_told() -> Result<()> {
-    const CHECKOUT: Duration = Duration::from_millis(400);
+    const CHECKOUT: Duration = Duration::from_secs(1);
     let server = TestServer::start()?;
     for protocol in PROTOCOLS {
         let given = given(&server, protocol).pool(PoolSetting::MaxConnections, 2);
@@ -201,17 +201,20 @@ async fn borrowers_beyond_the_bound_wait_and_then_are_told() -> Result<()> {
         let started = Instant::now();
         let refused = {
             let client = client.clone();
-            // Others do not wait.
-            let others = tokio::spawn(async move { gets(&client, 200).await });
-            let refused = third.execute(["PING"]).await;
-            let slowest = others.await??;
-            ensure!(slowest < CHECKOUT / 2, "another caller's GET took {slowest:?}");
+            // Others do not wait: theirs are answered before this one is told.
+            let others = tokio::spawn(async move { gets(&client, 20).await });
+            let mut third_waits = std::pin::pin!(third.execute(["PING"]));
+            tokio::select! {
+                ended = &mut third_waits => bail!("told before other callers' GETs were answered: {ended:?}"),
+                others = others => others??,
+            };
+            let refused = third_waits.await;
             first.execute(["PING"]).await.context("those who have one use it meanwhile")?;
             refused
         };
         let waited = started.elapsed();
         ensure!(matches!(refused, Err(Error::LimitExceeded(_))), "{refused:?}");
-        ensure!(waited >= CHECKOUT.mul_f64(0.9) && waited < CHECKOUT * 2, "told after {waited:?}");
+        ensure!(waited >= CHECKOUT.mul_f64(0.9) && waited < CHECKOUT * 3, "told after {waited:?}");
         // What it was told stays so, at once.
         let started = Instant::now();
         let again = third.execute(["PING"]).await;
@@ -411,27 +414,29 @@ async fn a_borrower_that_blocks_delays_nobody() -> Result<()> {
     let server = TestServer::start()?;
     for protocol in PROTOCOLS {
         let client = Client::connect(given(&server, protocol)).await?;
+        // What as many GETs of a client without a borrower take at the same time.
+        let other = Client::connect(given(&server, protocol).client_name("other")).await?;
         let connection = client.lend(None).await?;
-        let popped = tokio::spawn(async move { connection.execute(["BLPOP", "list", "4"]).await });
+        let popped = tokio::spawn(async move { connection.execute(["BLPOP", "list", "0"]).await });
         wait_until("it is blocked", SOON, async || Ok(blocked(&server)?.len() == 1)).await?;
 
         let started = Instant::now();
-        let callers: Vec<_> = (0..CALLERS)
-            .map(|_| {
-                let client = client.clone();
-                tokio::spawn(async move { gets(&client, GETS).await })
-            })
-            .collect();
-        let mut slowest = Duration::ZERO;
-        for caller in callers {
+        let call = |client: &Client| {
+            let client = client.clone();
+            tokio::spawn(async move { gets(&client, GETS).await })
+        };
+        let callers: Vec<_> = (0..CALLERS).map(|_| (call(&client), call(&other))).collect();
+        let (mut slowest, mut elsewhere) = (Duration::ZERO, Duration::ZERO);
+        for (caller, of_other) in callers {
             slowest = slowest.max(caller.await??);
+            elsewhere = elsewhere.max(of_other.await??);
         }
         println!(
-            "{protocol:?}: {} GETs beside a BLPOP took {:?}, the slowest {slowest:?}",
+            "{protocol:?}: {} GETs beside a BLPOP took {:?}, the slowest {slowest:?}, without it {elsewhere:?}",
             CALLERS * GETS,
             started.elapsed()
         );
-        ensure!(slowest < SLOW, "a GET took {slowest:?}");
+        ensure!(slowest < SLOW + elsewhere, "a GET took {slowest:?}, without a borrower {elsewhere:?}");
         ensure!(blocked(&server)?.len() == 1, "BLPOP has ended");
         client.execute(["RPUSH", "list", "element"]).await?;
         let popped = popped.await??;

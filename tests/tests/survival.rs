@@ -9,6 +9,9 @@
 //! - no command that is asked for when the cluster is whole fails, and the first for each slot of the load, a write and
 //!   then a read, are answered within 1 s.
 //!
+//! Delays are those beyond what the same load at the same time meets at a server to which nothing happens, by a client
+//! of its own (`keyslot_tests::control`): other programs on the machine delay that one, too.
+//!
 //! And for the whole load: no reply is another request's, and each counter holds every acknowledged INCR once and
 //! of the failed ones at most those that were reported as possibly executed.
 //!
@@ -24,6 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use keyslot::{Client, Protocol};
 use keyslot_testcluster::{Error, TestCluster};
+use keyslot_tests::control::Control;
 use keyslot_tests::load::{Delays, Load, Report, Shard, shards};
 use keyslot_tests::{PROTOCOLS, options};
 use tokio::sync::Mutex;
@@ -206,15 +210,19 @@ impl<'a> Run<'a> {
         let client = Client::connect(given).await?;
         let shards = shards(cluster)?;
         let load = Load::start(&client, &shards, &format!("{protocol:?}")).await?;
+        let control = Control::start(protocol, |options| options.request_timeout(REQUEST_TIMEOUT)).await?;
+        let control_load = Load::start(&control.client, &[Control::shard()], "control").await?;
         load.warm().await?;
+        control_load.warm().await?;
         let mut run = Self { cluster, client, shards, phases: Vec::new() };
         let happened = fault.happen(&mut run).await;
         let report = load.stop().await?;
+        let control = control_load.stop().await?;
 
         println!("\n{fault:?} under {protocol:?}\n{}", Row::HEAD);
         let mut violations = Vec::new();
         for phase in &run.phases {
-            let row = Row::of(phase, &report, run.shards.len());
+            let row = Row::of(phase, &report, &control, run.shards.len());
             println!("{row}");
             let in_phase = |violation| format!("{protocol:?}, {}: {violation}", phase.name);
             violations.extend(phase.violations(&row, &report, run.shards.len()).into_iter().map(in_phase));
@@ -337,8 +345,12 @@ fn settle(cluster: &TestCluster) -> Result<()> {
 impl Phase {
     fn violations(&self, row: &Row<'_>, report: &Report, shards: usize) -> Vec<String> {
         let mut violations = Vec::new();
-        if let Some(delays) = row.others.filter(|delays| delays.median > DELAY_MAX) {
-            violations.push(format!("a median delay of {:?} on other shards", delays.median));
+        let control = row.control;
+        if let Some(delays) = row.others.filter(|delays| delays.median > DELAY_MAX + control.median) {
+            violations.push(format!(
+                "a median delay of {:?} on other shards, of {:?} elsewhere",
+                delays.median, control.median
+            ));
         }
         let others = report.failures(&self.others(shards), &self.window);
         if !others.is_empty() {
@@ -349,7 +361,7 @@ impl Phase {
             violations.push(format!("{} commands failed when all was well again, as: {first}", late.len()));
         }
         match &self.next {
-            Ok(slowest) if *slowest <= RECOVERY_MAX => {}
+            Ok(slowest) if *slowest <= RECOVERY_MAX + control.max => {}
             Ok(slowest) => violations.push(format!("a command that came next took {slowest:?}")),
             Err(error) => violations.push(format!("a command that came next failed: {error}")),
         }
@@ -367,6 +379,8 @@ struct Row<'a> {
     phase: &'a Phase,
     /// None where all shards were hurt.
     others: Option<Delays>,
+    /// Where nothing happened.
+    control: Delays,
     /// The longest time without an answer of a hurt shard.
     outage: Option<Duration>,
     errors: BTreeMap<String, usize>,
@@ -374,14 +388,15 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     const HEAD: &'static str = "phase                                       whole after  \
-         others: median     p99     max  hurt: silent  next commands  errors";
+         elsewhere: median     max  others: median     p99     max  hurt: silent  next commands  errors";
 
-    fn of(phase: &'a Phase, report: &Report, shards: usize) -> Self {
+    fn of(phase: &'a Phase, report: &Report, control: &Report, shards: usize) -> Self {
         let others = phase.others(shards);
         let all: Vec<_> = (0..shards).collect();
         Self {
             phase,
             others: (!others.is_empty()).then(|| report.delays(&others, &phase.window)),
+            control: control.delays(&[0], &phase.window),
             outage: phase.hurt.iter().map(|shard| report.outage(*shard, &phase.window)).max(),
             errors: report.failures(&all, &phase.window),
         }
@@ -396,9 +411,11 @@ impl fmt::Display for Row<'_> {
         };
         write!(
             f,
-            "{:<43} {:>8} ms  {:>11} ms {:>7} {:>7}  {:>9} ms  {:>10} ms  ",
+            "{:<43} {:>8} ms  {:>14} ms {:>7}  {:>11} ms {:>7} {:>7}  {:>9} ms  {:>10} ms  ",
             self.phase.name,
             ms(Some(self.phase.whole - self.phase.window.start)),
+            ms(Some(self.control.median)),
+            ms(Some(self.control.max)),
             ms(self.others.map(|delays| delays.median)),
             ms(self.others.map(|delays| delays.p99)),
             ms(self.others.map(|delays| delays.max)),
