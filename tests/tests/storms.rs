@@ -33,8 +33,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 const DOWN: Duration = Duration::from_secs(4);
 /// How often the servers are looked at.
 const SAMPLE: Duration = Duration::from_secs(1);
-/// Between two commands of a client for the same shard.
-const PAUSE: Duration = Duration::from_millis(2);
+/// Between two commands of a client for the same shard: so that the machine is not at its limit.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long it may take until nothing fails any more.
+const CALM_MAX: Duration = Duration::from_secs(30);
 const QUESTIONS: [&str; 2] = ["cluster|slots", "cluster|shards"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,13 +69,23 @@ async fn a_hundred_clients_ask_a_bounded_number_of_times() -> Result<()> {
     })?;
     questions.sample("failover", REFRESH_INTERVAL, 0)?;
     // Until no command is under way any more that was asked for before.
-    tokio::time::sleep(REQUEST_TIMEOUT + SAMPLE).await;
-    questions.sample("right after", REFRESH_INTERVAL, 0)?;
-    let failed = crowd.failed();
-    tokio::time::sleep(SAMPLE).await;
-    let asked = questions.sample("all is well", PATIENT_INTERVAL, 0)?;
-    ensure!(crowd.failed() == failed, "{} commands failed when all was well", crowd.failed() - failed);
-    ensure!(asked <= CLIENTS * NODES_PER_REFRESH, "the clients still ask: {asked} questions");
+    tokio::time::sleep(REQUEST_TIMEOUT).await;
+    let started = Instant::now();
+    loop {
+        questions.sample("right after", REFRESH_INTERVAL, 0)?;
+        let (failed, answered) = (crowd.failed(), crowd.answered());
+        tokio::time::sleep(SAMPLE).await;
+        let asked = questions.sample("all is well", PATIENT_INTERVAL, 0)?;
+        if crowd.failed() == failed && crowd.answered() > answered {
+            ensure!(asked <= CLIENTS * NODES_PER_REFRESH, "the clients still ask: {asked} questions");
+            break;
+        }
+        ensure!(
+            started.elapsed() < CALM_MAX,
+            "{} commands failed when all was well",
+            crowd.failed() - failed
+        );
+    }
 
     let (answered, errors) = crowd.stop().await?;
     println!("{answered} commands answered; {errors:?}");
