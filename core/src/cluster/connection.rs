@@ -146,6 +146,10 @@ pub(super) struct Connection {
     out: BytesMut,
     /// Whether it is on the machine's list of those to flush.
     pub(super) is_unflushed: bool,
+    /// Whether it was taken off that list because it may not be written to yet.
+    pub(super) is_held: bool,
+    /// Whether its socket may hold more than was read.
+    pub(super) is_unread: bool,
     /// When it last gave a whole reply that was due, or the connection was made.
     pub(super) answered_at: Instant,
     /// While answers are due: since when the next of them is.
@@ -190,6 +194,8 @@ impl Connection {
             unsent: 0,
             out: BytesMut::new(),
             is_unflushed: false,
+            is_held: false,
+            is_unread: false,
             answered_at: now,
             due_since: now,
             silent_since: now,
@@ -260,6 +266,12 @@ impl Connection {
     /// Nobody waits for the next reply any more, because its time was over: what had come of it was no sign of life.
     pub(super) fn discount_progress(&mut self) {
         self.silent_since = self.due_since;
+    }
+
+    /// Whether what is queued may be handed to the driver. What has come in without being asked for, and
+    /// is still unread, must not be taken for its answer.
+    pub(super) fn may_be_written(&self) -> bool {
+        !self.is_unread || self.next_due().is_some()
     }
 
     /// Everything queued since the last flush.

@@ -441,6 +441,10 @@ impl Cluster {
         self.full.clear();
         while let Some(conn) = self.unflushed.pop() {
             if let Some(connection) = self.connections.get_mut(conn) {
+                if !connection.may_be_written() {
+                    connection.is_held = true;
+                    continue;
+                }
                 connection.is_unflushed = false;
             }
             if let Some(bytes) = self.flush(conn) {
@@ -460,7 +464,7 @@ impl Cluster {
 
     /// What a connection has queued, which is to be written as an [`Output::Transmit`] would be.
     pub fn flush(&mut self, conn: ConnId) -> Option<Bytes> {
-        let connection = self.connections.get_mut(conn)?;
+        let connection = self.connections.get_mut(conn).filter(|connection| connection.may_be_written())?;
         let bytes = connection.flush();
         if bytes.is_empty() {
             return None;
@@ -471,6 +475,19 @@ impl Cluster {
             node.statistics.bytes_out += bytes.len() as u64;
         }
         Some(bytes)
+    }
+
+    /// Takes note whether a socket may hold more than the driver has read in its turn.
+    ///
+    /// While it may, and the connection owes no reply, nothing is written to it: what is still unread
+    /// answers nothing that is still to be sent. The driver reads on in its next turn.
+    pub fn set_unread(&mut self, conn: ConnId, is_unread: bool) {
+        if let Some(connection) = self.connections.get_mut(conn) {
+            connection.is_unread = is_unread;
+            if !is_unread && core::mem::take(&mut connection.is_held) {
+                self.unflushed.push(conn);
+            }
+        }
     }
 
     /// The connections that the next [`Output::Transmit`]s are for.

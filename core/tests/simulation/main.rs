@@ -19,6 +19,7 @@ mod replicas;
 mod scans;
 mod servers;
 mod simulator;
+mod unread;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
