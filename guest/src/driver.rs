@@ -2,10 +2,30 @@
 //!
 //! One `poll` covers all sockets, all look-ups and the machine's next deadline. Nothing runs between two calls
 //! of the component; `Driver::resume` catches up with what the sockets did meanwhile.
+//!
+//! While a call of the host waits, every request of the client stands, whatever node it is for. So no
+//! call but `poll` may wait. What wasmtime-wasi 48 does:
+//!
+//! | call | waits? |
+//! |---|---|
+//! | `poll` | yes, and it alone: for all sockets, look-ups and the next deadline together |
+//! | drop of an output-stream | **yes**, until the write under way has ended: called when `check-write` gives a permit or an error (`dying`) |
+//! | drop of an input-stream | could, as its trait says; a socket's has nothing to wait for |
+//! | `check-write`, `write`, `read` | no: what the system does not take now a task of the host writes; `read` gives an empty list |
+//! | `shutdown` | no: it takes effect after the write under way |
+//! | drop of a socket | no: dialling is given up, and a descriptor is closed that does not linger |
+//! | `start-connect`, `finish-connect` | no: the second says `would-block` |
+//! | `resolve-addresses`, `resolve-next-address` | no: a thread of the host looks up; the second says `would-block` |
+//! | drop of a look-up | no: its thread goes on by itself, and nobody hears what it finds |
+//! | `subscribe`, `subscribe-instant`, drop of a pollable | no: entries of a table |
+//! | `create-tcp-socket`, `instance-network`, `now`, `get-random-u64`, what is asked of an error | no |
+//!
+//! The crate's own host (`host/src/tcp.rs`) ends the write instead of waiting for it.
 
 use alloc::collections::VecDeque;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +40,7 @@ use litemap::LiteMap;
 use wasi::clocks::monotonic_clock;
 use wasi::io::poll::{Pollable, poll};
 
+use crate::dying;
 use crate::lookup::Lookup;
 use crate::socket::{READ_LARGE, READ_SMALL, Socket};
 
@@ -55,6 +76,8 @@ pub(crate) struct Driver {
     completed: VecDeque<(u64, Ended)>,
     ready: Option<Result<(), Error>>,
     timer: Option<Timer>,
+    /// Sockets that may hold more than was read in their last turn. They get another one soon.
+    unread: Vec<ConnId>,
     socket_writes: u64,
     last_call_end: Instant,
 }
@@ -84,6 +107,15 @@ fn is_among(ticket: u64, ranges: &LiteMap<u64, u64>) -> bool {
     before.is_some_and(|(first, count)| ticket - first < *count)
 }
 
+/// How long a socket is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Until a read brought less than it asked for.
+    Short,
+    /// Until a read brought nothing.
+    Empty,
+}
+
 /// What a pollable of the list was for.
 #[derive(Clone, Copy)]
 enum Source {
@@ -106,6 +138,7 @@ impl Driver {
             completed: VecDeque::new(),
             ready: None,
             timer: None,
+            unread: Vec::new(),
             socket_writes: 0,
             last_call_end: now(),
         }
@@ -173,7 +206,7 @@ impl Driver {
             if open == 0 && all_in {
                 break;
             }
-            if all_in || self.unwritten() >= WINDOW {
+            if all_in || self.unwritten() >= WINDOW || !self.unread.is_empty() {
                 now = self.sleep(wake).unwrap_or_else(self::now);
             }
         }
@@ -214,8 +247,8 @@ impl Driver {
     /// Lets the servers begin while more commands are handed in.
     fn write_what_is_much(&mut self, now: Instant) {
         while let Some(conn) = self.cluster.next_full() {
-            // As before every write.
-            self.look_at(conn, now);
+            // As before every write. Nothing is flushed when not all was read.
+            self.look_at(conn, now, Until::Empty);
             if let Some(bytes) = self.cluster.flush(conn) {
                 self.transmit(conn, bytes);
             }
@@ -225,7 +258,7 @@ impl Driver {
     fn transmit(&mut self, conn: ConnId, bytes: Bytes) {
         match self.sockets.get_mut(&conn).map(|socket| socket.send(bytes)) {
             Some(Ok(writes)) => self.socket_writes += writes,
-            Some(Err(reason)) => self.after_write(conn, Err(reason), now()),
+            Some(Err(reason)) => self.after_write(conn, Err(reason), now(), Until::Short),
             None => {}
         }
     }
@@ -267,7 +300,7 @@ impl Driver {
             }
         }
         self.open_tickets -= cancelled.len();
-        self.drain();
+        self.look_and_drain();
         cancelled
     }
 
@@ -281,14 +314,14 @@ impl Driver {
         // One that has ended meanwhile is not lent.
         self.catch_up();
         let lease = self.cluster.lend(self.last_call_end, slot);
-        self.drain();
+        self.look_and_drain();
         lease
     }
 
     /// Takes a lent connection back.
     pub(crate) fn give_back(&mut self, lease: LeaseId) {
         self.cluster.give_back(lease);
-        self.drain();
+        self.look_and_drain();
     }
 
     /// Begins a scan.
@@ -299,7 +332,7 @@ impl Driver {
     /// Ends a scan. What waited for its batches has ended, too.
     pub(crate) fn close_scan(&mut self, scan: ScanId) {
         self.cluster.close_scan(scan);
-        self.drain();
+        self.look_and_drain();
     }
 
     /// Closes everything.
@@ -313,6 +346,7 @@ impl Driver {
         let now = now();
         self.look_at_all(self.sockets.keys().copied().collect(), now);
         self.cluster.handle(now, Input::Tick);
+        self.look_before_writing(now);
         self.drain();
         self.last_call_end = now;
     }
@@ -321,6 +355,7 @@ impl Driver {
     /// machine gets it before it hears how late it is.
     fn resume(&mut self) -> Instant {
         let now = now();
+        dying::look(now);
         if now.saturating_since(self.last_call_end) >= IDLE {
             self.look_at_all(self.sockets.keys().copied().collect(), self.last_call_end);
             self.cluster.handle(now, Input::Tick);
@@ -329,9 +364,30 @@ impl Driver {
     }
 
     /// Whatever the sockets hold that are about to be written to answers nothing that is still to be sent, and one
-    /// that has ended takes none of it.
+    /// that has ended takes none of it. So they are read until they are empty. One that still holds something after its
+    /// turn, and owes no reply, is not written to: the machine keeps what is for it.
     fn look_before_writing(&mut self, now: Instant) {
-        self.look_at_all(self.cluster.unflushed().collect(), now);
+        let mut looked_at: LiteMap<ConnId, ()> = LiteMap::new();
+        loop {
+            // A reply that was found may have let a command go over another connection.
+            let next: Vec<_> =
+                self.cluster.unflushed().filter(|conn| !looked_at.contains_key(conn)).collect();
+            if next.is_empty() {
+                return;
+            }
+            for conn in next {
+                looked_at.insert(conn, ());
+                self.look_at(conn, now, Until::Empty);
+            }
+        }
+    }
+
+    /// As `drain`, after a look at what is about to be written to.
+    fn look_and_drain(&mut self) {
+        if self.cluster.unflushed().next().is_some() {
+            self.look_before_writing(now());
+        }
+        self.drain();
     }
 
     /// Remembers whose request it is. The last owner of its small number, if it is still there, has only to be told.
@@ -369,7 +425,7 @@ impl Driver {
 
     fn look_at_all(&mut self, conns: Vec<ConnId>, now: Instant) {
         for conn in conns {
-            self.look_at(conn, now);
+            self.look_at(conn, now, Until::Short);
         }
     }
 
@@ -383,7 +439,7 @@ impl Driver {
                     }
                     Err(reason) => self.tell(Input::Resolved { conn, result: Err(reason) }),
                 },
-                Output::Connect { conn, address } => match Socket::dial(address) {
+                Output::Connect { conn, address } => match dial(address) {
                     Ok(socket) => {
                         self.sockets.insert(conn, socket);
                     }
@@ -391,7 +447,7 @@ impl Driver {
                 },
                 Output::Transmit { conn, bytes } => self.transmit(conn, bytes),
                 Output::Close { conn } => {
-                    self.sockets.remove(&conn);
+                    self.close_socket(conn);
                     self.lookups.remove(&conn);
                 }
                 Output::Ready(result) => self.ready = Some(result),
@@ -404,7 +460,8 @@ impl Driver {
     /// Sleeps until a socket, a look-up or the instant has come, and tells the machine. Gives the time then; none when the
     /// host ended the sleep early.
     fn sleep(&mut self, wake: Option<Instant>) -> Option<Instant> {
-        self.set_timer(wake);
+        let unread = core::mem::take(&mut self.unread);
+        self.set_timer(if unread.is_empty() { wake } else { Some(now()) });
         let mut sources = Vec::new();
         let mut pollables = Vec::new();
         for (conn, socket) in &self.sockets {
@@ -427,21 +484,26 @@ impl Driver {
         }
         let ready = poll(&pollables);
         if ready.is_empty() {
+            self.unread = unread;
             return None;
         }
         let now = now();
+        dying::look(now);
         let mut seen = None;
         for index in ready {
             match sources.get(index as usize) {
                 // A socket that can be read and written stands in the list twice, one after the other.
                 Some(Source::Socket(conn)) if seen != Some(*conn) => {
                     seen = Some(*conn);
-                    self.look_at(*conn, now);
+                    self.look_at(*conn, now, Until::Short);
                 }
                 Some(Source::Lookup(conn)) => self.look_up(*conn, now),
                 Some(Source::Timer) => self.timer = None,
                 Some(Source::Socket(_)) | None => {}
             }
+        }
+        for conn in unread {
+            self.look_at(conn, now, Until::Empty);
         }
         self.cluster.handle(now, Input::Tick);
         Some(now)
@@ -461,7 +523,7 @@ impl Driver {
     }
 
     /// Writes, reads or finishes dialling, as the socket is ready to.
-    fn look_at(&mut self, conn: ConnId, now: Instant) {
+    fn look_at(&mut self, conn: ConnId, now: Instant, until: Until) {
         let Some(socket) = self.sockets.get_mut(&conn) else {
             return;
         };
@@ -470,24 +532,30 @@ impl Driver {
                 Ok(false) => {}
                 Ok(true) => self.cluster.handle(now, Input::Connected { conn }),
                 Err(reason) => {
-                    self.sockets.remove(&conn);
+                    self.close_socket(conn);
                     self.cluster.handle(now, Input::Closed { conn, reason });
                 }
             }
             return;
         }
         let written = socket.write();
-        self.after_write(conn, written, now);
+        self.after_write(conn, written, now, until);
     }
 
     /// Reads what has come in, and ends the connection when it has ended or cannot be written to. The server's
     /// last words come first: they may say why.
-    fn after_write(&mut self, conn: ConnId, written: Result<u64, String>, now: Instant) {
-        let read = self.receive(conn, now);
+    fn after_write(&mut self, conn: ConnId, written: Result<u64, String>, now: Instant, until: Until) {
+        let read = self.receive(conn, now, until);
         match (written, read) {
-            (Ok(writes), Ok(())) => self.socket_writes += writes,
+            (Ok(writes), Ok(is_unread)) => {
+                self.socket_writes += writes;
+                self.cluster.set_unread(conn, is_unread);
+                if is_unread && !self.unread.contains(&conn) {
+                    self.unread.push(conn);
+                }
+            }
             (Err(reason), _) | (_, Err(reason)) => {
-                if self.sockets.remove(&conn).is_some() {
+                if self.close_socket(conn) {
                     self.cluster.handle(now, Input::Closed { conn, reason });
                 }
             }
@@ -495,13 +563,13 @@ impl Driver {
     }
 
     /// Gives the machine what has come in, up to a turn's share: a server that sends without end must not keep the
-    /// loop from its deadlines and the other sockets.
-    fn receive(&mut self, conn: ConnId, now: Instant) -> Result<(), String> {
+    /// loop from its deadlines and the other sockets. True when there may be more.
+    fn receive(&mut self, conn: ConnId, now: Instant, until: Until) -> Result<bool, String> {
         let mut received = 0;
         while received < TURN {
             // The machine may have closed it over what it was given.
             let Some(socket) = self.sockets.get_mut(&conn) else {
-                return Ok(());
+                return Ok(false);
             };
             let much = received > 0;
             let bytes = socket.read(much)?;
@@ -510,11 +578,17 @@ impl Driver {
                 self.cluster.handle(now, Input::Received { conn, bytes: Bytes::from(bytes) });
             }
             received += length;
-            if length < if much { READ_LARGE } else { READ_SMALL } {
-                break;
+            let is_short = length < if much { READ_LARGE } else { READ_SMALL };
+            if length == 0 || is_short && until == Until::Short {
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Ends a connection. False when it had ended.
+    fn close_socket(&mut self, conn: ConnId) -> bool {
+        self.sockets.remove(&conn).map(dying::close).is_some()
     }
 
     fn look_up(&mut self, conn: ConnId, now: Instant) {
@@ -527,6 +601,23 @@ impl Driver {
     fn tell(&mut self, input: Input) {
         self.cluster.handle(now(), input);
     }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        while let Some((conn, _)) = self.sockets.last() {
+            let conn = *conn;
+            self.close_socket(conn);
+        }
+    }
+}
+
+/// Begins to dial, unless too many connections are dying of which some are the address's.
+fn dial(address: SocketAddr) -> Result<Socket, String> {
+    if dying::refuses(address) {
+        return Err("too many closed connections still have a write under way".to_string());
+    }
+    Socket::dial(address)
 }
 
 fn now() -> Instant {

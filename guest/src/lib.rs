@@ -6,6 +6,7 @@
 //! | `convert` | the core's types ↔ WIT's |
 //! | `driver` | the poll loop over all sockets and the next deadline |
 //! | `socket`, `lookup` | one TCP connection, one name look-up |
+//! | `dying` | connections that cannot be dropped yet |
 //! | `allocation` | the allocator, and the one that the canonical ABI asks for |
 //! | `bindings` | what wit-bindgen makes of `wit/` |
 //!
@@ -21,6 +22,7 @@ mod client;
 mod connection;
 mod convert;
 mod driver;
+mod dying;
 mod lookup;
 mod options;
 mod scanner;

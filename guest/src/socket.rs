@@ -6,7 +6,8 @@
 //!   queued goes into one;
 //! - an empty read means "nothing yet", the end is an error;
 //! - the host allocates what `read` asks for, so it asks for little until much comes;
-//! - a pollable has to be dropped before what it was made of: fields are dropped in their order.
+//! - a pollable has to be dropped before what it was made of: fields are dropped in their order;
+//! - dropping an output-stream waits for the write under way, so [`Socket::close`] ends a connection.
 
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
@@ -20,7 +21,7 @@ use wasi::sockets::instance_network::instance_network;
 use wasi::sockets::network::{
     ErrorCode, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
 };
-use wasi::sockets::tcp::TcpSocket;
+use wasi::sockets::tcp::{ShutdownType, TcpSocket};
 use wasi::sockets::tcp_create_socket::create_tcp_socket;
 
 /// What a read asks for at first.
@@ -28,12 +29,14 @@ pub(crate) const READ_SMALL: u64 = 16 << 10;
 /// What a read asks for once a whole small one was filled; the host gives no more at a time.
 pub(crate) const READ_LARGE: u64 = 64 << 10;
 
+/// Not to be dropped once it is open, but closed.
 pub(crate) struct Socket {
     /// While it is dialling: when that may have ended.
     dialled: Option<Pollable>,
     /// Once it is open.
     stream: Option<Stream>,
     socket: TcpSocket,
+    address: SocketAddr,
 }
 
 /// The two directions of an open connection.
@@ -46,13 +49,49 @@ struct Stream {
     unwritten: VecDeque<Bytes>,
 }
 
+/// A closed connection whose last write the host has not ended yet. It can be dropped once it is dead.
+pub(crate) struct Dying {
+    output: OutputStream,
+    _input: InputStream,
+    socket: TcpSocket,
+    pub(crate) address: SocketAddr,
+}
+
+impl Dying {
+    /// Whether dropping it waits for nothing.
+    pub(crate) fn is_dead(&self) -> bool {
+        has_no_write(&self.output)
+    }
+}
+
+/// Whether the host has no write under way: it gives a permit for the next, or an error.
+fn has_no_write(output: &OutputStream) -> bool {
+    output.check_write().map_or(true, |permit| permit > 0)
+}
+
 impl Socket {
     /// Begins to dial.
     pub(crate) fn dial(address: SocketAddr) -> Result<Self, String> {
         let family = if address.is_ipv4() { IpAddressFamily::Ipv4 } else { IpAddressFamily::Ipv6 };
         let socket = create_tcp_socket(family).map_err(describe)?;
         socket.start_connect(&instance_network(), wit_address(address)).map_err(describe)?;
-        Ok(Self { dialled: Some(socket.subscribe()), stream: None, socket })
+        Ok(Self { dialled: Some(socket.subscribe()), stream: None, socket, address })
+    }
+
+    /// Ends the connection, without waiting. What cannot be dropped yet is returned.
+    pub(crate) fn close(self) -> Option<Dying> {
+        let Self { dialled, stream, socket, address } = self;
+        // Pollables go before what they were made of, and streams before their socket.
+        drop(dialled);
+        let Stream { readable, writable, input, output, unwritten: _ } = stream?;
+        drop((readable, writable));
+        let dying = Dying { output, _input: input, socket, address };
+        if dying.is_dead() {
+            return None;
+        }
+        // A host may end the write for that. Wasmtime's only takes note.
+        let _ = dying.socket.shutdown(ShutdownType::Both);
+        (!dying.is_dead()).then_some(dying)
     }
 
     /// Puts what this socket waits for on the list of a poll.
