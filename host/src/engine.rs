@@ -18,7 +18,7 @@ use crate::bindings::RedisPre;
 use crate::wasi::{self, State};
 
 /// How long a component may compute until it lets other tasks of the executor run.
-const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// After how many ticks without a call the ticker goes to sleep.
 const IDLE_TICKS_MAX: u32 = 100;
@@ -84,6 +84,11 @@ impl Runtime {
         tokio::task::spawn_blocking(load)
             .await
             .unwrap_or_else(|error| Err(Error::Host(format!("loading the component: {error}"))))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// Lets the component that is called meanwhile give way to other tasks, until the guard is dropped.

@@ -19,8 +19,9 @@ use crate::bindings::exports::keyslot::redis::types::{self, ReplyNode};
 use crate::bindings::exports::keyslot::redis::wire::Completions;
 use crate::client::ScanOptions;
 use crate::engine::Runtime;
-use crate::options::whole_milliseconds;
+use crate::options::{REQUEST_TIMEOUT_DEFAULT, whole_milliseconds};
 use crate::wasi::State;
+use crate::watchdog::{GRACE, Overdue, Watchdog, watch};
 use crate::{Error, Options};
 
 /// A node of a reply is 24 bytes in the component and 56 here: what an instance hands over at once is
@@ -84,6 +85,7 @@ macro_rules! call {
         let _ticking = $instance.runtime.ticking();
         let $guest = $instance.bindings.$interface();
         $instance.store.data_mut().limiter.reset();
+        $instance.store.data_mut().watchdog.reset();
         let $store = &mut $instance.store;
         $call.await.map_err(|error| describe_trap(&error, $instance.store.data()))
     }};
@@ -101,12 +103,14 @@ impl Instance {
     pub(crate) async fn start(options: &Options) -> Result<Self, Error> {
         let runtime = Runtime::get()?;
         let component = runtime.component(options.component.clone()).await?;
-        let state = State::new(options.network.clone(), options.memory_limit);
+        let timeout = options.request_timeout.unwrap_or(REQUEST_TIMEOUT_DEFAULT);
+        let computing_max = options.computing_max.unwrap_or(timeout.saturating_add(GRACE));
+        let watchdog = Watchdog::new(computing_max);
+        let state = State::new(options.network.clone(), options.memory_limit, watchdog);
         let mut store = Store::new(component.engine(), state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(options.memory_limit.saturating_mul(HOST_TO_GUEST_SIZE));
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        watch(&mut store, |state| &mut state.watchdog);
 
         let _ticking = runtime.ticking();
         let started = async {
@@ -480,6 +484,9 @@ fn describe_trap(error: &wasmtime::Error, state: &State) -> Trap {
     tracing::debug!("the component failed: {error:?}");
     if let Some(bytes) = state.limiter.refused() {
         return Trap(format!("the component reached its memory limit of {bytes} bytes"));
+    }
+    if let Some(overdue) = error.downcast_ref::<Overdue>() {
+        return Trap(overdue.to_string());
     }
     let cause = error.root_cause().to_string();
     let first = cause.lines().next().unwrap_or_default();

@@ -81,7 +81,9 @@ mod instance;
 mod network;
 mod options;
 mod reply;
+mod tcp;
 mod wasi;
+mod watchdog;
 
 pub use bindings::exports::keyslot::redis::redis_cluster::{
     Counter, EventKind, Limit, Mode, MovedSlots, Node, NodeFailure, NodeHealth, NodeStatistics, PoolSetting,

@@ -12,6 +12,9 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::{
 /// How much linear memory a component may have, unless [`Options::memory_limit`] says otherwise: 1 GiB.
 pub const DEFAULT_MEMORY_LIMIT: usize = 1 << 30;
 
+/// The component's default for `set-request-timeout-ms`.
+pub(crate) const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+
 /// The settings of a client, to be given to [`Client::connect`](crate::Client::connect).
 ///
 /// ```
@@ -57,6 +60,8 @@ pub struct Options {
     pub(crate) network: NetworkPolicy,
     pub(crate) memory_limit: usize,
     pub(crate) component: Option<PathBuf>,
+    /// How long the component may compute, in place of what follows from the request time-out.
+    pub(crate) computing_max: Option<Duration>,
 }
 
 impl Options {
@@ -93,6 +98,7 @@ impl Options {
             network: NetworkPolicy::default(),
             memory_limit: DEFAULT_MEMORY_LIMIT,
             component: None,
+            computing_max: None,
         }
     }
 

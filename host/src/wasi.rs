@@ -24,6 +24,8 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::NetworkPolicy;
 use crate::network::{Gate, Ports};
+use crate::tcp::Tcp;
+use crate::watchdog::Watchdog;
 
 /// Bounds on what a component's instances may hold besides memory. The component is a handful of core
 /// modules with one table of function pointers each.
@@ -34,27 +36,24 @@ const TABLE_ELEMENTS_MAX: usize = 65_536;
 /// The data of one instance.
 pub(crate) struct State {
     context: WasiCtx,
-    table: ResourceTable,
-    gate: Gate,
+    pub(crate) table: ResourceTable,
+    pub(crate) gate: Gate,
     /// What the names that are being looked up may be used for, by the look-up's handle.
     lookups: HashMap<u32, Ports>,
     /// While it is set, a `poll` does not wait. Whoever sets it polls the call that the instance is in.
     pub(crate) interrupted: Arc<AtomicBool>,
     pub(crate) limiter: Limiter,
+    pub(crate) watchdog: Watchdog,
 }
 
 impl State {
-    pub(crate) fn new(policy: NetworkPolicy, memory_limit: usize) -> Self {
+    pub(crate) fn new(policy: NetworkPolicy, memory_limit: usize, watchdog: Watchdog) -> Self {
         let gate = Gate::new(policy);
-        let check = gate.clone();
+        // TCP is our own; the gate stands in it.
         let context = WasiCtx::builder()
-            .allow_tcp(true)
+            .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(gate.has_names())
-            .socket_addr_check(move |address, purpose| {
-                let permitted = check.permits(address, purpose);
-                Box::pin(async move { permitted })
-            })
             .build();
         Self {
             context,
@@ -63,6 +62,7 @@ impl State {
             lookups: HashMap::new(),
             interrupted: Arc::default(),
             limiter: Limiter::new(memory_limit),
+            watchdog,
         }
     }
 }
@@ -85,8 +85,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     let no_options = sockets::network::LinkOptions::default();
     sockets::network::add_to_linker::<State, WasiSockets>(linker, &no_options, State::sockets)?;
     sockets::instance_network::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
-    sockets::tcp_create_socket::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
-    sockets::tcp::add_to_linker::<State, WasiSockets>(linker, State::sockets)?;
+    sockets::tcp_create_socket::add_to_linker::<State, Tcp>(linker, |state| state)?;
+    sockets::tcp::add_to_linker::<State, Tcp>(linker, |state| state)?;
     ip_name_lookup::add_to_linker::<State, NameLookup>(linker, |state| state)
 }
 
@@ -108,11 +108,13 @@ impl io::poll::Host for State {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         let mut ready = pin!(io::poll::Host::poll(&mut self.table, pollables));
         // What is ready comes first: interruptions without end must not keep the component from its sockets.
-        poll_fn(|context| match ready.as_mut().poll(context) {
+        let outcome = poll_fn(|context| match ready.as_mut().poll(context) {
             Poll::Pending if self.interrupted.load(Ordering::Relaxed) => Poll::Ready(Ok(Vec::new())),
             outcome => outcome,
         })
-        .await
+        .await;
+        self.watchdog.reset();
+        outcome
     }
 }
 

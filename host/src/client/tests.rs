@@ -6,6 +6,7 @@
 mod lending;
 mod submitting;
 mod typed;
+mod watchdog;
 mod watching;
 mod wire;
 

@@ -16,15 +16,13 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::ScanSubject;
 use crate::bindings::exports::keyslot::redis::types::Interrupted;
 use crate::bindings::exports::keyslot::redis::wire::Completions;
 use crate::instance::{Instance, Lent, Resource, Scanner, Script, Trap};
+use crate::options::REQUEST_TIMEOUT_DEFAULT;
 use crate::reply::{Ended, Replies};
 use crate::{Error, Options};
 
 /// How long after a use, and how often during one, the component is asked what has happened. No wait lasts longer.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const WAIT_MS_MAX: u32 = 100;
-
-/// The component's default for `set-request-timeout-ms`.
-const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 
 /// How often it is asked while it is idle and somebody listens.
 const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
