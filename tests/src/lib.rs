@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use keyslot::{Counter, Options, Protocol};
 
+pub mod component;
 pub mod control;
 pub mod hostile;
 pub mod load;

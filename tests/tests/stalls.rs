@@ -1,0 +1,471 @@
+//! A node that takes no more of what is sent to it holds up nobody but its own callers.
+//!
+//! Megabytes are on their way to a node when it stops, runs a script, or can be reached no more. They are
+//! more than the system's buffers take, so a write of theirs is under way when the time-out comes and the
+//! connection is closed. The request has to end in time, and reads of the other nodes have to go on, also
+//! while the connection is closed and the next one is dialled. Both in the crate and in a host with
+//! nothing but wasmtime's own WASI, whose drop of a stream waits for its write.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use keyslot::{Client, Error, Protocol};
+use keyslot_testcluster::{Connection, TestCluster};
+use keyslot_tests::load::{Shard, quantile, shards};
+use keyslot_tests::{PROTOCOLS, options, wait_until};
+use tokio::sync::Mutex;
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// How much later a request may end.
+const LATE: Duration = Duration::from_millis(500);
+/// How large the values are. They are more than the buffers of both systems take.
+const SIZES: [usize; 1] = [8 << 20];
+/// How long the other nodes are read, from the first byte on.
+const READING: Duration = Duration::from_millis(3_500);
+/// Between two reads.
+const PAUSE: Duration = Duration::from_millis(2);
+const MEDIAN_MAX: Duration = Duration::from_millis(50);
+const READ_MAX: Duration = Duration::from_secs(1);
+/// One that does not return at all is given up after this.
+const STUCK: Duration = Duration::from_secs(20);
+
+/// These measure delays: two at a time would measure each other.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// What happens to the node.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Stopped,
+    Script,
+    Unreachable,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_node_with_megabytes_on_their_way_holds_up_no_other() -> Result<()> {
+    run(Fault::Stopped, Host::Ours).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_script_with_megabytes_on_their_way_holds_up_no_other() -> Result<()> {
+    run(Fault::Script, Host::Ours).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_node_with_megabytes_on_their_way_holds_up_no_other() -> Result<()> {
+    in_namespace("a_lost_node_with_megabytes_on_their_way_holds_up_no_other", Host::Ours).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_node_holds_up_no_other_in_a_plain_host() -> Result<()> {
+    run(Fault::Stopped, Host::Plain).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_script_holds_up_no_other_in_a_plain_host() -> Result<()> {
+    run(Fault::Script, Host::Plain).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_node_holds_up_no_other_in_a_plain_host() -> Result<()> {
+    in_namespace("a_lost_node_holds_up_no_other_in_a_plain_host", Host::Plain).await
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Host {
+    /// The crate.
+    Ours,
+    /// wasmtime and wasmtime-wasi, as they come.
+    Plain,
+}
+
+/// Runs the test again in a network namespace of its own, where packets may be dropped.
+async fn in_namespace(test: &str, host: Host) -> Result<()> {
+    if std::env::var_os(namespace::INSIDE).is_some() {
+        return run(Fault::Unreachable, host).await;
+    }
+    let _turn = ONE_AT_A_TIME.lock().await;
+    namespace::run_again(test)
+}
+
+async fn run(fault: Fault, host: Host) -> Result<()> {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    for protocol in PROTOCOLS {
+        let run = async {
+            match host {
+                Host::Ours => ours(fault, protocol).await,
+                Host::Plain => plain::run(fault, protocol).await,
+            }
+        };
+        run.await.with_context(|| format!("{fault:?}, {host:?} host, {protocol:?}"))?;
+    }
+    Ok(())
+}
+
+/// A cluster whose first shard's node is about to fail.
+struct Scene {
+    cluster: TestCluster,
+    shards: Vec<Shard>,
+    fault: Fault,
+    /// Has sent the script.
+    script: Option<Connection>,
+}
+
+impl Scene {
+    fn start(fault: Fault) -> Result<Self> {
+        // The nodes themselves take the first for alive all the time.
+        let cluster = TestCluster::builder().primaries(3).node_timeout_ms(120_000).start()?;
+        let shards = shards(&cluster)?;
+        Ok(Self { cluster, shards, fault, script: None })
+    }
+
+    fn node(&self) -> usize {
+        self.shards[0].primary
+    }
+
+    /// A key of the node that fails.
+    fn key(&self) -> String {
+        format!("{{{}}}:large", self.shards[0].tags[0])
+    }
+
+    /// Keys of the other nodes.
+    fn other_keys(&self) -> Vec<String> {
+        self.shards[1..].iter().map(|shard| format!("{{{}}}:key", shard.tags[0])).collect()
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        match self.fault {
+            Fault::Stopped => self.cluster.pause(self.node())?,
+            Fault::Script => {
+                let mut connection = self.cluster.connection(self.node())?;
+                connection.send(&["EVAL", "while true do end", "0"])?;
+                self.script = Some(connection);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Fault::Unreachable => namespace::drop_packets("add", self.cluster.ports()[self.node()])?,
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        match self.fault {
+            Fault::Stopped => self.cluster.resume(self.node())?,
+            Fault::Script => {
+                // It can be ended once it counts as slow (5 s).
+                let started = Instant::now();
+                loop {
+                    let killed = self.cluster.connection(self.node()).ok().is_some_and(|mut connection| {
+                        connection.set_timeout(Duration::from_secs(1)).is_ok()
+                            && connection.ok(&["SCRIPT", "KILL"]).is_ok()
+                    });
+                    if killed {
+                        break;
+                    }
+                    ensure!(started.elapsed() < STUCK, "the script cannot be ended");
+                }
+                self.script = None;
+            }
+            Fault::Unreachable => namespace::drop_packets("del", self.cluster.ports()[self.node()])?,
+        }
+        Ok(())
+    }
+}
+
+/// What was measured.
+#[derive(Default)]
+struct Measured {
+    /// How the writes have ended, and after how long.
+    writes: Vec<(String, Duration)>,
+    reads: Vec<Duration>,
+}
+
+impl Measured {
+    fn judge(mut self) -> Result<()> {
+        ensure!(!self.reads.is_empty(), "nothing was read");
+        let mut at = |place| quantile(&mut self.reads, place).unwrap_or_default();
+        let (median, max) = (at(0.5), at(1.0));
+        let count = self.reads.len();
+        println!("writes {:.1?}; {count} reads: median {median:.1?}, longest {max:.1?}", self.writes);
+        for (outcome, took) in &self.writes {
+            ensure!(outcome == "timeout", "a write ended with {outcome}");
+            ensure!(*took <= REQUEST_TIMEOUT + LATE, "a write ended after {took:?}");
+        }
+        ensure!(self.writes.len() == SIZES.len(), "{} writes ended", self.writes.len());
+        ensure!(median <= MEDIAN_MAX, "the median of the reads is {median:?}");
+        ensure!(max <= READ_MAX, "the longest read took {max:?}");
+        Ok(())
+    }
+}
+
+async fn ours(fault: Fault, protocol: Protocol) -> Result<()> {
+    let mut scene = Scene::start(fault)?;
+    let given = options(&scene.cluster.urls(), protocol).request_timeout(REQUEST_TIMEOUT);
+    let client = Client::connect(given).await?;
+    let keys = scene.other_keys();
+    for key in keys.iter().chain([&scene.key()]) {
+        client.execute(["SET", key, "here"]).await?;
+    }
+    scene.begin()?;
+
+    let started = Instant::now();
+    let writes: Vec<_> = SIZES
+        .into_iter()
+        .map(|size| {
+            let (client, key) = (client.clone(), scene.key());
+            tokio::spawn(async move {
+                let value = vec![b'v'; size];
+                let words = [b"SET".to_vec(), key.into_bytes(), value];
+                let started = Instant::now();
+                let outcome = client.execute(words).await;
+                (outcome, started.elapsed())
+            })
+        })
+        .collect();
+    let mut measured = Measured::default();
+    while started.elapsed() < READING {
+        let key = &keys[measured.reads.len() % keys.len()];
+        let begun = Instant::now();
+        let reply = tokio::time::timeout(STUCK, client.execute(["GET", key])).await;
+        measured.reads.push(begun.elapsed());
+        let reply = reply.with_context(|| format!("a read has not ended after {STUCK:?}"))??;
+        ensure!(reply.as_str() == Some("here"), "GET {key}: {reply:?}");
+        tokio::time::sleep(PAUSE).await;
+    }
+    for write in writes {
+        let (outcome, took) = tokio::time::timeout(STUCK, write).await.context("a write has not ended")??;
+        let outcome = match outcome {
+            Err(Error::Timeout(_)) => "timeout".to_owned(),
+            other => format!("{other:?}"),
+        };
+        measured.writes.push((outcome, took));
+    }
+    measured.judge()?;
+
+    scene.end()?;
+    let key = scene.key();
+    wait_until("the node is served again", STUCK, async || {
+        Ok(client.execute(["STRLEN", &key]).await?.as_integer().is_some())
+    })
+    .await?;
+    Ok(())
+}
+
+/// The component in wasmtime with wasmtime's own WASI.
+mod plain {
+    use keyslot::Protocol;
+    use wasmtime::component::{Component, Linker, ResourceAny, ResourceTable};
+    use wasmtime::{Config, Engine, Store};
+    use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+    use self::bindings::Redis;
+    use self::bindings::exports::keyslot::redis::redis_cluster;
+    use self::bindings::exports::keyslot::redis::types;
+    use super::{
+        Context, Duration, Fault, Instant, Measured, READING, REQUEST_TIMEOUT, Result, SIZES, STUCK, Scene,
+        bail, ensure,
+    };
+
+    mod bindings {
+        #![allow(missing_docs, reason = "the WIT files have them")]
+        wasmtime::component::bindgen!({
+            path: "../wit",
+            world: "redis",
+            exports: { default: async },
+            additional_derives: [PartialEq],
+        });
+    }
+
+    struct State {
+        wasi: WasiCtx,
+        table: ResourceTable,
+    }
+
+    impl WasiView for State {
+        fn ctx(&mut self) -> WasiCtxView<'_> {
+            WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        }
+    }
+
+    struct Guest {
+        store: Store<State>,
+        redis: Redis,
+        client: ResourceAny,
+    }
+
+    impl Guest {
+        async fn connect(urls: &[String], protocol: Protocol) -> Result<Self> {
+            let component = match std::env::var_os("KEYSLOT_COMPONENT") {
+                Some(file) => std::fs::read(file)?,
+                None => keyslot_tests::component::build("keyslot-guest", "keyslot_redis.wasm")?,
+            };
+            let engine = Engine::new(&Config::new())?;
+            let component = Component::new(&engine, component)?;
+            let mut linker: Linker<State> = Linker::new(&engine);
+            wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+            let wasi =
+                WasiCtx::builder().inherit_network().allow_ip_name_lookup(true).allow_tcp(true).build();
+            let mut store = Store::new(&engine, State { wasi, table: ResourceTable::new() });
+            let redis = Redis::instantiate_async(&mut store, &component, &linker).await?;
+            let guest = redis.keyslot_redis_redis_cluster();
+            let options = guest.options().call_constructor(&mut store, urls).await?;
+            let protocol = match protocol {
+                Protocol::Resp2 => redis_cluster::Protocol::Resp2,
+                Protocol::Resp3 => redis_cluster::Protocol::Resp3,
+                Protocol::Auto => redis_cluster::Protocol::Auto,
+            };
+            guest.options().call_set_protocol(&mut store, options, protocol).await?;
+            let timeout = u32::try_from(REQUEST_TIMEOUT.as_millis())?;
+            guest.options().call_set_request_timeout_ms(&mut store, options, timeout).await?;
+            let client = guest.client().call_connect(&mut store, options).await?;
+            let client = client.map_err(|error| anyhow::anyhow!("{error:?}"))?;
+            options.resource_drop_async(&mut store).await?;
+            Ok(Self { store, redis, client })
+        }
+
+        async fn submit(&mut self, words: Vec<Vec<u8>>) -> Result<u64> {
+            let guest = self.redis.keyslot_redis_redis_cluster();
+            Ok(guest.client().call_submit(&mut self.store, self.client, &[words]).await?)
+        }
+
+        async fn wait(&mut self) -> Result<Vec<redis_cluster::Completion>> {
+            let guest = self.redis.keyslot_redis_redis_cluster();
+            Ok(guest.client().call_wait(&mut self.store, self.client, 100).await?)
+        }
+
+        /// Runs a command. Others that end meanwhile are given to `take`.
+        async fn execute(
+            &mut self,
+            line: &str,
+            take: &mut dyn FnMut(redis_cluster::Completion),
+        ) -> Result<Result<types::Reply, types::Error>> {
+            let ticket = self.submit(keyslot_tests::words(line)).await?;
+            let started = Instant::now();
+            while started.elapsed() < STUCK {
+                let mut result = None;
+                for completion in self.wait().await? {
+                    if completion.ticket == ticket {
+                        result = Some(completion.result);
+                    } else {
+                        take(completion);
+                    }
+                }
+                if let Some(result) = result {
+                    return Ok(result);
+                }
+            }
+            bail!("{line} has not ended")
+        }
+    }
+
+    pub(super) async fn run(fault: Fault, protocol: Protocol) -> Result<()> {
+        let mut scene = Scene::start(fault)?;
+        let mut guest = Guest::connect(&scene.cluster.urls(), protocol).await?;
+        let keys = scene.other_keys();
+        for key in keys.iter().chain([&scene.key()]) {
+            let reply = guest.execute(&format!("SET {key} here"), &mut |_| {}).await?;
+            ensure!(reply.is_ok(), "{reply:?}");
+        }
+        scene.begin()?;
+
+        let measured = tokio::time::timeout(STUCK, measure(&scene, &mut guest, &keys)).await;
+        measured.with_context(|| format!("the component has not returned after {STUCK:?}"))??.judge()?;
+
+        // A client that is dropped does not wait for its connections either.
+        if matches!(fault, Fault::Unreachable) {
+            let started = Instant::now();
+            guest.submit(large(&scene.key(), SIZES[0])).await?;
+            let dropped = guest.client.resource_drop_async(&mut guest.store);
+            tokio::time::timeout(STUCK, dropped).await.context("the client cannot be dropped")??;
+            ensure!(started.elapsed() < Duration::from_secs(1), "it took {:?}", started.elapsed());
+            return Ok(());
+        }
+        scene.end()?;
+        let (key, started) = (scene.key(), Instant::now());
+        while guest.execute(&format!("STRLEN {key}"), &mut |_| {}).await?.is_err() {
+            ensure!(started.elapsed() < STUCK, "the node is not served again");
+        }
+        Ok(())
+    }
+
+    fn large(key: &str, size: usize) -> Vec<Vec<u8>> {
+        vec![b"SET".to_vec(), key.as_bytes().to_vec(), vec![b'v'; size]]
+    }
+
+    async fn measure(scene: &Scene, guest: &mut Guest, keys: &[String]) -> Result<Measured> {
+        let mut measured = Measured::default();
+        let mut submitted = Vec::new();
+        let started = Instant::now();
+        for size in SIZES {
+            let at = Instant::now();
+            submitted.push((guest.submit(large(&scene.key(), size)).await?, at));
+        }
+        while started.elapsed() < READING {
+            let key = &keys[measured.reads.len() % keys.len()];
+            let begun = Instant::now();
+            let mut ended = Vec::new();
+            let reply =
+                guest.execute(&format!("GET {key}"), &mut |completion| ended.push(completion)).await?;
+            measured.reads.push(begun.elapsed());
+            let reply = reply.map_err(|error| anyhow::anyhow!("GET {key}: {error:?}"))?;
+            ensure!(reply == [types::ReplyNode::BulkString(b"here".to_vec())], "GET {key}: {reply:?}");
+            for completion in ended {
+                let write = submitted.iter().find(|(ticket, _)| *ticket == completion.ticket);
+                let (_, at) = write.context("a write's ticket")?;
+                let outcome = match completion.result {
+                    Err(types::Error::Timeout(_)) => "timeout".to_owned(),
+                    other => format!("{other:?}"),
+                };
+                measured.writes.push((outcome, at.elapsed()));
+            }
+            tokio::time::sleep(super::PAUSE).await;
+        }
+        Ok(measured)
+    }
+}
+
+/// A network of the test's own, by the system's `unshare` and `ip`.
+mod namespace {
+    use super::{Command, Context, Result, ensure};
+
+    /// Set for the test that runs inside.
+    pub(super) const INSIDE: &str = "KEYSLOT_TEST_IN_NAMESPACE";
+
+    /// The loopback device comes up, and local addresses are looked up after rules that are yet to come.
+    const PREPARE: &str =
+        "ip link set lo up && ip rule add pref 32000 lookup local && ip rule del pref 0 && exec \"$@\"";
+
+    fn inside(command: &[&str]) -> Command {
+        let mut inside = Command::new("unshare");
+        inside.args(["--net", "sh", "-c", PREPARE, "sh"]).args(command).env(INSIDE, "yes");
+        inside
+    }
+
+    /// Runs one test of this binary inside. Where the system does not let us, says so and runs nothing.
+    pub(super) fn run_again(test: &str) -> Result<()> {
+        let tried =
+            inside(&["ip", "rule", "add", "pref", "100", "ipproto", "tcp", "sport", "1", "blackhole"])
+                .output()
+                .map_err(|error| error.to_string())
+                .and_then(|output| match output.status.success() {
+                    true => Ok(()),
+                    false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+                });
+        if let Err(reason) = tried {
+            println!("left out: no network namespace with rules of its own here: {reason}");
+            return Ok(());
+        }
+        let program = std::env::current_exe()?;
+        let program = program.to_str().context("the path of this program")?;
+        let status = inside(&[program, "--exact", test, "--nocapture"]).status()?;
+        ensure!(status.success(), "{test} in a network namespace: {status}");
+        Ok(())
+    }
+
+    /// Nothing that is sent from this port arrives anywhere (`add`), or again (`del`).
+    pub(super) fn drop_packets(change: &str, port: u16) -> Result<()> {
+        let rule = format!("rule {change} pref 100 ipproto tcp sport {port} blackhole");
+        let status = Command::new("ip").args(rule.split(' ')).status()?;
+        ensure!(status.success(), "ip {rule}: {status}");
+        Ok(())
+    }
+}
