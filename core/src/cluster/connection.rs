@@ -274,6 +274,11 @@ impl Connection {
         !self.is_unread || self.next_due().is_some()
     }
 
+    /// Whether a request's command is still here, and the driver has none of it.
+    pub(super) fn has_unsent(&self, id: RequestId) -> bool {
+        self.waiting.iter().rev().take(self.unsent).any(|waiting| waiting.of_request() == Some(id))
+    }
+
     /// Everything queued since the last flush.
     pub(super) fn flush(&mut self) -> Bytes {
         self.unsent = 0;

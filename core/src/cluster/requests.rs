@@ -564,11 +564,16 @@ impl Cluster {
         // Without a server's error, it was sent again because its connection had ended.
         let lost = request.retries;
         let within = Within(self.config.request_timeout).to_string();
+        let conn = if let Place::OnConnection(conn) = place { self.connections.get(conn) } else { None };
+        let is_unsent = conn.is_some_and(|connection| connection.has_unsent(id));
         let error = match (place, last_error) {
             (Place::OnConnection(conn), _) => {
                 let node = self.connections.get(conn).and_then(|connection| self.nodes.get(connection.node));
                 let address = node.map(|node| &node.address);
-                Error::Timeout(interrupted(address, format!("no reply within {within}"), true))
+                match is_unsent {
+                    true => Error::Timeout(interrupted(address, format!("not sent within {within}"), false)),
+                    false => Error::Timeout(interrupted(address, format!("no reply within {within}"), true)),
+                }
             }
             (_, Some(error)) => last_word(*error, may_have_run),
             (Place::AtLease(lease), None) => self.lease_error(lease),
@@ -609,6 +614,11 @@ impl Cluster {
         };
         self.finish(id, Err(error.clone()));
         match place {
+            // It must not be sent after all. What is queued with it goes over another connection.
+            Place::OnConnection(conn) if is_unsent => {
+                let reason = "what came in could not be read to its end".to_string();
+                self.lose(conn, Error::Connect(reason), Driver::MustClose);
+            }
             Place::OnConnection(conn) => self.suspect(conn, id),
             // What was to follow it must not be executed without it: a transaction without its MULTI.
             Place::AtLease(lease) => self.end_lease(lease, &error),

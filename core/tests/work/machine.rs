@@ -144,7 +144,7 @@ impl Machine {
                     match &input {
                         Input::Resolved { conn, .. } => drop(self.looked_up.remove(conn)),
                         Input::Connected { conn } | Input::Closed { conn, .. } => {
-                            drop(self.dialled.remove(conn))
+                            self.dialled.remove(conn);
                         }
                         _ => {}
                     }
