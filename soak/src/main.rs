@@ -191,7 +191,7 @@ async fn soak(arguments: &Arguments) -> anyhow::Result<(Run, anyhow::Result<()>)
     let (verdict, mut told) = verdict::large_values(&client, &mut written.large).await;
     verdicts.push(verdict);
     complaints.append(&mut told);
-    verdicts.extend(verdict::calls(&shared, &log, written.hanging));
+    verdicts.extend(verdict::calls(&shared, &log, written.hanging, REQUEST_TIMEOUT));
     verdicts.extend(verdict::levels(&samples));
     for told in [&shared.wrong, &shared.unexpected, &log.unrecovered] {
         complaints.extend(told.told().iter().cloned());

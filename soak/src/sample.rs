@@ -21,6 +21,7 @@ struct State {
     sampled_at: Duration,
     /// Since the start.
     total: Counts,
+    slowest: Duration,
     last_success: Duration,
     last_error: Option<Duration>,
 }
@@ -59,6 +60,7 @@ impl Meter {
                 counts.errors[*failure as usize] += 1;
             }
         }
+        state.slowest = state.slowest.max(latency);
         state.latencies_us.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
         if operations > 0 {
             state.last_success = now;
@@ -71,6 +73,11 @@ impl Meter {
     /// What was counted since the start.
     pub(crate) fn total(&self) -> Counts {
         self.state().total
+    }
+
+    /// How long the slowest call took, whatever became of it.
+    pub(crate) fn slowest(&self) -> Duration {
+        self.state().slowest
     }
 
     /// When the last command failed, in seconds since the start.

@@ -21,6 +21,9 @@ const GUEST: Tolerance = Tolerance { percent: 5, amount: 1 << 20 };
 /// The faults' own connections are counted, too, while they are open.
 const SOCKETS: Tolerance = Tolerance { percent: 0, amount: 3 };
 
+/// How long a call may wait for its turn, which its time-out does not count, on a machine that does other things, too.
+const TURN_MAX: Duration = Duration::from_secs(4);
+
 /// How long one counter may take to be read: the cluster is whole again.
 const READ_MAX: Duration = Duration::from_secs(10);
 
@@ -101,12 +104,13 @@ async fn get(client: &Client, key: &str) -> Result<Reply, String> {
 }
 
 /// The promises about replies and calls. `hanging` is how many tasks did not end.
-pub(crate) fn calls(shared: &Shared, log: &Log, hanging: usize) -> Vec<Verdict> {
+pub(crate) fn calls(shared: &Shared, log: &Log, hanging: usize, request_timeout: Duration) -> Vec<Verdict> {
     let checked = shared.checked.load(std::sync::atomic::Ordering::SeqCst);
     let faults = log.done();
     let slowest =
         faults.iter().filter_map(|fault| Some(fault.last_error? - fault.agreed)).fold(0.0, f64::max);
     let seconds = RECOVERY_MAX.as_secs();
+    let (slowest_call, call_max) = (shared.meter.slowest(), request_timeout + TURN_MAX);
     vec![
         of_complaints("every reply is its command's", &shared.wrong, |wrong| {
             format!("{wrong} of {} replies were wrong", grouped(checked))
@@ -115,6 +119,11 @@ pub(crate) fn calls(shared: &Shared, log: &Log, hanging: usize) -> Vec<Verdict> 
             format!("{count} errors of other kinds")
         }),
         verdict("every call ends", hanging == 0, format!("{hanging} callers were still waiting at the end")),
+        verdict(
+            "every call ends in time",
+            slowest_call <= call_max,
+            format!("the slowest took {slowest_call:.1?} (at most {call_max:.1?})"),
+        ),
         of_complaints("all is answered again after a fault", &log.unrecovered, |not| match not {
             0 => format!("at most {slowest:.1} s after the cluster agreed (at most {seconds} s)"),
             _ => format!("not within {seconds} s of {not} of {} faults", faults.len()),
