@@ -285,7 +285,7 @@ impl Scan {
             return Ok(Next::GoesOn);
         }
         pass.conn = conn;
-        let (cursor, batch) = page(reply)
+        let (cursor, batch) = page(reply, if of_key { ELEMENTS } else { KEYS })
             .ok_or_else(|| Error::Protocol("the answer to SCAN is no cursor with a list".to_string()))?;
         let batch = match &self.source {
             Source::Keys(ledger) if pass.repeats => without_done(batch, ledger),
@@ -321,8 +321,14 @@ fn node_view(reply: &RawReply, pass: &Pass) -> Result<NodeView, Error> {
     view.ok_or_else(|| Error::Protocol("the answer to CLUSTER NODES cannot be read".to_string()))
 }
 
-/// The cursor and the list of a page.
-fn page(reply: &RawReply) -> Option<(String, RawReply)> {
+/// How a key is sent.
+const KEYS: &[u8] = b"$";
+
+/// How what is in a collection is sent. Some servers give a sorted set's scores as numbers.
+const ELEMENTS: &[u8] = b"$+,:";
+
+/// The cursor and the list of a page, whose elements have these markers. In the list they are bulk strings.
+fn page(reply: &RawReply, markers: &[u8]) -> Option<(String, RawReply)> {
     let mut tokens = reply.tokens();
     let root = tokens.next().filter(|root| root.marker == b'*' && root.line == b"2");
     let cursor = tokens.next().filter(|cursor| root.is_some() && cursor.marker == b'$')?;
@@ -333,10 +339,30 @@ fn page(reply: &RawReply) -> Option<(String, RawReply)> {
     let mut tokens = Tokens::new(&list);
     let is_list =
         tokens.next().is_some_and(|list| list.marker == b'*' && !list.is_null() && list.line != b"?");
-    // Some servers give a sorted set's scores as numbers.
-    let is_element = |token: Token<'_>| matches!(token.marker, b'$' | b'+' | b',' | b':') && !token.is_null();
-    (is_list && tokens.all(is_element))
-        .then(|| (cursor.to_string(), RawReply::new(list, reply.node_count().saturating_sub(2))))
+    let is_element = |token: Token<'_>| markers.contains(&token.marker) && !token.is_null();
+    if !is_list || !tokens.all(is_element) {
+        return None;
+    }
+    let batch = RawReply::new(list, reply.node_count().saturating_sub(2));
+    Some((cursor.to_string(), of_bulk_strings(batch)))
+}
+
+/// A list whose elements are strings and numbers, all of them as bulk strings.
+fn of_bulk_strings(batch: RawReply) -> RawReply {
+    if batch.tokens().skip(1).all(|element| element.marker == b'$') {
+        return batch;
+    }
+    fn text(token: Token<'_>) -> &[u8] {
+        if token.marker == b'$' { token.payload } else { token.line }
+    }
+    let count = batch.node_count() - 1;
+    let mut bytes = alloc::format!("*{count}\r\n").into_bytes();
+    for text in batch.tokens().skip(1).map(text) {
+        bytes.extend_from_slice(alloc::format!("${}\r\n", text.len()).as_bytes());
+        bytes.extend_from_slice(text);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    RawReply::new(Bytes::from(bytes), count + 1)
 }
 
 /// A list of keys without those whose slots are done.
@@ -349,4 +375,30 @@ fn without_done(batch: RawReply, ledger: &Ledger) -> RawReply {
     let mut bytes = alloc::format!("*{}\r\n", kept.len()).into_bytes();
     kept.iter().for_each(|key| bytes.extend_from_slice(key.bytes));
     RawReply::new(Bytes::from(bytes), kept.len() as u32 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_strings_and_a_cursor() {
+        let page_of = |list: &str, count: u32, markers| {
+            let reply = alloc::format!("*2\r\n$1\r\n5\r\n{list}");
+            let page = page(&RawReply::new(Bytes::from(reply.into_bytes()), count + 3), markers)?;
+            assert_eq!((&page.0[..], page.1.node_count()), ("5", count + 1));
+            Some(String::from_utf8(page.1.as_bytes().to_vec()).unwrap())
+        };
+        let keys = "*2\r\n$1\r\na\r\n$0\r\n\r\n";
+        assert_eq!(page_of(keys, 2, KEYS).as_deref(), Some(keys));
+        let scores = "*4\r\n$1\r\na\r\n,1.5\r\n+b\r\n:-7\r\n";
+        let strings = "*4\r\n$1\r\na\r\n$3\r\n1.5\r\n$1\r\nb\r\n$2\r\n-7\r\n";
+        assert_eq!(page_of(scores, 4, ELEMENTS).as_deref(), Some(strings));
+        for wrong in [":5\r\n", "+a\r\n", ",1\r\n", "$-1\r\n", "_\r\n", "*0\r\n", "#t\r\n"] {
+            assert_eq!(page_of(&alloc::format!("*1\r\n{wrong}"), 1, KEYS), None, "{wrong}");
+        }
+        for wrong in ["_\r\n", "*0\r\n", "#t\r\n"] {
+            assert_eq!(page_of(&alloc::format!("*1\r\n{wrong}"), 1, ELEMENTS), None, "{wrong}");
+        }
+    }
 }

@@ -146,7 +146,8 @@ fn scans() -> Vec<Case> {
         nodes("CLUSTER NODES: empty", unread, String::new()),
         nodes("CLUSTER NODES: no lines of it", unread, "nothing of the kind\n".repeat(1_000)),
         nodes("CLUSTER NODES: a slot beyond the last", unread, own(" 16384")),
-        nodes("CLUSTER NODES: 16,384 open slots", &["ok*", "cluster-down", "timeout"], own(&open(16_384))),
+        nodes("CLUSTER NODES: 16,384 open slots", &["ok*", "cluster-down", "timeout"], own(&open(16_384)))
+            .deed(Deed::Scan(50)),
         nodes("CLUSTER NODES: 100,000 open slots", unread, own(&open(100_000))).memory(64).heavy(),
         nodes("CLUSTER NODES: a million open slots", unread, own(&open(1_000_000))).memory(256).heavy(),
         nodes("CLUSTER NODES: 100,000 nodes", &[unread, &["ok"][..]].concat(), own("") + &strangers(100_000))

@@ -157,7 +157,8 @@ fn shards() -> Vec<Case> {
         array(&[array(&member.concat())])
     };
     vec![
-        shards("SHARDS: an integer", integer(1)),
+        // An answer of another type is one to another question: the connection is closed.
+        answered("SHARDS: an integer", &["connect: connect"], "CLUSTER SHARDS", integer(1)),
         shards("SHARDS: a shard without nodes", array(&[array(&[bulk("slots"), array(&[])])])),
         shards("SHARDS: an odd number of slots", map(array(&[integer(0)]), array(&[]))),
         shards("SHARDS: 16,384 pairs, descending", map(pairs(16_384), array(&[]))),
@@ -193,7 +194,7 @@ fn shards() -> Vec<Case> {
         )
         .memory(64)
         .heavy(),
-        answered("INFO: an integer", SERVED, "CLUSTER INFO", ":1\r\n"),
+        answered("INFO: an integer", &["connect: connect"], "CLUSTER INFO", ":1\r\n"),
         answered(
             "INFO: an epoch of 30 digits",
             SERVED,
