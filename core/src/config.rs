@@ -209,6 +209,11 @@ impl Config {
     /// # Errors
     /// Names the first setting that cannot, as the WIT package calls it, and says what it would have to be.
     pub fn check(&self) -> Result<(), String> {
+        if self.username.is_some() && self.password.is_none() {
+            return Err("a user was given without a password; where there is only a password, a URL is \
+                        redis://:password@host"
+                .into());
+        }
         let positive = [
             ("connect-timeout-ms", self.connect_timeout),
             ("request-timeout-ms", self.request_timeout),
@@ -320,7 +325,8 @@ mod tests {
             config.check().unwrap_err()
         };
         for (name, change) in [
-            ("request-timeout-ms is 0", (|c| c.request_timeout = Duration::ZERO) as fn(&mut Config)),
+            ("redis://:password@host", (|c| c.username = Some("word".into())) as fn(&mut Config)),
+            ("request-timeout-ms is 0", |c| c.request_timeout = Duration::ZERO),
             ("pool max-connections is 0", |c| c.pool.connections_max = 0),
             ("min-idle of 17 is above", |c| c.pool.idle_min = 17),
             ("it is at most 10000", |c| c.pool.connections_max = 10_001),

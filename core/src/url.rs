@@ -1,6 +1,7 @@
 //! Addresses as users write them: `redis://user:password@host:port/database`.
 //!
-//! Source of the scheme: the IANA registrations of `redis` and `rediss`. Errors quote the part that is wrong,
+//! Source of the schemes: the IANA registrations of `redis` and `rediss`; `valkey` and `valkeys`, which Valkey's clients
+//! take, mean the same. Their case does not matter (RFC 3986, section 3.1). Errors quote the part that is wrong,
 //! and never anything that may hold a password.
 
 use alloc::borrow::ToOwned;
@@ -19,11 +20,11 @@ const DEFAULT_PORT: u16 = 6379;
 pub struct SeedUrl {
     /// The node.
     pub address: NodeAddr,
-    /// `rediss://`.
+    /// `rediss://` or `valkeys://`.
     pub tls: bool,
     /// The user, percent-decoded; `None` when it is not given or empty.
     pub username: Option<String>,
-    /// The password, percent-decoded.
+    /// The password, percent-decoded; empty where a user and a colon stand before nothing.
     pub password: Option<String>,
     /// The database after the slash.
     pub database: Option<u32>,
@@ -36,11 +37,7 @@ impl SeedUrl {
     /// One line that quotes the wrong part.
     pub fn parse(url: &str) -> Result<Self, String> {
         let (tls, rest) = match url.split_once("://") {
-            Some(("redis", rest)) => (false, rest),
-            Some(("rediss", rest)) => (true, rest),
-            Some((scheme, _)) => {
-                return Err(format!("unknown scheme \"{scheme}\" in a URL: it is redis:// or rediss://"));
-            }
+            Some((scheme, rest)) => (is_tls(scheme)?, rest),
             None => (false, url),
         };
         // A password may hold anything but what ends the authority; the last @ ends it.
@@ -71,10 +68,9 @@ impl SeedUrl {
                 None => (Some(userinfo), None),
             },
         };
-        let decoded = |part: Option<&str>| match part.filter(|part| !part.is_empty()) {
-            None => Ok(None),
-            Some(part) => percent_decode(part).map(Some),
-        };
+        let decoded = |part: Option<&str>| part.map(percent_decode).transpose();
+        let username = username.filter(|username| !username.is_empty());
+        let password = password.filter(|password| username.is_some() || !password.is_empty());
         Ok(Self {
             address: address(authority, may_be_secret)?,
             tls,
@@ -90,7 +86,7 @@ impl SeedUrl {
 pub struct Seeds {
     /// The nodes, each once.
     pub addresses: Vec<NodeAddr>,
-    /// Whether they are `rediss://`.
+    /// Whether they are `rediss://` or `valkeys://`.
     pub tls: bool,
     /// The user of those that have one.
     pub username: Option<String>,
@@ -117,7 +113,7 @@ impl Seeds {
             Self { addresses: Vec::new(), tls: first.tls, username: None, password: None, database: None };
         for url in parsed {
             if url.tls != seeds.tls {
-                return Err("some URLs are redis:// and some rediss://: the nodes of one cluster are one or the other".to_owned());
+                return Err("some URLs are redis:// and some rediss:// (with TLS): the nodes of one cluster are one or the other".to_owned());
             }
             agree(&mut seeds.username, url.username, "users")?;
             agree(&mut seeds.password, url.password, "passwords")?;
@@ -128,6 +124,15 @@ impl Seeds {
         }
         Ok(seeds)
     }
+}
+
+/// Whether a URL with this scheme is about a server with TLS.
+fn is_tls(scheme: &str) -> Result<bool, String> {
+    let schemes = [("redis", false), ("rediss", true), ("valkey", false), ("valkeys", true)];
+    let known = schemes.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(scheme));
+    known.map(|(_, tls)| tls).ok_or_else(|| {
+        format!("unknown scheme \"{scheme}\" in a URL: it is redis:// or valkey://, with TLS rediss:// or valkeys://")
+    })
 }
 
 /// Keeps what was said first; an error when another says otherwise.
@@ -242,6 +247,35 @@ mod tests {
         Ok(host) => host,
         Err(_) => "",
     };
+
+    #[test]
+    fn schemes_are_known_in_any_case() {
+        for (url, tls) in [
+            ("valkey://a", false),
+            ("valkeys://a", true),
+            ("Redis://a", false),
+            ("REDISS://a", true),
+            ("ValKeys://a", true),
+        ] {
+            assert_eq!(SeedUrl::parse(url).map(|seed| seed.tls), Ok(tls), "{url}");
+        }
+        let wrong = SeedUrl::parse("redisss://a").unwrap_err();
+        assert!(wrong.contains("\"redisss\"") && wrong.contains("valkeys://"), "{wrong}");
+    }
+
+    #[test]
+    fn a_password_may_be_empty_and_not_given() {
+        for (url, username, password) in [
+            ("redis://user:@a", Some("user"), Some("")),
+            ("redis://user@a", Some("user"), None),
+            ("redis://:@a", None, None),
+            ("redis://@a", None, None),
+            ("redis://a", None, None),
+        ] {
+            let seed = SeedUrl::parse(url).unwrap();
+            assert_eq!((seed.username.as_deref(), seed.password.as_deref()), (username, password), "{url}");
+        }
+    }
 
     #[test]
     fn errors_quote_what_is_wrong_and_no_password() {

@@ -45,16 +45,15 @@ impl Options {
         }
         let seeds = Seeds::parse(&given.urls).map_err(Error::InvalidArgument)?;
         if seeds.tls {
-            return Err(Error::Tls("this build of the component has no TLS: use redis:// URLs".to_string()));
+            return Err(Error::Tls(
+                "this build of the component has no TLS: use redis:// or valkey:// URLs".to_string(),
+            ));
         }
         let mut config = given.config.clone();
         config.seeds = seeds.addresses;
         config.username = given.username.clone().or(seeds.username);
         config.password = given.password.clone().or(seeds.password);
         config.database = given.database.or(seeds.database).unwrap_or(0);
-        if config.username.is_some() && config.password.is_none() {
-            return Err(Error::InvalidArgument("a user was given without a password".to_string()));
-        }
         config.check().map_err(Error::InvalidArgument)?;
         Ok(Valid { config, decode_responses: given.decode_responses })
     }
