@@ -31,6 +31,9 @@ pub enum Error {
     /// The request's time ran out before the reply came.
     #[error("timed out: {0}")]
     Timeout(Interrupted),
+    /// A command went to several nodes, or in several parts: some have executed it, others refused it or could not be reached.
+    #[error("partly executed: {0}")]
+    PartlyExecuted(Interrupted),
     /// The server refused the user name or the password.
     #[error("authentication failed: {0}")]
     Authentication(String),
@@ -131,6 +134,14 @@ fn head_of<'a>(text: &[u8], head: &'a [u8]) -> &'a [u8] {
     end.and_then(|end| head.get(..end)).unwrap_or(head)
 }
 
+impl ServerError {
+    /// Whether a node that answers a PING so serves nobody for now. Any other error is the answer of a node that is well.
+    #[must_use]
+    pub fn is_unwell(&self) -> bool {
+        matches!(self.code.as_str(), "LOADING" | "BUSY" | "MASTERDOWN")
+    }
+}
+
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.code)?;
@@ -138,7 +149,7 @@ impl fmt::Display for ServerError {
     }
 }
 
-/// A request whose reply did not come.
+/// A request whose reply did not come, or not from all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interrupted {
     /// The node it was sent to, or was to be sent to; empty when none was chosen.
@@ -190,5 +201,18 @@ mod tests {
         }
         assert_eq!(ServerError::kept(b"EXECABORT").to_string(), "EXECABORT");
         assert_eq!(ServerError::kept(b" x").to_string(), " x");
+    }
+
+    #[test]
+    fn a_refusal_is_the_answer_of_a_node_that_is_well() {
+        for (code, is_unwell) in
+            [("NOPERM", false), ("ERR", false), ("LOADING", true), ("BUSY", true), ("MASTERDOWN", true)]
+        {
+            assert_eq!(
+                ServerError { code: code.into(), message: String::new() }.is_unwell(),
+                is_unwell,
+                "{code}"
+            );
+        }
     }
 }

@@ -12,6 +12,7 @@
 //! | connect | `-KEYSLOT.CONNECT text` |
 //! | connection-lost | `-KEYSLOT.CONNECTION-LOST possibly-executed host:port text`, or `not-executed`; `-` for no node |
 //! | timeout | `-KEYSLOT.TIMEOUT possibly-executed host:port text`, the same |
+//! | partly-executed | `-KEYSLOT.PARTLY-EXECUTED possibly-executed host:port text`, the same |
 //! | authentication | `-KEYSLOT.AUTHENTICATION text` |
 //! | tls | `-KEYSLOT.TLS text` |
 //! | protocol | `-KEYSLOT.PROTOCOL text` |
@@ -62,6 +63,7 @@ pub fn encode_error(error: &Error, into: &mut Vec<u8>) {
         Error::Connect(text) => put(&["KEYSLOT.CONNECT", text]),
         Error::ConnectionLost(lost) => interrupted("KEYSLOT.CONNECTION-LOST", lost, &mut put),
         Error::Timeout(late) => interrupted("KEYSLOT.TIMEOUT", late, &mut put),
+        Error::PartlyExecuted(partly) => interrupted("KEYSLOT.PARTLY-EXECUTED", partly, &mut put),
         Error::Authentication(text) => put(&["KEYSLOT.AUTHENTICATION", text]),
         Error::Tls(text) => put(&["KEYSLOT.TLS", text]),
         Error::Protocol(text) => put(&["KEYSLOT.PROTOCOL", text]),
@@ -94,6 +96,7 @@ pub fn decode_error(reply: ServerError) -> Error {
         "CONNECT" => Error::Connect(text),
         "CONNECTION-LOST" => Error::ConnectionLost(interrupted(&text)),
         "TIMEOUT" => Error::Timeout(interrupted(&text)),
+        "PARTLY-EXECUTED" => Error::PartlyExecuted(interrupted(&text)),
         "AUTHENTICATION" => Error::Authentication(text),
         "TLS" => Error::Tls(text),
         "LIMIT-EXCEEDED" => Error::LimitExceeded(text),
@@ -153,6 +156,7 @@ mod tests {
             Error::ConnectionLost(interrupted("10.0.0.1:6379", true)),
             Error::ConnectionLost(interrupted("", false)),
             Error::Timeout(interrupted("[::1]:6379", false)),
+            Error::PartlyExecuted(interrupted("", true)),
             Error::Authentication(text()),
             Error::Tls(text()),
             Error::Protocol(text()),

@@ -313,7 +313,11 @@ impl GuestClient for Client {
         let reports = members.into_iter().zip(answers).map(|((address, role), (ended, micros))| NodeReport {
             address: address.to_string(),
             role,
-            answer: ended.map(|_| micros).map_err(convert::wit_error),
+            answer: match ended {
+                Ok(_) => Ok(micros),
+                Err(Error::Server(refusal)) if !refusal.is_unwell() => Ok(micros),
+                Err(error) => Err(convert::wit_error(error)),
+            },
         });
         reports.collect()
     }

@@ -82,6 +82,7 @@ pub(crate) fn wit_error(error: Error) -> types::Error {
         Error::Connect(text) => types::Error::Connect(text),
         Error::ConnectionLost(interrupted) => types::Error::ConnectionLost(wit_interrupted(interrupted)),
         Error::Timeout(interrupted) => types::Error::Timeout(wit_interrupted(interrupted)),
+        Error::PartlyExecuted(partly) => types::Error::PartlyExecuted(wit_interrupted(partly)),
         Error::Authentication(text) => types::Error::Authentication(text),
         Error::Tls(text) => types::Error::Tls(text),
         Error::Protocol(text) => types::Error::Protocol(text),

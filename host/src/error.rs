@@ -35,6 +35,9 @@ pub enum Error {
     /// The request's time ran out.
     #[error("timed out: {0}")]
     Timeout(Interrupted),
+    /// A command that went to several nodes, or in several parts, was executed by some and not by others.
+    #[error("partly executed: {0}")]
+    PartlyExecuted(Interrupted),
     /// A server refused the user name or the password, or asked for one that was not given.
     #[error("authentication failed: {}", one_line(.0))]
     Authentication(String),
@@ -62,12 +65,25 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a node that answers a PING so serves nobody for now, or has not answered at all.
+    pub(crate) fn is_unwell(&self) -> bool {
+        match self {
+            Self::Server(error) => {
+                keyslot_core::error::ServerError { code: error.code.clone(), message: String::new() }
+                    .is_unwell()
+            }
+            _ => true,
+        }
+    }
+
     /// Whether a server may have executed the command that this is the result of. When false, it has
     /// certainly not been executed, or the server answered it with an error.
     #[must_use]
     pub fn possibly_executed(&self) -> bool {
         match self {
-            Self::ConnectionLost(interrupted) | Self::Timeout(interrupted) => interrupted.possibly_executed,
+            Self::ConnectionLost(interrupted)
+            | Self::Timeout(interrupted)
+            | Self::PartlyExecuted(interrupted) => interrupted.possibly_executed,
             Self::Protocol(_) | Self::LimitExceeded(_) | Self::Other(_) | Self::Host(_) => true,
             Self::InvalidArgument(_)
             | Self::CrossSlot(_)
@@ -93,6 +109,7 @@ impl From<WitError> for Error {
             WitError::Connect(text) => Self::Connect(text),
             WitError::ConnectionLost(interrupted) => Self::ConnectionLost(interrupted),
             WitError::Timeout(interrupted) => Self::Timeout(interrupted),
+            WitError::PartlyExecuted(partly) => Self::PartlyExecuted(partly),
             WitError::Authentication(text) => Self::Authentication(text),
             WitError::Tls(text) => Self::Tls(text),
             WitError::Protocol(text) => Self::Protocol(text),
@@ -115,6 +132,7 @@ impl From<keyslot_core::error::Error> for Error {
             Core::Connect(text) => Self::Connect(text),
             Core::ConnectionLost(lost) => Self::ConnectionLost(lost.into()),
             Core::Timeout(late) => Self::Timeout(late.into()),
+            Core::PartlyExecuted(partly) => Self::PartlyExecuted(partly.into()),
             Core::Authentication(text) => Self::Authentication(text),
             Core::Tls(text) => Self::Tls(text),
             Core::Protocol(text) => Self::Protocol(text),
@@ -187,6 +205,9 @@ mod tests {
         let lost = Error::ConnectionLost(interrupted("10.0.0.1:6379", true));
         assert_eq!(lost.to_string(), "connection lost: 10.0.0.1:6379: no answer (it may have been executed)");
         assert!(lost.possibly_executed());
+        let partly = Error::PartlyExecuted(interrupted("", true));
+        assert_eq!(partly.to_string(), "partly executed: no answer (it may have been executed)");
+        assert!(partly.possibly_executed());
         let late = Error::Timeout(interrupted("", false));
         assert_eq!(late.to_string(), "timed out: no answer (it was not executed)");
         assert!(!late.possibly_executed());

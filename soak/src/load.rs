@@ -303,6 +303,7 @@ impl Task {
 pub(crate) fn failure(error: &Error) -> Option<Failure> {
     match error {
         Error::ConnectionLost(_) => Some(Failure::ConnectionLost),
+        Error::PartlyExecuted(_) => Some(Failure::PartlyExecuted),
         Error::Timeout(_) => Some(Failure::Timeout),
         Error::Connect(_) => Some(Failure::Connect),
         Error::ClusterDown(_) => Some(Failure::ClusterDown),

@@ -285,6 +285,7 @@ const fn colour_of(kind: FaultKind) -> RGBColor {
 const fn colour_of_failure(failure: Failure) -> RGBColor {
     match failure {
         Failure::ConnectionLost => RGBColor(220, 38, 38),
+        Failure::PartlyExecuted => RGBColor(190, 24, 93),
         Failure::Timeout => RGBColor(245, 158, 11),
         Failure::Connect => RGBColor(124, 58, 237),
         Failure::ClusterDown => RGBColor(31, 41, 55),

@@ -72,6 +72,7 @@ pub(crate) struct Latency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     ConnectionLost,
+    PartlyExecuted,
     Timeout,
     Connect,
     ClusterDown,
@@ -80,8 +81,9 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::ConnectionLost,
+        Self::PartlyExecuted,
         Self::Timeout,
         Self::Connect,
         Self::ClusterDown,
@@ -92,6 +94,7 @@ impl Failure {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::ConnectionLost => "connection lost",
+            Self::PartlyExecuted => "partly executed",
             Self::Timeout => "time-out",
             Self::Connect => "cannot connect",
             Self::ClusterDown => "cluster down",

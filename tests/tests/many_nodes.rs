@@ -125,7 +125,7 @@ async fn when_parts_fail_the_error_says_which() -> Result<()> {
         // One key's part is refused: the others are executed, which no server's error would tell.
         client.execute(["ACL", "SETUSER", "default", "resetkeys", "~key:[1-9]*"]).await?;
         let error = client.execute(command("DEL")).await;
-        let told = matches!(&error, Err(Error::ConnectionLost(lost))
+        let told = matches!(&error, Err(Error::PartlyExecuted(lost))
             if lost.possibly_executed && lost.message.contains("NOPERM") && lost.message.contains("failed: \"key:0\""));
         client.execute(["ACL", "SETUSER", "default", "allkeys"]).await?;
         ensure!(told, "{error:?}");

@@ -46,6 +46,26 @@ async fn increment(client: &Client, key: &str) -> Result<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_commands_it_is_told_whether_a_watched_key_has_changed() -> Result<()> {
+    for protocol in PROTOCOLS {
+        let cluster = TestCluster::start(3, 0)?;
+        let client = Client::connect(options(&cluster.urls(), protocol)).await?;
+        for has_changed in [false, true] {
+            let mut watched = client.watch(["key"]).await?;
+            watched.execute(["GET", "key"]).await?;
+            if has_changed {
+                client.execute(["SET", "key", "other"]).await?;
+            }
+            let results = watched.exec().await?;
+            ensure!(results.is_none() == has_changed, "{has_changed}: {results:?}");
+            ensure!(results.is_none_or(|results| results.is_empty()), "there was nothing to do");
+        }
+        ensure!(client.transaction(Vec::new()).await?.is_empty(), "no commands, no results");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_clients_increment_one_counter_by_watch() -> Result<()> {
     for protocol in PROTOCOLS {
         let cluster = Arc::new(TestCluster::start(3, 0)?);

@@ -217,8 +217,8 @@ impl Connection {
     /// Queues a request's command: a transaction has a reply for each of its own, and for MULTI.
     pub(super) fn send_request(&mut self, command: &Command, id: RequestId, now: Instant) {
         self.out.extend_from_slice(&command.frame);
-        if command.queued > 0 {
-            for _ in 0..=command.queued {
+        if let Some(queued) = command.queued {
+            for _ in 0..=queued {
                 self.owe_reply(Waiting::Queued(id), now);
             }
         }

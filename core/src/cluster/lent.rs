@@ -29,7 +29,7 @@ impl Cluster {
         let Some(Target::Lent(lease)) = request.target else {
             return;
         };
-        let is_transaction = request.command.queued > 0;
+        let is_transaction = request.command.queued.is_some();
         let slot = match &verdict {
             Verdict::FollowMoved(slot, _) | Verdict::FollowAsk(slot, _) => Some(*slot),
             _ => None,
@@ -68,11 +68,11 @@ impl Cluster {
         match &request.command.route {
             _ if !matches!(self.phase, Phase::Clustered) => None,
             Route::CrossSlot(why) => Some(why.to_string()),
-            Route::Slot(slot) if request.command.queued > 0 && own.is_some_and(|own| own != *slot) => {
+            Route::Slot(slot) if request.command.queued.is_some() && own.is_some_and(|own| own != *slot) => {
                 let own = own?;
                 Some(format!("the transaction is for slot {slot}, the connection was lent for slot {own}"))
             }
-            Route::Slot(_) | Route::Any => None,
+            Route::Slot(_) | Route::Any | Route::OneNode => None,
         }
     }
 

@@ -72,6 +72,7 @@ mod refresh;
 mod replicas;
 mod request;
 mod requests;
+mod route;
 mod scan;
 mod scan_pass;
 mod scans;

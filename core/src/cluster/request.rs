@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::blocking::Blocks;
 use super::gather::Gather;
+use super::route::route;
 use super::scripts::ScriptUse;
 use super::transaction::QueueingBox;
 use crate::address::NodeAddr;
@@ -44,8 +45,8 @@ pub struct Command {
     pub(super) merge: Merge,
     /// What it has to do with scripts that are known.
     pub(super) script: ScriptUse,
-    /// Of a transaction, how many commands are between MULTI and EXEC; else 0.
-    pub(super) queued: u32,
+    /// Of a transaction, how many commands are between MULTI and EXEC.
+    pub(super) queued: Option<u32>,
 }
 
 /// Which nodes of a cluster answer a command.
@@ -63,6 +64,8 @@ pub(super) enum Spread {
 
 /// Where the servers leave it to the client which nodes answer and how.
 const BY_HAND: &[(&str, Spread, Merge)] = &[
+    // A user may be at some nodes only. Afterwards it is at none.
+    ("ACL DELUSER", Spread::Nodes, Merge::By(ResponsePolicy::AggMax)),
     // Subscribers are at whichever node they have connected to.
     ("PUBSUB CHANNELS", Spread::Nodes, Merge::Union),
     ("PUBSUB NUMPAT", Spread::Nodes, Merge::By(ResponsePolicy::AggSum)),
@@ -80,6 +83,8 @@ pub(super) enum Route {
     Slot(Slot),
     /// To any primary.
     Any,
+    /// To a node that the caller has to name, where there are several: it is about what another command has left there.
+    OneNode,
     /// Nowhere in a cluster, but a server alone takes it: two of its keys and their slots.
     CrossSlot(Box<str>),
 }
@@ -89,7 +94,7 @@ impl Route {
     pub(super) fn slot(&self) -> Option<Slot> {
         match self {
             Self::Slot(slot) => Some(*slot),
-            Self::Any | Self::CrossSlot(_) => None,
+            Self::Any | Self::OneNode | Self::CrossSlot(_) => None,
         }
     }
 }
@@ -170,8 +175,8 @@ const NOT_SHARED: &[(&str, &str)] = &[
 impl Command {
     /// Checks, routes and encodes a command: its name, then its arguments.
     ///
-    /// A command whose keys cannot be told (too few arguments, a wrong `numkeys`) is sent to any node: the
-    /// server says what is wrong better than the client can, or redirects it. One that no table knows, a module's,
+    /// A command whose keys cannot be told for certain (too few arguments, a wrong `numkeys`) is sent where the first of them is: the
+    /// server says what is wrong better than the client can. One that no table knows, a module's,
     /// is taken to have its key in first place, as nearly all do; a redirect mends the rest.
     ///
     /// # Errors
@@ -222,7 +227,7 @@ impl Command {
             spread: Spread::None,
             merge: Merge::Concatenate,
             script: ScriptUse::None,
-            queued: 0,
+            queued: None,
         }
     }
 
@@ -241,10 +246,8 @@ impl Command {
         };
         // Most commands work on one key: what follows is decided for them.
         let one_key = spec.filter(|spec| spec.has_one_key() && (has(Flags::READONLY) || has(Flags::WRITE)));
-        if let (Some(spec), Some(key)) = (one_key, args.get(1)) {
-            if spec.check_arity(args).is_ok() {
-                command.route = Route::Slot(Slot::of_key(key));
-            }
+        if let (Some(_), Some(key)) = (one_key, args.get(1)) {
+            command.route = Route::Slot(Slot::of_key(key));
             return Ok(command);
         }
         let full_name = spec.map_or("", |spec| spec.name);
@@ -259,22 +262,7 @@ impl Command {
         }
         command.is_writing_script =
             !read_only && (full_name.starts_with("EVAL") || full_name.starts_with("FCALL"));
-        command.route = match spec {
-            Some(spec) => {
-                let mut positions = Vec::new();
-                match spec.routing_positions(args, &mut positions) {
-                    Ok(()) => route(args, &positions),
-                    Err(_) => Route::Any,
-                }
-            }
-            None if split::can_split(None, args) => route(args, &split::key_positions(None, args)),
-            None => args.get(1).map_or(Route::Any, |key| Route::Slot(Slot::of_key(key))),
-        };
-        // With a wrong number of arguments it cannot be cut: the server says what is wrong.
-        let is_multi = spec.is_some_and(|spec| spec.request_policy == Some(RequestPolicy::MultiShard));
-        if matches!(command.route, Route::CrossSlot(_)) && is_multi && !split::can_split(spec, args) {
-            command.route = Route::Any;
-        }
+        command.route = route(spec, args);
         (command.spread, command.merge) = spread(spec, args, &command.route);
         Ok(command)
     }
@@ -336,26 +324,6 @@ fn spread(spec: Option<&CommandSpec>, args: &[&[u8]], route: &Route) -> (Spread,
         _ => Spread::None,
     };
     (spread, spec.response_policy.map_or(Merge::Concatenate, Merge::By))
-}
-
-/// The one slot of the keys at these positions.
-fn route(args: &[&[u8]], positions: &[usize]) -> Route {
-    let mut keys = positions.iter().filter_map(|position| args.get(*position)).copied();
-    let Some(first) = keys.next() else {
-        return Route::Any;
-    };
-    let slot = Slot::of_key(first);
-    match keys.map(|key| (key, Slot::of_key(key))).find(|(_, other)| *other != slot) {
-        None => Route::Slot(slot),
-        Some((key, other)) => {
-            let text = format!(
-                "key {} is in slot {slot}, key {} in slot {other}; give them one hash tag",
-                quoted(first),
-                quoted(key),
-            );
-            Route::CrossSlot(text.into())
-        }
-    }
 }
 
 /// A key for people: printable ASCII as it is, other bytes as `\xNN`, cut after 40 bytes.
@@ -559,9 +527,7 @@ mod tests {
         assert!(matches!(route("MGET a b"), Route::CrossSlot(_)));
         assert!(matches!(route("JSON.MGET a b $"), Route::CrossSlot(_)));
         assert_eq!(route("JSON.MGET {a}1 {a}2 $"), Route::Slot(Slot::of_key(b"a")));
-        assert_eq!(route("MSET a 1 b"), Route::Any);
         assert_eq!(route("PING"), Route::Any);
-        assert_eq!(route("EVAL x 5 a"), Route::Any);
         assert_eq!(route("SPUBLISH foo message"), Route::Slot(Slot::of_key(b"foo")));
         assert_eq!(route("SOME.MODULE foo"), Route::Slot(Slot::of_key(b"foo")));
     }

@@ -20,6 +20,9 @@ use crate::topology::NODES_MAX;
 /// So many redirects are followed at once. Beyond, the nodes disagree, as they do for a moment at the end of
 /// every slot's move; running between them faster does not settle it.
 pub(super) const PROMPT_REDIRECTS: u32 = 2;
+/// Why SCAN with a cursor goes nowhere by itself.
+const NAME_A_NODE: &str = "a cursor of SCAN is good at the node that gave it, and only there: iterate with `scan`, which knows \
+                           the nodes, or send each SCAN to a node that you name";
 /// The first wait between two redirects.
 const REDIRECT_BASE: Duration = Duration::from_millis(1);
 /// The longest wait between two redirects.
@@ -68,6 +71,12 @@ impl Cluster {
         let Some(request) = self.requests.get(id) else {
             return;
         };
+        if request.command.queued == Some(0)
+            && request.target.is_none()
+            && !matches!(self.phase, Phase::Closed)
+        {
+            return self.finish(id, Ok(RawReply::empty_array()));
+        }
         let is_whole = request.target.is_none() && request.command.spread != Spread::None;
         if is_whole && matches!(self.phase, Phase::Clustered) && self.scatter(id) {
             return;
@@ -120,6 +129,9 @@ impl Cluster {
                 node
             }
             (Phase::Clustered, None, Route::Any) => self.any_primary(),
+            (Phase::Clustered, None, Route::OneNode) => {
+                return self.finish(id, Err(Error::InvalidArgument(NAME_A_NODE.to_string())));
+            }
             (Phase::Clustered, None, Route::CrossSlot(why)) => {
                 let error = Error::CrossSlot(why.to_string());
                 return self.finish(id, Err(error));
@@ -294,7 +306,7 @@ impl Cluster {
         let Some(request) = self.requests.get(id) else {
             return;
         };
-        let is_transaction = request.command.queued > 0;
+        let is_transaction = request.command.queued.is_some();
         if is_transaction && let Some((error, in_doubt)) = self.executed_without_multi(id) {
             self.finish(id, Err(error.clone()));
             if in_doubt {

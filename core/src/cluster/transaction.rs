@@ -8,6 +8,9 @@
 //! share. When EXEC answers with an error, nothing was executed, and the reason decides what becomes of the whole: a redirect is
 //! followed, a passing state waited for, and the transaction sent again; anything else is the caller's.
 //!
+//! One without commands is still asked of a server where keys are watched, to learn whether one of them has changed. Elsewhere there is
+//! nothing to ask.
+//!
 //! Sources: Redis documentation, "Transactions"; `multi.c`, and `processCommand` in `server.c`, of Redis and Valkey.
 
 use alloc::boxed::Box;
@@ -45,12 +48,9 @@ impl Command {
     /// NOSCRIPT inside a transaction could not be mended.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for no commands, for an empty one, and for one that a transaction cannot have. That the keys are in
+    /// [`Error::InvalidArgument`] for an empty command, and for one that a transaction cannot have. That the keys are in
     /// different slots is an error where there is a cluster.
     pub fn transaction(commands: &[Vec<&[u8]>], scripts: &Scripts) -> Result<Self, Error> {
-        if commands.is_empty() {
-            return Err(Error::InvalidArgument("the transaction is empty: it has no commands".into()));
-        }
         let mut frame = BytesMut::new();
         encode_command(&["MULTI"], &mut frame);
         let mut route = Route::Any;
@@ -74,9 +74,9 @@ impl Command {
                     );
                     Route::CrossSlot(text.into())
                 }
-                (known @ Route::CrossSlot(_), _) | (known @ Route::Slot(_), Route::Any | Route::Slot(_)) => {
-                    known
-                }
+                (known @ (Route::CrossSlot(_) | Route::OneNode), Route::Any | Route::OneNode)
+                | (known @ Route::CrossSlot(_), _)
+                | (known @ Route::Slot(_), Route::Any | Route::OneNode | Route::Slot(_)) => known,
                 (_, own) => own,
             };
             match scripts.whole(args) {
@@ -85,7 +85,7 @@ impl Command {
             }
         }
         encode_command(&["EXEC"], &mut frame);
-        let queued = u32::try_from(commands.len()).unwrap_or(u32::MAX);
+        let queued = Some(u32::try_from(commands.len()).unwrap_or(u32::MAX));
         let frame = frame.freeze();
         Ok(Self { frame, route, keys_are_guessed, read_only, effect: Effect::Ends, queued, ..Self::plain() })
     }
@@ -127,7 +127,7 @@ impl Cluster {
 
     /// What is wrong with EXEC's answer, which is no error: it is null, or has one result for each command.
     pub(super) fn misfit_of_exec(&self, id: RequestId, reply: &RawReply) -> Option<Error> {
-        let queued = self.requests.get(id)?.command.queued as usize;
+        let queued = self.requests.get(id)?.command.queued? as usize;
         let root = reply.root()?;
         let results = || reply.children().take(queued + 1).count();
         let is_error = matches!(root.marker, b'-' | b'!');

@@ -149,6 +149,19 @@ impl CommandSpec {
         self.positions(args, true, into)
     }
 
+    /// As [`routing_positions`](Self::routing_positions) for arguments of which something is wrong: appends the positions of what the
+    /// server would most likely take for the keys. So a command that a newer server takes, or one that does not look at
+    /// slots, goes where its keys are, and every other there to be refused.
+    pub fn likely_positions<A: AsRef<[u8]>>(&self, args: &[A], into: &mut Vec<usize>) {
+        match self.finder {
+            KeyFinder::Specs => {
+                self.key_specs().iter().for_each(|spec| spec.likely_positions(args, into));
+            }
+            KeyFinder::Sort => sort_positions(args, into),
+            KeyFinder::Migrate => migrate_positions(args, into),
+        }
+    }
+
     fn positions<A: AsRef<[u8]>>(
         &self,
         args: &[A],
@@ -175,6 +188,21 @@ impl CommandSpec {
 }
 
 impl KeySpec {
+    /// Appends what it finds, or, when it finds nothing, the first argument that could be a key.
+    pub(super) fn likely_positions<A: AsRef<[u8]>>(&self, args: &[A], into: &mut Vec<usize>) {
+        let before = into.len();
+        let found = self.positions(args, false, into);
+        let first = match (self.begin_search, self.find_keys) {
+            _ if into.len() > before => None,
+            (BeginSearch::Index(index), FindKeys::Range { .. }) => Some(usize::from(index)),
+            (BeginSearch::Index(index), FindKeys::KeyNum { first_key, .. }) if found.is_err() => {
+                Some(usize::from(index) + usize::from(first_key))
+            }
+            _ => None,
+        };
+        into.extend(first.filter(|first| *first < args.len()));
+    }
+
     /// Appends what this specification finds. A missing keyword, or a range without a single argument, finds
     /// nothing: the server's own message about the command says more than this client could.
     fn positions<A: AsRef<[u8]>>(
@@ -297,7 +325,7 @@ fn step(key_step: u8) -> usize {
 }
 
 /// A number as the servers read it: no sign but a minus, no leading zero, no space.
-fn integer(text: &[u8]) -> Option<i64> {
+pub(super) fn integer(text: &[u8]) -> Option<i64> {
     let (digits, negative) = match text.strip_prefix(b"-") {
         Some(digits) => (digits, true),
         None => (text, false),

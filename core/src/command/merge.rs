@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 
 use super::ResponsePolicy;
-use crate::resp::{RawReply, put_integer_line};
+use crate::resp::{RawReply, Token, put_integer_line};
 
 /// How the replies of several nodes become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,14 @@ fn by_policy<'a>(
     mut replies: impl Iterator<Item = &'a RawReply>,
 ) -> Result<RawReply, String> {
     let join: fn(i64, i64) -> i64 = match policy {
-        ResponsePolicy::AllSucceeded | ResponsePolicy::OneSucceeded | ResponsePolicy::Special => {
+        ResponsePolicy::AllSucceeded => {
+            let first = replies.next().ok_or_else(none)?;
+            return match replies.find(|other| !is_the_same(first, other)) {
+                None => Ok(first.clone()),
+                Some(other) => Err(differing(first.root().as_ref(), other.root().as_ref())),
+            };
+        }
+        ResponsePolicy::OneSucceeded | ResponsePolicy::Special => {
             return replies.next().cloned().ok_or_else(none);
         }
         ResponsePolicy::AggSum => i64::saturating_add,
@@ -122,6 +129,20 @@ fn by_policy<'a>(
     Ok(all)
 }
 
+/// Whether two replies, neither of them an error, say the same: any two statuses do, and what is equal.
+#[must_use]
+pub fn is_the_same(one: &RawReply, other: &RawReply) -> bool {
+    let is_status = |reply: &RawReply| reply.root().is_some_and(|root| root.marker == b'+');
+    (is_status(one) && is_status(other))
+        || one.tokens().map(|token| token.bytes).eq(other.tokens().map(|token| token.bytes))
+}
+
+/// What is wrong with two answers that do not go together.
+fn differing(one: Option<&Token<'_>>, other: Option<&Token<'_>>) -> String {
+    let kind = |token: Option<&Token<'_>>| token.map_or_else(|| "nothing".to_string(), Token::kind);
+    format!("one part was answered with {}, another with {}", kind(one), kind(other))
+}
+
 /// Two replies of one shape, with their integers joined. What the numbers are of, as in PUBSUB NUMSUB, must be the same.
 fn joined(a: &RawReply, b: &RawReply, join: fn(i64, i64) -> i64) -> Result<RawReply, String> {
     let mut bytes = BytesMut::with_capacity(a.as_bytes().len() + 16);
@@ -132,13 +153,7 @@ fn joined(a: &RawReply, b: &RawReply, join: fn(i64, i64) -> i64) -> Result<RawRe
             (Some(a), Some(b)) => match (a.as_integer(), b.as_integer()) {
                 (Some(a), Some(b)) => put_integer_line(b':', join(a, b), &mut bytes),
                 _ if a.bytes == b.bytes => bytes.extend_from_slice(a.bytes),
-                _ => {
-                    return Err(format!(
-                        "one part was answered with {}, another with {}",
-                        a.kind(),
-                        b.kind()
-                    ));
-                }
+                _ => return Err(differing(Some(&a), Some(&b))),
             },
             _ => return Err("the parts have not the same number of elements".to_string()),
         }
@@ -266,6 +281,18 @@ mod tests {
         );
         let ok = vec![reply(&[text("OK")]), reply(&[text("OK")])];
         assert_eq!(merged(Merge::By(ResponsePolicy::AllSucceeded), &ok).unwrap(), reply(&[text("OK")]));
+    }
+
+    #[test]
+    fn a_success_that_some_have_not_had_is_none() {
+        let all = |values: &[i64]| {
+            let replies: Vec<_> = values.iter().map(|value| reply(&[Integer(*value)])).collect();
+            merged(Merge::By(ResponsePolicy::AllSucceeded), &replies)
+        };
+        assert_eq!(all(&[1, 1, 1]), Ok(reply(&[Integer(1)])));
+        assert_eq!(all(&[0, 0]), Ok(reply(&[Integer(0)])));
+        let told = "one part was answered with the integer 1, another with the integer 0";
+        assert_eq!(all(&[1, 1, 0]), Err(told.to_string()));
     }
 
     #[test]

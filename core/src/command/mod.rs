@@ -15,6 +15,7 @@ mod policy;
 pub mod split;
 #[rustfmt::skip]
 mod table;
+pub(crate) mod unlisted;
 
 pub use flags::Flags;
 pub use keys::{BeginSearch, FindKeys, KeyError, KeySpec};
@@ -113,6 +114,13 @@ impl CommandSpec {
     #[must_use]
     pub const fn is_container(&self) -> bool {
         self.subcommands.count > 0
+    }
+
+    /// Whether it is a container that has subcommands with keys, as OBJECT is: their second argument. One that the
+    /// table does not know is taken to be such, too.
+    #[must_use]
+    pub fn contains_keys(&self) -> bool {
+        self.subcommands.of(&SUBCOMMANDS).iter().any(Self::has_keys)
     }
 
     /// Checks the number of arguments, the name included.

@@ -33,6 +33,11 @@ impl RawReply {
         Self { bytes: Bytes::from_static(b"*-1\r\n"), nodes: 1 }
     }
 
+    /// An array without elements.
+    pub(crate) fn empty_array() -> Self {
+        Self { bytes: Bytes::from_static(b"*0\r\n"), nodes: 1 }
+    }
+
     /// The bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &Bytes {

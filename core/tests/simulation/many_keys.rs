@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyslot_core::error::Error;
+use keyslot_core::error::{Error, ServerError};
 use keyslot_core::resp::ReplyNode::{Array, BulkString, Integer};
 use keyslot_core::resp::{Reply, ReplyNode};
 
@@ -59,7 +59,7 @@ fn an_error_says_which_keys_failed_and_that_others_may_have_been_written() {
     }
     wait(&mut lab, 10 * MILLISECOND);
     let error = run(&mut lab, &format!("DEL {}", three_keys('d'))).unwrap_err();
-    let Error::ConnectionLost(lost) = error else { panic!("{error:?}") };
+    let Error::PartlyExecuted(lost) = error else { panic!("{error:?}") };
     assert!(lost.possibly_executed);
     let failed = key_at(1, 'd');
     let named = lost.message.contains(&format!("2 of 3 parts succeeded; failed: \"{failed}\""));
@@ -112,4 +112,69 @@ fn without_splitting_keys_of_two_slots_are_refused_unsent() {
     let result = run(&mut lab, &format!("MSETNX {} 1 {} 1", key_at(0, 's'), key_at(1, 's')));
     assert!(matches!(result, Err(Error::CrossSlot(_))), "{result:?}");
     assert!(sent_since(&lab, mark).is_empty());
+}
+
+/// Some servers take MSETEX with whatever keys: what is sent to the wrong node is lost.
+#[test]
+fn what_no_server_checks_goes_where_its_keys_are() {
+    let mut lab = lab();
+    let (a, b) = (key_at(0, 's'), key_at(1, 's'));
+    let mark = lab.sent.len();
+    assert_eq!(run(&mut lab, &format!("MSETEX 2 {a} 1 {b} 2 EX 50")), Ok(Reply::single(Integer(1))));
+    let mut sent: Vec<_> = lab.sent[mark..].iter().map(|sent| (sent.node, sent.commands.clone())).collect();
+    sent.sort();
+    let part = |key: &str, value: u8| vec![words(&format!("MSETEX 1 {key} {value} EX 50"))];
+    assert_eq!(sent, [(0, part(&a, 1)), (1, part(&b, 2))]);
+    let mark = lab.sent.len();
+    for condition in ["NX", "XX", "EX 50 NX", "NEWER"] {
+        let result = run(&mut lab, &format!("MSETEX 2 {a} 1 {b} 2 {condition}"));
+        assert!(matches!(result, Err(Error::CrossSlot(_))), "{condition}: {result:?}");
+    }
+    assert!(sent_since(&lab, mark).is_empty());
+}
+
+#[test]
+fn what_every_node_says_is_said_once() {
+    let mut lab = lab_with_replicas();
+    let alone =
+        |message: &str| Err(Error::Server(ServerError { code: "ERR".into(), message: message.into() }));
+    let unknown = "unknown command 'CONFIG', with args beginning with: ";
+    assert_eq!(run(&mut lab, "CONFIG SET nosuch 1"), alone(unknown));
+    let refused = "OOM command not allowed when used memory > 'maxmemory'.";
+    let keys = three_keys('d');
+    for (node, key) in keys.split(' ').enumerate() {
+        lab.servers.nodes[node].lies.insert(slot_of(key), refused.into());
+    }
+    let (code, message) = refused.split_once(' ').unwrap();
+    let error = Error::Server(ServerError { code: code.into(), message: message.into() });
+    assert_eq!(run(&mut lab, &format!("DEL {keys}")), Err(error));
+}
+
+#[test]
+fn a_part_that_was_refused_is_no_lost_connection() {
+    let mut lab = lab();
+    let refused = key_at(1, 'd');
+    lab.servers.nodes[1]
+        .lies
+        .insert(slot_of(&refused), "NOREPLICAS Not enough good replicas to write.".into());
+    let error = run(&mut lab, &format!("DEL {}", three_keys('d'))).unwrap_err();
+    let Error::PartlyExecuted(partly) = error else { panic!("{error:?}") };
+    assert!(partly.possibly_executed);
+    let expected = format!(
+        "NOREPLICAS Not enough good replicas to write. (2 of 3 parts succeeded; failed: \"{refused}\")"
+    );
+    assert_eq!(partly.message, expected);
+}
+
+#[test]
+fn a_scan_goes_on_where_its_cursor_is_from() {
+    let mut lab = lab();
+    let mark = lab.sent.len();
+    let refused = run(&mut lab, "SCAN 17 COUNT 5");
+    assert!(matches!(&refused, Err(Error::InvalidArgument(why)) if why.contains("`scan`")), "{refused:?}");
+    assert!(sent_since(&lab, mark).is_empty());
+    assert!(run(&mut lab, "SCAN 0").is_ok());
+    // A server alone is the one node that there is.
+    let mut alone = lab_with(Dialect { cluster: false, ..Dialect::modern() }, |_, _| {});
+    assert!(run(&mut alone, "SCAN 17").is_ok());
 }

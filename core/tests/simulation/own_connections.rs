@@ -59,10 +59,42 @@ fn what_cannot_be_one_transaction_is_refused_unsent() {
     let refused = transact(&mut lab, &[&format!("DEL {one} {other}")]);
     assert!(matches!(refused, Err(Error::CrossSlot(_))), "{refused:?}");
     assert!(sent_since(&lab, mark).is_empty());
-    for lines in [&[][..], &["WATCH a"], &["PING", ""], &["EXEC"]] {
+    for lines in [&["WATCH a"][..], &["PING", ""], &["EXEC"]] {
         let refused = transaction(&mut lab, lines);
         assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{lines:?}: {refused:?}");
     }
+}
+
+#[test]
+fn a_transaction_without_commands_asks_only_whether_a_watched_key_has_changed() {
+    let mut lab = lab();
+    let mark = lab.sent.len();
+    assert_eq!(transact(&mut lab, &[]), counted(&[]));
+    assert!(sent_since(&lab, mark).is_empty());
+    let key = key_at(0, 'i');
+    let lease = lab.cluster.lend(Instant::from_nanoseconds(lab.now), Slot::new(slot_of(&key)));
+    let lent = Destination::Lent(lease);
+    for has_changed in [false, true] {
+        let watch = Command::for_lent(&["WATCH", &key]).unwrap();
+        let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now), watch, &lent);
+        lab.note(id, SECOND);
+        lab.drain();
+        assert_eq!(outcome(&mut lab, id), ok());
+        if has_changed {
+            run(&mut lab, &format!("INCR {key}")).unwrap();
+        }
+        let expected = if has_changed { Ok(Reply::single(ReplyNode::Null)) } else { counted(&[]) };
+        let id = hand_in(&mut lab, &[], &lent);
+        assert_eq!(outcome(&mut lab, id), expected);
+    }
+    lab.cluster.give_back(lease);
+    lab.drain();
+    lab.cluster.close();
+    let empty = transaction(&mut lab, &[]).unwrap();
+    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now), empty, &Destination::Cluster);
+    lab.note(id, SECOND);
+    lab.drain();
+    assert_eq!(outcome(&mut lab, id), Err(Error::Closed));
 }
 
 #[test]

@@ -55,7 +55,9 @@ impl Failure {
 pub(crate) fn exit_code(error: &Error) -> u8 {
     match error {
         Error::InvalidArgument(_) | Error::Tls(_) => USAGE,
-        Error::CrossSlot(_) | Error::Server(_) | Error::Authentication(_) => REFUSED,
+        Error::CrossSlot(_) | Error::Server(_) | Error::PartlyExecuted(_) | Error::Authentication(_) => {
+            REFUSED
+        }
         _ => UNREACHABLE,
     }
 }
@@ -71,6 +73,7 @@ pub(crate) fn code(error: &Error) -> &str {
         Error::Connect(_) => "KEYSLOT.CONNECT",
         Error::ConnectionLost(_) => "KEYSLOT.CONNECTION-LOST",
         Error::Timeout(_) => "KEYSLOT.TIMEOUT",
+        Error::PartlyExecuted(_) => "KEYSLOT.PARTLY-EXECUTED",
         Error::Authentication(_) => "KEYSLOT.AUTHENTICATION",
         Error::Tls(_) => "KEYSLOT.TLS",
         Error::Protocol(_) => "KEYSLOT.PROTOCOL",

@@ -7,7 +7,7 @@ use crate::{Error, Reply, ReplyRef};
 impl Client {
     /// Runs commands as a transaction: MULTI, the commands and EXEC in one write to the node of their slot. All are executed, with nothing
     /// between them, or none. The results are in the commands' order; one that fails while the others have their effect is
-    /// [`Error::Server`] in its place.
+    /// [`Error::Server`] in its place. No commands give an empty list, and nothing is sent.
     ///
     /// When the slot has moved nothing has been executed, and the whole is sent again where it is now.
     ///
@@ -84,7 +84,8 @@ impl Watched {
 
     /// Runs what was queued as one transaction, in one write. Afterwards nothing is queued and nothing is watched any more.
     ///
-    /// None: nothing was executed, because a watched key has changed, or its slot has moved. Begin again.
+    /// None: nothing was executed, because a watched key has changed, or its slot has moved. Begin again. Where nothing was queued, an
+    /// empty list says that what was read still holds.
     ///
     /// # Errors
     ///

@@ -156,7 +156,11 @@ impl Report {
 /// Whether a node's death, stall or move is reason enough for this error.
 fn is_explained(error: &Error) -> bool {
     match error {
-        Error::Connect(_) | Error::ConnectionLost(_) | Error::ClusterDown(_) | Error::Timeout(_) => true,
+        Error::Connect(_)
+        | Error::ConnectionLost(_)
+        | Error::PartlyExecuted(_)
+        | Error::ClusterDown(_)
+        | Error::Timeout(_) => true,
         Error::Server(error) => ["CLUSTERDOWN", "LOADING"].contains(&error.code.as_str()),
         _ => false,
     }
@@ -170,6 +174,7 @@ pub fn kind(error: &Error) -> String {
         Error::Timeout(_) => "timeout".to_owned(),
         Error::Connect(_) => "connect".to_owned(),
         Error::ConnectionLost(_) => "connection lost".to_owned(),
+        Error::PartlyExecuted(_) => "partly executed".to_owned(),
         Error::ClusterDown(_) => "cluster down".to_owned(),
         other => other.to_string(),
     }

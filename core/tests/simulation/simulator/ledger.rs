@@ -213,7 +213,9 @@ fn promises_not_executed(error: &Error) -> bool {
         | Error::Connect(_)
         | Error::Authentication(_)
         | Error::Tls(_) => true,
-        Error::ConnectionLost(interrupted) | Error::Timeout(interrupted) => !interrupted.possibly_executed,
+        Error::ConnectionLost(interrupted)
+        | Error::Timeout(interrupted)
+        | Error::PartlyExecuted(interrupted) => !interrupted.possibly_executed,
         Error::LimitExceeded(text) => text.contains(WAITING_LIMIT) || text.contains(POOL_LIMIT),
         Error::Protocol(_) | Error::Closed => false,
     }

@@ -180,7 +180,10 @@ fn probe(world: &mut World<Act>, submitted: u64) {
             let outcome = world.outcome(id);
             let lost = matches!(
                 outcome,
-                Some(Err(Error::Timeout(_) | Error::ConnectionLost(_) | Error::LimitExceeded(_)))
+                Some(Err(Error::Timeout(_)
+                    | Error::ConnectionLost(_)
+                    | Error::PartlyExecuted(_)
+                    | Error::LimitExceeded(_)))
             );
             let fits = matches!(outcome, Some(Ok(_))) || (round < silent && lost);
             assert!(
