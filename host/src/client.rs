@@ -210,11 +210,8 @@ impl Client {
     ) -> Result<Vec<(String, Result<Reply, Error>)>, Error> {
         let args: Vec<Vec<u8>> = args.into_iter().map(|arg| arg.as_ref().to_vec()).collect();
         let nodes = self.handle.call(|reply| Call::Ask(Question::Nodes { route, reply })).await??;
-        let mut answers = Vec::with_capacity(nodes.len());
-        for (node, answer) in self.ask_each(nodes, &args).await {
-            answers.push((node, answer.map(|(reply, _)| reply)));
-        }
-        Ok(answers)
+        let answers = self.ask_each(nodes, &args).await;
+        Ok(answers.into_iter().map(|(node, answer, _)| (node, answer)).collect())
     }
 
     /// Lends a connection of one's own to the primary that serves this key's slot, or, without a key, to any primary.

@@ -4,11 +4,14 @@
 //! Commands with several keys have them under one hash tag or, where the client splits them, anywhere. They travel in
 //! pipelines, so that the order of commands on one key is tested, too, also when one of them is split. Under both
 //! protocols, with a printed seed.
+//!
+//! Commands that are newer than Redis 7.0 are among them where the server knows them, each with all its options.
+//! `KEYSLOT_REDIS_SERVER` names another server to compare with.
 
 use anyhow::{Context, Result, ensure};
 use keyslot::{Client, Error, Protocol, ReplyNode};
 use keyslot_core::resp;
-use keyslot_testcluster::{TestCluster, TestServer};
+use keyslot_testcluster::{Connection, TestCluster, TestServer};
 use keyslot_tests::{PROTOCOLS, options};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -17,7 +20,7 @@ const COMMANDS: usize = 20_000;
 const PIPELINE: usize = 100;
 
 /// What the commands are made of: `s` to `g` are keys that mostly hold a string, list, hash, set, sorted set, stream,
-/// HyperLogLog or place; upper-case, several of one hash tag; `*` is a key of any type; `v`, `m`, `n`, `f` are a value, a member,
+/// HyperLogLog or place, `t` and `w` hashes whose fields have times and vector sets; upper-case, several of one hash tag; `*` is a key of any type; `v`, `m`, `n`, `f` are a value, a member,
 /// a small number, a score; `+` repeats the word before it, up to four times in all.
 const TEMPLATES: &[&str] = &[
     "SET s v",
@@ -154,15 +157,106 @@ const TEMPLATES: &[&str] = &[
     "SCRIPT EXISTS 0000000000000000000000000000000000000000 ffffffffffffffffffffffffffffffffffffffff",
 ];
 
+/// The same for commands that not every server knows: which they are, and their templates.
+const NEWER: &[(&str, &[&str])] = &[
+    (
+        "MSETEX",
+        &[
+            "MSETEX 3 s v s v s v",
+            "MSETEX 2 S v s v",
+            "MSETEX 2 s v s v EX 1000",
+            "MSETEX 2 s v s v PX 1000000",
+            "MSETEX 2 s v s v EXAT 99999999999",
+            "MSETEX 2 s v s v PXAT 99999999999999",
+            "MSETEX 2 s v s v KEEPTTL",
+            "MSETEX 2 S v S v NX",
+            "MSETEX 2 S v S v XX",
+            "MSETEX 2 S v S v XX KEEPTTL",
+            "MSETEX 2 S v S v EX 1000 NX",
+            "MSETEX 2 s v",
+            "MSETEX x s v",
+            "MSETEX 1 s v NX XX",
+        ],
+    ),
+    ("DELIFEQ", &["DELIFEQ s v", "SET s v IFEQ v", "SET s v IFEQ v GET EX 1000"]),
+    (
+        "HEXPIRE",
+        &["HEXPIRE t 1000 FIELDS 2 m m", "HEXPIRE t 1000 NX FIELDS 1 m", "HEXPIRE t 5000 GT FIELDS 1 m"],
+    ),
+    ("HPEXPIRE", &["HPEXPIRE t 1000000 FIELDS 1 m", "HPEXPIRE t 1000000 LT FIELDS 1 m"]),
+    ("HEXPIREAT", &["HEXPIREAT t 99999999999 FIELDS 1 m", "HEXPIREAT t 1 FIELDS 1 m"]),
+    ("HPEXPIREAT", &["HPEXPIREAT t 9999999999999 XX FIELDS 1 m", "HPEXPIREAT t 1 FIELDS 2 m"]),
+    ("HTTL", &["HTTL t FIELDS 2 m m", "HTTL h FIELDS 1 m"]),
+    ("HPTTL", &["HPTTL t FIELDS 1 m"]),
+    ("HEXPIRETIME", &["HEXPIRETIME t FIELDS 1 m"]),
+    ("HPEXPIRETIME", &["HPEXPIRETIME t FIELDS 1 m"]),
+    ("HPERSIST", &["HPERSIST t FIELDS 2 m m"]),
+    ("HGETDEL", &["HGETDEL t FIELDS 1 m", "HGETDEL h FIELDS 2 m m", "HGETDEL s FIELDS 1 m"]),
+    (
+        "HGETEX",
+        &[
+            "HGETEX t FIELDS 2 m m",
+            "HGETEX t EX 1000 FIELDS 1 m",
+            "HGETEX t PX 1000000 FIELDS 1 m",
+            "HGETEX t EXAT 99999999999 FIELDS 1 m",
+            "HGETEX t PXAT 9999999999999 FIELDS 1 m",
+            "HGETEX t PERSIST FIELDS 1 m",
+        ],
+    ),
+    (
+        "HSETEX",
+        &[
+            "HSETEX t FIELDS 2 m v m v",
+            "HSETEX t FNX EX 1000 FIELDS 1 m v",
+            "HSETEX t FXX PX 1000000 FIELDS 1 m v",
+            "HSETEX t EXAT 99999999999 FIELDS 1 m v",
+            "HSETEX t PXAT 9999999999999 FIELDS 1 m v",
+            "HSETEX t KEEPTTL FIELDS 1 m v",
+            "HSETEX t NX FIELDS 1 m v",
+            "HSETEX t XX FIELDS 1 m v",
+        ],
+    ),
+    ("SCRIPT", &["SCRIPT SHOW 0000000000000000000000000000000000000000"]),
+    ("COMMANDLOG", &["COMMANDLOG RESET slow"]),
+    (
+        "VADD",
+        &[
+            "VADD w VALUES 2 f f m",
+            "VADD w VALUES 2 f f m NOQUANT SETATTR {} M 4 EF 10",
+            "VADD w VALUES 2 f f m Q8 CAS",
+            "VADD w REDUCE 1 VALUES 2 f f m BIN",
+        ],
+    ),
+    ("VREM", &["VREM w m"]),
+    ("VCARD", &["VCARD w"]),
+    ("VDIM", &["VDIM w"]),
+    ("VISMEMBER", &["VISMEMBER w m"]),
+    ("VEMB", &["VEMB w m", "VEMB w m RAW"]),
+    ("VINFO", &["VINFO w"]),
+    ("VLINKS", &["VLINKS w m WITHSCORES"]),
+    ("VRANDMEMBER", &["VRANDMEMBER w", "VRANDMEMBER w n"]),
+    ("VSETATTR", &["VSETATTR w m {}"]),
+    ("VGETATTR", &["VGETATTR w m"]),
+    (
+        "VSIM",
+        &[
+            "VSIM w ELE m TRUTH COUNT 3",
+            "VSIM w VALUES 2 f f WITHSCORES COUNT n EF 10 NOTHREAD",
+            "VSIM w VALUES 2 f f EPSILON 0.5 FILTER .a FILTER-EF 5",
+        ],
+    ),
+];
+
 struct Generator {
     random: StdRng,
+    templates: Vec<&'static str>,
     /// So that streams have the same entries on both sides.
     entries: u64,
 }
 
 impl Generator {
     fn command(&mut self) -> Vec<String> {
-        let template = TEMPLATES[self.random.random_range(0..TEMPLATES.len())];
+        let template = self.templates[self.random.random_range(0..self.templates.len())];
         let tag = self.random.random_range(0..6);
         let mut words: Vec<String> = Vec::new();
         for (index, word) in template.split(' ').enumerate() {
@@ -202,7 +296,7 @@ impl Generator {
                     format!("{{{tag}}}{kind}:{number}")
                 }
             }
-            (Some(kind @ ('s' | 'l' | 'h' | 'e' | 'z' | 'x' | 'p' | 'g')), None) => {
+            (Some(kind @ ('s' | 'l' | 'h' | 'e' | 'z' | 'x' | 'p' | 'g' | 't' | 'w')), None) => {
                 // Now and then a key of another type.
                 let kind = if self.random.random_bool(0.02) { 'l' } else { kind };
                 format!("{kind}:{number}")
@@ -238,7 +332,10 @@ async fn compare(cluster: &TestCluster, protocol: Protocol, seed: u64) -> Result
     }
     let client = Client::connect(options(&cluster.urls(), protocol)).await?;
     client.execute(["FLUSHALL"]).await?;
-    let mut generator = Generator { random: StdRng::seed_from_u64(seed), entries: 0 };
+    let newer = templates_of_newer(&mut direct)?;
+    println!("{} of {} newer commands are known", newer.len(), NEWER.len());
+    let templates = TEMPLATES.iter().chain(newer.iter().copied().flatten()).copied().collect();
+    let mut generator = Generator { random: StdRng::seed_from_u64(seed), templates, entries: 0 };
     let (mut errors, mut split) = (0, 0);
     for _ in 0..COMMANDS / PIPELINE {
         let commands: Vec<_> = (0..PIPELINE).map(|_| generator.command()).collect();
@@ -258,7 +355,7 @@ async fn compare(cluster: &TestCluster, protocol: Protocol, seed: u64) -> Result
             errors += usize::from(theirs[0].starts_with('-'));
             split += usize::from(matches!(
                 command[0].as_str(),
-                "MGET" | "MSET" | "DEL" | "EXISTS" | "UNLINK" | "TOUCH"
+                "MGET" | "MSET" | "MSETEX" | "DEL" | "EXISTS" | "UNLINK" | "TOUCH"
             ));
             ensure!(
                 is_the_same(command, &ours, &theirs),
@@ -267,9 +364,30 @@ async fn compare(cluster: &TestCluster, protocol: Protocol, seed: u64) -> Result
             );
         }
     }
+    // All or nothing: no one server's answer is like it.
+    for condition in ["NX", "XX"] {
+        let answer = client.execute(["MSETEX", "2", "s:1", "1", "s:2", "2", condition]).await;
+        ensure!(matches!(answer, Err(Error::CrossSlot(_))), "{condition}: {answer:?}");
+    }
     println!("{COMMANDS} commands, {split} that may be split, {errors} answered with an error");
     ensure!(errors > COMMANDS / 100 && split > COMMANDS / 20, "the commands are not worth comparing");
     Ok(())
+}
+
+/// The templates of the newer commands that this server knows.
+fn templates_of_newer(server: &mut Connection) -> Result<Vec<&'static [&'static str]>> {
+    let asked: Vec<_> =
+        NEWER.iter().map(|(name, _)| ["COMMAND", "INFO", name].map(String::from).to_vec()).collect();
+    let answers = server.pipeline(&asked)?;
+    let is_known = |answer: &resp::Reply| {
+        !matches!(answer.nodes.get(1), None | Some(resp::ReplyNode::Null | resp::ReplyNode::Array(0)))
+    };
+    Ok(NEWER
+        .iter()
+        .zip(&answers)
+        .filter(|(_, answer)| is_known(answer))
+        .map(|((_, templates), _)| *templates)
+        .collect())
 }
 
 /// Whether the answers are equal, apart from what may differ between any two servers.
@@ -284,9 +402,16 @@ fn is_the_same(command: &[String], ours: &[String], theirs: &[String]) -> bool {
         "RANDOMKEY" => (ours == ["_"]) == (theirs == ["_"]),
         "KEYS" | "SMEMBERS" | "SINTER" | "SUNION" | "SDIFF" => sorted(ours) == sorted(theirs),
         // Passing time.
-        "TTL" => ours == theirs || (ours[0].len() > 3 && theirs[0].len() > 3),
-        // With an argument missing it goes to one node as it is, which looks at the slots first.
-        "MSET" if command.len().is_multiple_of(2) => ours[0].starts_with("-CROSSSLOT") || ours == theirs,
+        "TTL" | "EXPIRETIME" => ours == theirs || (ours[0].len() > 3 && theirs[0].len() > 3),
+        "HTTL" | "HPTTL" | "HEXPIRETIME" | "HPEXPIRETIME" => {
+            let is_alike =
+                |(ours, theirs): (&String, &String)| ours == theirs || (ours.len() > 3 && theirs.len() > 3);
+            ours.len() == theirs.len() && ours.iter().zip(theirs).all(is_alike)
+        }
+        // With an argument missing it cannot be sent in parts.
+        "MSET" if command.len().is_multiple_of(2) => ours[0].starts_with("CrossSlot") || ours == theirs,
+        // What they hold, and how the parts of it are linked, is by chance.
+        "VEMB" | "VINFO" | "VLINKS" | "VRANDMEMBER" | "VSIM" => ours[0].get(..1) == theirs[0].get(..1),
         _ => ours == theirs,
     }
 }

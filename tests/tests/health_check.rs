@@ -96,6 +96,18 @@ async fn a_write_does_not_wait_for_a_connection_that_died_in_silence() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_refuses_the_ping_has_answered() -> Result<()> {
+    for protocol in PROTOCOLS {
+        let cluster = TestCluster::start(3, 0)?;
+        let client = Client::connect(options(&cluster.urls(), protocol)).await?;
+        client.execute(["ACL", "SETUSER", "default", "-ping"]).await?;
+        let reports = client.health().await?;
+        ensure!(reports.len() == 3 && reports.iter().all(|report| report.answer.is_ok()), "{reports:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_the_check_the_write_would_have_been_lost() -> Result<()> {
     let server = silent_after_one();
     let timeout = Duration::from_millis(1_500);

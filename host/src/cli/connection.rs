@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use keyslot::{Client, Mode, Options, Protocol, ReplicaReads};
+use keyslot_core::url::Seeds;
 
 use super::failure::Failure;
 use super::topology;
@@ -14,7 +15,7 @@ use super::watch::Watch;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
-    /// A node, as redis://[[user]:password@]host[:port][/database] or host[:port]; several, by spaces or repetition,
+    /// A node, as redis://[[user]:password@]host[:port][/database] (or valkey://) or host[:port]; several, by spaces or repetition,
     /// are nodes of one cluster
     #[arg(
         long,
@@ -117,6 +118,11 @@ impl ConnectionArgs {
     /// Connects to these nodes, without the user and the password that are meant for others.
     pub(crate) async fn connect_to_own(&self, urls: &[String]) -> Result<Client, Failure> {
         self.start(self.options(urls, self.protocol())).await
+    }
+
+    /// The database that the URLs name.
+    pub(crate) fn database(&self) -> u32 {
+        Seeds::parse(&self.url).ok().and_then(|seeds| seeds.database).unwrap_or(0)
     }
 
     /// How long a command may take.

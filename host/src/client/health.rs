@@ -23,6 +23,9 @@ impl Client {
     /// the topology's order. It dials nodes that are not connected. Takes no longer than the request time-out, and holds
     /// up no other caller.
     ///
+    /// A node that refuses the PING (NOPERM …) has answered. LOADING, BUSY and MASTERDOWN, which say that it serves nobody for
+    /// now, are its error.
+    ///
     /// # Errors
     ///
     /// As [`Self::topology`]. What is wrong with a node is told in its report.
@@ -30,10 +33,14 @@ impl Client {
         let nodes: Vec<_> = self.topology().await?.into_iter().flat_map(|shard| shard.nodes).collect();
         let addresses = nodes.iter().map(|node| node.address.clone()).collect();
         let answers = self.ask_each(addresses, &[b"PING".to_vec()]).await;
-        let reports = nodes.iter().zip(answers).map(|(node, (address, answer))| NodeReport {
+        let reports = nodes.iter().zip(answers).map(|(node, (address, answer, after))| NodeReport {
             address,
             role: node.role,
-            answer: answer.map(|(_, after)| after),
+            answer: match answer {
+                Err(error) if error.is_unwell() => Err(error),
+                // Also one that refuses the PING is there.
+                _ => Ok(after),
+            },
         });
         Ok(reports.collect())
     }
@@ -43,7 +50,7 @@ impl Client {
         &self,
         nodes: Vec<String>,
         args: &[Vec<u8>],
-    ) -> Vec<(String, Result<(Reply, Duration), Error>)> {
+    ) -> Vec<(String, Result<Reply, Error>, Duration)> {
         let mut calls = JoinSet::new();
         let mut answers = Vec::with_capacity(nodes.len());
         for (index, node) in nodes.into_iter().enumerate() {
@@ -52,14 +59,14 @@ impl Client {
             calls.spawn(async move {
                 let started = Instant::now();
                 let answer = client.handle.execute(client.lane, target, requests).await;
-                (index, answer.map(|reply| (reply, started.elapsed())))
+                (index, answer, started.elapsed())
             });
             // Until it is told better.
-            answers.push((node, Err(ended())));
+            answers.push((node, Err(ended()), Duration::ZERO));
         }
         while let Some(ended) = calls.join_next().await {
-            if let Ok((index, answer)) = ended {
-                answers[index].1 = answer;
+            if let Ok((index, answer, after)) = ended {
+                (answers[index].1, answers[index].2) = (answer, after);
             }
         }
         answers

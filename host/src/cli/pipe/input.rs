@@ -25,6 +25,9 @@ pub(super) struct Piece {
     pub(super) commands: Bytes,
     /// Where each command stands.
     pub(super) places: Vec<Place>,
+    /// How many commands there are besides that have nothing to do: a SELECT of the database that the connections have anyway,
+    /// with which many dumps begin.
+    pub(super) needless: usize,
     /// What stands among them and is no command.
     pub(super) mistakes: Vec<Mistake>,
     /// How many bytes of the input come before its end.
@@ -67,26 +70,45 @@ pub(super) struct Gone;
 pub(super) struct Pieces {
     commands: BytesMut,
     piece: Piece,
+    /// The database that the connections have.
+    database: u32,
     sender: mpsc::Sender<Piece>,
 }
 
 impl Pieces {
-    pub(super) fn new(sender: mpsc::Sender<Piece>) -> Self {
-        Self { commands: BytesMut::new(), piece: Piece::default(), sender }
+    pub(super) fn new(sender: mpsc::Sender<Piece>, database: u32) -> Self {
+        Self { commands: BytesMut::new(), piece: Piece::default(), database, sender }
     }
 
     /// Takes the words of a command.
     pub(super) fn command(&mut self, place: Place, words: &[impl AsRef<[u8]>]) -> Result<(), Gone> {
-        encode_command(words, &mut self.commands);
-        self.piece.places.push(place);
+        if self.is_needless(words) {
+            self.piece.needless += 1;
+        } else {
+            encode_command(words, &mut self.commands);
+            self.piece.places.push(place);
+        }
         self.send_if_full()
     }
 
-    /// Takes a command that is encoded.
-    pub(super) fn encoded(&mut self, place: Place, command: &[u8]) -> Result<(), Gone> {
-        self.commands.extend_from_slice(command);
-        self.piece.places.push(place);
+    /// Takes a command that is encoded, with its words.
+    pub(super) fn encoded(&mut self, place: Place, command: &[u8], words: &[&[u8]]) -> Result<(), Gone> {
+        if self.is_needless(words) {
+            self.piece.needless += 1;
+        } else {
+            self.commands.extend_from_slice(command);
+            self.piece.places.push(place);
+        }
         self.send_if_full()
+    }
+
+    /// Whether the command asks for the database that the connections have. To send it would be to change what all commands share.
+    fn is_needless(&self, words: &[impl AsRef<[u8]>]) -> bool {
+        let [name, database] = words else {
+            return false;
+        };
+        name.as_ref().eq_ignore_ascii_case(b"SELECT")
+            && database.as_ref() == self.database.to_string().as_bytes()
     }
 
     pub(super) fn mistake(&mut self, mistake: Mistake) -> Result<(), Gone> {
@@ -100,7 +122,7 @@ impl Pieces {
     }
 
     fn send_if_full(&mut self) -> Result<(), Gone> {
-        let count = self.piece.places.len() + self.piece.mistakes.len();
+        let count = self.piece.places.len() + self.piece.needless + self.piece.mistakes.len();
         if count >= PIECE_COMMANDS_MAX || self.commands.len() >= PIECE_BYTES_MAX {
             self.send()
         } else {
@@ -110,7 +132,8 @@ impl Pieces {
 
     /// Sends what there is.
     pub(super) fn send(&mut self) -> Result<(), Gone> {
-        if self.piece.places.is_empty() && self.piece.mistakes.is_empty() {
+        let Piece { places, needless, mistakes, .. } = &self.piece;
+        if places.is_empty() && *needless == 0 && mistakes.is_empty() {
             return Ok(());
         }
         let end = self.piece.end;

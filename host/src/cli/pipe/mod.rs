@@ -39,7 +39,7 @@ const BYTES_MAX: usize = 16 << 20;
 ///
 /// One command a line, with the quotes and escapes of redis-cli, also with a count before it (3 INCR n); blank lines are passed
 /// over. Or RESP, arrays of bulk strings, which is found out by how the input begins. Commands for one slot are executed in
-/// their order. Replies are not printed: at the end, a table says how many there were, and of each error's code how often
+/// their order. SELECT of the database that the connections have is passed over, and counts as answered; any other is refused. Replies are not printed: at the end, a table says how many there were, and of each error's code how often
 /// it came and where first.
 ///
 /// A line that is no command is counted as the error SYNTAX, and the others are run. RESP that is broken ends the input there:
@@ -62,7 +62,8 @@ impl Pipe {
         let client = global.connection.connect().await?;
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
         // No task of the runtime, which would wait for the end of a read before it ends.
-        std::thread::spawn(|| syntax::read(io::stdin(), Pieces::new(sender), syntax::COMMAND_BYTES_MAX));
+        let pieces_of_input = Pieces::new(sender, global.connection.database());
+        std::thread::spawn(|| syntax::read(io::stdin(), pieces_of_input, syntax::COMMAND_BYTES_MAX));
         let load = Load::new(&client, global.connection.request_timeout());
         let (summary, stop) = load.run(pieces).await;
         if let Some(why) = stop {
@@ -173,7 +174,8 @@ impl<'a> Load<'a> {
 
     /// Hands a piece in.
     async fn send(&mut self, piece: Piece) {
-        let Piece { commands, places, mistakes, end } = piece;
+        let Piece { commands, places, needless, mistakes, end } = piece;
+        self.summary.pass_over(needless);
         for mistake in mistakes {
             self.summary.mistake(&mistake);
             if mistake.ends_input {

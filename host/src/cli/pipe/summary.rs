@@ -61,6 +61,14 @@ impl Summary {
         }
     }
 
+    /// Counts commands that have nothing to do.
+    pub(super) fn pass_over(&mut self, count: usize) {
+        let count = count as u64;
+        self.commands += count;
+        self.replies += count;
+        self.ended += count;
+    }
+
     /// Counts what is no command.
     pub(super) fn mistake(&mut self, mistake: &Mistake) {
         self.fail(mistake.code, mistake.place, &mistake.what);

@@ -188,7 +188,7 @@ impl<R: Read> Reader<'_, R> {
                 match take_request(&mut rest, &mut words) {
                     Ok(Some(request)) if request.len() <= self.bytes_max => {
                         self.pieces.reached(reached(rest));
-                        self.pieces.encoded(self.place, request)?;
+                        self.pieces.encoded(self.place, request, &words)?;
                     }
                     Err(RequestError::CutOff) if left.len() <= self.bytes_max => {
                         rest = left;
@@ -258,7 +258,7 @@ mod tests {
 
     fn read_portions(input: &[u8], portion: usize, bytes_max: usize) -> Outcome {
         let (sender, mut receiver) = mpsc::channel(10_000);
-        read(Portions(input, portion), Pieces::new(sender), bytes_max);
+        read(Portions(input, portion), Pieces::new(sender, 0), bytes_max);
         let (mut commands, mut mistakes) = (Vec::new(), Vec::new());
         let mut end = 0;
         while let Ok(piece) = receiver.try_recv() {
@@ -307,6 +307,33 @@ mod tests {
             read_all(b"\r\n*2\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\n\r\n\n*1\r\n$4\r\nPING\r\n*0\r\n\n");
         assert_eq!(commands, at(Place::Byte, &[(2, "GET a\\r\\nb"), (28, "PING"), (42, "")]));
         assert_eq!(mistakes, []);
+    }
+
+    #[test]
+    fn a_select_of_the_database_that_is_there_has_nothing_to_do() {
+        let lines = &b"SELECT 0\nselect 0\nSELECT 1\n3 SELECT 0\nSELECT\nSET k 0"[..];
+        let requests = &b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n"[..];
+        for (input, database, needless, sent) in [
+            (lines, 0, 5, &["SELECT 1", "SELECT", "SET k 0"][..]),
+            (lines, 1, 1, &["SELECT 0", "select 0", "SELECT 0", "SELECT 0", "SELECT 0", "SELECT", "SET k 0"]),
+            (requests, 0, 1, &["SELECT 3"]),
+            (requests, 3, 1, &["SELECT 0"]),
+        ] {
+            let (sender, mut receiver) = mpsc::channel(10);
+            read(Portions(input, 7), Pieces::new(sender, database), 1 << 20);
+            let (mut commands, mut counted) = (Vec::new(), 0);
+            while let Ok(piece) = receiver.try_recv() {
+                let (mut rest, mut words) = (&piece.commands[..], Vec::new());
+                while let Ok(Some(_)) = take_request(&mut rest, &mut words) {
+                    commands.push(String::from_utf8(words.join(&b' ')).unwrap());
+                }
+                counted += piece.needless;
+            }
+            assert_eq!(
+                (commands.as_slice(), counted),
+                (&sent.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>()[..], needless)
+            );
+        }
     }
 
     #[test]
