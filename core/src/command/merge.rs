@@ -48,6 +48,12 @@ pub fn merge(how: Merge, parts: &[(Vec<u32>, RawReply)], chance: usize) -> Resul
             let mut in_turn = replies.clone().cycle().skip(chance % parts.len().max(1)).take(parts.len());
             in_turn.clone().find(is_there).or_else(|| in_turn.next()).cloned().ok_or_else(none)
         }
+        Merge::By(ResponsePolicy::AggSum) if parts.iter().any(|(keys, _)| !keys.is_empty()) => {
+            match replies.clone().filter_map(RawReply::root).find(|root| root.marker != b':') {
+                None => by_policy(ResponsePolicy::AggSum, replies),
+                Some(root) => Err(format!("a part that counts its keys was answered with {}", root.kind())),
+            }
+        }
         Merge::By(policy) => by_policy(policy, replies),
     }
 }
