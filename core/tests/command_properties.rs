@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use keyslot_core::command::merge::{Merge, merge};
-use keyslot_core::command::{CommandSpec, Finder, ResponsePolicy, all, find, split};
+use keyslot_core::command::{CommandSpec, Finder, RequestPolicy, ResponsePolicy, all, find, split};
 use keyslot_core::resp::{Decoder, Frame, Limits, RawReply, decode_command, take_request};
 use keyslot_core::slot::Slot;
 use proptest::collection::vec;
@@ -75,6 +75,10 @@ proptest! {
             distinct.sort_unstable();
             distinct.dedup();
             prop_assert_eq!(distinct.len(), routing.len(), "{}: a position is found once", spec.name);
+            let mut likely = Vec::new();
+            spec.likely_positions(&args, &mut likely);
+            let is_found = routing.iter().all(|position| likely.contains(position));
+            prop_assert!(is_found, "{}: what is a key is likely to be one", spec.name);
         }
     }
 
@@ -237,5 +241,27 @@ proptest! {
         while let Ok(Some(_)) = take_request(&mut rest, &mut args) {
             prop_assert_eq!(finder.find(&args).map(|spec| spec.name), find(&args).map(|spec| spec.name));
         }
+    }
+}
+
+/// A command that is cut has to treat each key alone with all of its options. A new one stands here when that has been looked at,
+/// and `split` has what it takes.
+#[test]
+fn the_commands_that_are_cut_have_been_looked_at() {
+    let is_marked = |spec: &&CommandSpec| spec.request_policy == Some(RequestPolicy::MultiShard);
+    let marked: Vec<_> = all().filter(is_marked).map(|spec| spec.name).collect();
+    let lines = [
+        "DEL a b",
+        "EXISTS a b",
+        "MGET a b",
+        "MSET a 1 b 2",
+        "MSETEX 2 a 1 b 2 EX 5",
+        "TOUCH a b",
+        "UNLINK a b",
+    ];
+    assert_eq!(marked, lines.map(|line| line.split(' ').next().unwrap_or_default()));
+    for line in lines {
+        let args: Vec<&str> = line.split(' ').collect();
+        assert_eq!(split::split(find(&args), &args).map(|parts| parts.len()), Some(2), "{line}");
     }
 }

@@ -67,7 +67,7 @@ pub struct Options {
 impl Options {
     /// Settings for the cluster that these nodes belong to, or for the one server.
     ///
-    /// Each is `redis://[[user]:password@]host[:port][/database]`, or a bare `host` or `host:port`.
+    /// Each is `redis://[[user]:password@]host[:port][/database]`, or a bare `host` or `host:port`. `valkey://` means the same.
     pub fn new(urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             urls: urls.into_iter().map(Into::into).collect(),

@@ -216,8 +216,8 @@ const NEWER: &[(&str, &[&str])] = &[
             "HSETEX t XX FIELDS 1 m v",
         ],
     ),
-    ("SCRIPT", &["SCRIPT SHOW 0000000000000000000000000000000000000000"]),
-    ("COMMANDLOG", &["COMMANDLOG RESET slow"]),
+    ("SCRIPT|SHOW", &["SCRIPT SHOW 0000000000000000000000000000000000000000"]),
+    ("COMMANDLOG|RESET", &["COMMANDLOG RESET slow"]),
     (
         "VADD",
         &[
