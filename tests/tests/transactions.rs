@@ -182,7 +182,7 @@ async fn errors_say_what_has_become_of_the_transaction() -> Result<()> {
         let client = Client::connect(options(&cluster.urls(), protocol)).await?;
         let run = |lines: &[&str]| client.transaction(lines.iter().map(|line| words(line)).collect());
 
-        ensure!(matches!(run(&[]).await, Err(Error::InvalidArgument(_))));
+        ensure!(run(&[]).await?.is_empty(), "there was nothing to do");
         ensure!(matches!(run(&["SET a 1", "SUBSCRIBE x"]).await, Err(Error::InvalidArgument(_))));
         ensure!(matches!(run(&["SET a 1", "SET b 1"]).await, Err(Error::CrossSlot(_))));
         ensure!(matches!(run(&["MGET a b"]).await, Err(Error::CrossSlot(_))));
@@ -250,7 +250,8 @@ async fn what_is_watched_is_forgotten_in_the_end() -> Result<()> {
         ensure!(matches!(watched.exec().await, Err(Error::CrossSlot(_))));
         watched.queue(["SET", "{t}b", "4"]);
         watched.discard().await;
-        ensure!(matches!(watched.exec().await, Err(Error::InvalidArgument(_))), "nothing is queued any more");
+        let results = watched.exec().await?;
+        ensure!(results.is_some_and(|results| results.is_empty()), "nothing is queued any more");
         drop(client.watch(["{t}a"]).await?);
         ensure!(client.execute(["GET", "{t}b"]).await?.as_str() == Some("3"));
     }
