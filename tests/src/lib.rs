@@ -141,6 +141,8 @@ impl FakeServer {
 }
 
 fn serve(mut stream: TcpStream, number: usize, shared: &Shared, answer: &dyn Fn(usize, &[u8]) -> Answer) {
+    // As servers do: what is sent a little later does not wait for the client's acknowledgement.
+    let _ = stream.set_nodelay(true);
     let mut buffer = vec![0; 1 << 20];
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
         let read = &buffer[..length];

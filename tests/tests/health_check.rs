@@ -238,9 +238,14 @@ fn silent_after_one() -> FakeServer {
     })
 }
 
-/// `:1` for each command of a read.
+/// `:1` for each command of a read, `+PONG` for a PING.
 fn ones(read: &[u8]) -> Answer {
-    Answer::Send(b":1\r\n".repeat(read.iter().filter(|byte| **byte == b'*').count()))
+    let text = String::from_utf8_lossy(read);
+    let answers = text.split('*').skip(1).map(|command| match command.contains("PING") {
+        true => "+PONG\r\n",
+        false => ":1\r\n",
+    });
+    Answer::Send(answers.collect::<String>().into_bytes())
 }
 
 fn contains(read: &[u8], word: &str) -> bool {

@@ -49,7 +49,8 @@ impl Waiting {
             Self::Handshake(Step::Hello) => ("HELLO", b"%*"),
             Self::Handshake(Step::Auth) => ("AUTH", b"+"),
             Self::Handshake(Step::Select) => ("SELECT", b"+"),
-            Self::Handshake(Step::Id) => ("CLIENT ID", b":"),
+            // Proxies say OK to all of CLIENT: then it has no id.
+            Self::Handshake(Step::Id) => ("CLIENT ID", b":+"),
             Self::Handshake(Step::Courtesy) => ("CLIENT SETNAME, CLIENT SETINFO or READONLY", b"+"),
             Self::Asking => ("ASKING", b"+"),
             Self::Unblocking => ("CLIENT UNBLOCK", b":"),
@@ -152,7 +153,7 @@ mod tests {
             (Waiting::Handshake(Step::Hello), "%*"),
             (Waiting::Handshake(Step::Auth), "+"),
             (Waiting::Handshake(Step::Select), "+"),
-            (Waiting::Handshake(Step::Id), ":"),
+            (Waiting::Handshake(Step::Id), ":+"),
             (Waiting::Handshake(Step::Courtesy), "+"),
             (Waiting::Asking, "+"),
             (Waiting::Unblocking, ":"),

@@ -96,6 +96,7 @@ async fn serve(stream: TcpStream) -> std::io::Result<()> {
             }
             Some(b"HELLO" | b"CLUSTER") => b"-ERR unknown command\r\n".to_vec(),
             Some(b"DIE") => return Ok(()),
+            Some(b"CLIENT") if argument == b"ID" => b":7\r\n".to_vec(),
             Some(b"INCR") => b"-WRONGTYPE not a number\r\n".to_vec(),
             _ => b"+OK\r\n".to_vec(),
         };
@@ -323,7 +324,9 @@ async fn questions_are_answered_and_close_waits_while_a_command_is_under_way() {
 #[tokio::test]
 async fn all_who_wait_hear_of_a_trap() {
     let server = Server::start().await;
-    let client = Client::connect(server.options().memory_limit(16 << 20)).await.expect("16 MiB are enough");
+    // The budget would refuse the reply before the memory does.
+    let options = server.options().memory_limit(16 << 20).limit(Limit::ReceivedBytes, 1 << 30);
+    let client = Client::connect(options).await.expect("16 MiB are enough");
     let (large, behind) = tokio::join!(client.execute(["GET", "100000000"]), client.execute(["ECHO", "a"]));
     assert!(matches!(large, Err(Error::Host(_))), "{large:?}");
     assert!(matches!(behind, Err(Error::Host(_))), "{behind:?}");

@@ -126,7 +126,7 @@ fn slots(port: u16) -> Vec<u8> {
         [b"*4\r\n".to_vec(), bulk(host), port, bulk(id), zone].concat()
     };
     let range = b"*1\r\n*4\r\n:0\r\n:16383\r\n".to_vec();
-    [range, node("127.0.0.1", &evil_text()), node(EVIL, "replica")].concat()
+    [range, node("127.0.0.1", EVIL), node(EVIL, "replica")].concat()
 }
 
 fn error(code: &str, message: &str) -> Vec<u8> {
