@@ -123,7 +123,7 @@ fn scans() -> Vec<Case> {
         )
         .deed(Deed::Scan(2)),
         scan("SCAN: an empty cursor", PROTOCOL, b"*2\r\n$0\r\n\r\n*0\r\n"),
-        scan("SCAN: a cursor of 20 MiB", wrong, &array(&[bulk("1".repeat(20 << 20)), array(&[])])).memory(64),
+        scan("SCAN: a cursor of 20 MiB", wrong, &array(&[bulk("1".repeat(20 << 20)), array(&[])])).memory(96),
         scan(
             "SCAN: a cursor that never ends",
             &["ok*", "timeout", "cluster-down"],
