@@ -169,8 +169,7 @@ impl Cluster {
 
 /// Whether a command was refused for what the client deals with itself.
 fn is_passing(error: &ServerError) -> bool {
-    let codes = ["MOVED", "ASK", "NOAUTH"];
-    codes.contains(&error.code.as_str()) || super::verdict::passes(&error.code)
+    matches!(error.code.as_str(), "MOVED" | "ASK") || super::verdict::passes(error)
 }
 
 /// As it is kept in a request.

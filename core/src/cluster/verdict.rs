@@ -27,21 +27,43 @@ pub(super) enum Verdict {
     Surface,
 }
 
-/// Errors that say that the command was not executed, and that it can be executed later or elsewhere.
-const PASSING: &[(&str, Verdict)] = &[
-    // Some of the keys have moved and some have not; over when the slot has moved.
-    ("TRYAGAIN", Verdict::WaitAndRetry),
-    // The node is reading its data from disk.
-    ("LOADING", Verdict::RefreshAndRetry),
-    // The node sees no majority, or nobody serves the slot: others may know more.
-    ("CLUSTERDOWN", Verdict::RefreshAndRetry),
-    // A replica without its primary.
-    ("MASTERDOWN", Verdict::RefreshAndRetry),
-    // A write reached a replica: the primary was demoted, and the slot map has not heard of it.
-    ("READONLY", Verdict::RefreshAndRetry),
-    // It was blocked on a primary that was demoted; nothing was done.
-    ("UNBLOCKED", Verdict::RefreshAndRetry),
-    ("NOAUTH", Verdict::Authentication),
+/// What to do about an error with this code whose text begins so. The first row that fits decides; what fits none is the
+/// caller's. An empty beginning fits every text: that code means one thing, and servers, forks and proxies word it in their
+/// own ways ("Redis is loading …", "Valkey is loading …"). Where one code means several things, only known words pass.
+///
+/// What passes was not executed, and can be executed later or elsewhere. The words are those of Redis 7.0 to 8.0 and Valkey 7.2 to
+/// 9.1.
+const POLICY: &[(&str, &str, Verdict)] = &[
+    // "Multiple keys request during rehashing of slot": some of the keys have moved and some have not; over when the slot has
+    // moved.
+    ("TRYAGAIN", "", Verdict::WaitAndRetry),
+    // "… is loading the dataset in memory": the node is reading its data from disk or from its primary.
+    ("LOADING", "", Verdict::RefreshAndRetry),
+    // "The cluster is down", "The cluster is down and only accepts read commands", "Hash slot not served": the node sees no
+    // majority, or nobody serves the slot. Others may know more.
+    ("CLUSTERDOWN", "", Verdict::RefreshAndRetry),
+    // "Link with MASTER is down …": a replica without its primary. Of a script it is said before it begins.
+    ("MASTERDOWN", "", Verdict::RefreshAndRetry),
+    // "You can't write against a read only replica.", "Can not run script with write flag on readonly replica": a write reached
+    // a replica. The primary was demoted, and the slot map has not heard of it.
+    ("READONLY", "", Verdict::RefreshAndRetry),
+    // It was blocked on a primary that was demoted; nothing was done. With the same code somebody's CLIENT UNBLOCK … ERROR ends
+    // it ("client unblocked via CLIENT UNBLOCK"), and Redis 7.0 says that its stream was deleted ("the stream key no longer
+    // exists"): neither gets better by itself, and a module may end what it blocks in words of its own.
+    ("UNBLOCKED", "force unblock from blocking operation", Verdict::RefreshAndRetry),
+    // "Authentication required.": the user of this connection was taken from it. NOPERM is another matter: the user is known and
+    // may not do this.
+    ("NOAUTH", "", Verdict::Authentication),
+    // "… is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", "… is busy running a module command.", or a
+    // module's own words: it may last for ever, and it is the caller who can end it.
+    ("BUSY", "", Verdict::Surface),
+    // "… is configured to save RDB snapshots, but it's currently unable to persist to disk …", "Errors writing to the AOF file:
+    // …": somebody has to make room on a disk.
+    ("MISCONF", "", Verdict::Surface),
+    // "Not enough good replicas to write.": what the operator has asked the server to say.
+    ("NOREPLICAS", "", Verdict::Surface),
+    // "command not allowed when used memory > 'maxmemory'.": over when somebody has deleted something.
+    ("OOM", "", Verdict::Surface),
 ];
 
 /// The whole of what servers say with these codes. A script can answer with any error after it has written, so
@@ -54,9 +76,15 @@ const SERVERS_WORDS: &[&str] = &[
     "The cluster is down and only accepts read commands",
     "Hash slot not served",
     "Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "Link with MASTER is down, replica-serve-stale-data is set to 'no' and 'allow-stale' flag is not set on the script.",
     "You can't write against a read only replica.",
+    "Can not run script with write flag on readonly replica",
     "Authentication required.",
 ];
+
+/// A script's own write is refused on a replica before it has written anything, and the error names the script behind these
+/// words.
+const REFUSED_IN_SCRIPT: &str = "You can't write against a read only replica.";
 
 /// Looks up what to do about the error that answers `command`. `asked` is the host of the node that answered, which
 /// a redirect with an empty host means.
@@ -77,18 +105,26 @@ pub(super) fn judge(error: &ServerError, asked: &str, command: &Command) -> Verd
     }
     let believed = match &verdict {
         Verdict::FollowMoved(slot, _) | Verdict::FollowAsk(slot, _) => command.route == Route::Slot(*slot),
-        // On a replica a script's own write is refused, and the error names the script.
-        Verdict::RefreshAndRetry if error.code == "READONLY" => {
-            error.message.starts_with("You can't write against a read only replica.")
+        Verdict::RefreshAndRetry
+            if error.code == "READONLY" && error.message.starts_with(REFUSED_IN_SCRIPT) =>
+        {
+            true
         }
         _ => SERVERS_WORDS.contains(&error.message.as_str()),
     };
     if believed { verdict } else { Verdict::Surface }
 }
 
-/// Whether an error with this code says that the command can be executed later or elsewhere.
-pub(super) fn passes(code: &str) -> bool {
-    PASSING.iter().any(|(passing, _)| *passing == code)
+/// Whether an error that is no redirect is dealt with by the client.
+pub(super) fn passes(error: &ServerError) -> bool {
+    policy(error) != Verdict::Surface
+}
+
+/// What the table says.
+fn policy(error: &ServerError) -> Verdict {
+    let fits = |code: &str, words: &str| error.code == code && error.message.starts_with(words);
+    let row = POLICY.iter().find(|(code, words, _)| fits(code, words));
+    row.map_or(Verdict::Surface, |(.., verdict)| verdict.clone())
 }
 
 fn look_up(error: &ServerError, asked: &str) -> Verdict {
@@ -97,12 +133,7 @@ fn look_up(error: &ServerError, asked: &str) -> Verdict {
             .map_or(Verdict::Surface, |(slot, address)| Verdict::FollowMoved(slot, address)),
         "ASK" => redirect(error, asked)
             .map_or(Verdict::Surface, |(slot, address)| Verdict::FollowAsk(slot, address)),
-        // Somebody has said so (CLIENT UNBLOCK … ERROR).
-        "UNBLOCKED" if error.message.contains("CLIENT UNBLOCK") => Verdict::Surface,
-        code => PASSING
-            .iter()
-            .find(|(passing, _)| *passing == code)
-            .map_or(Verdict::Surface, |(_, verdict)| verdict.clone()),
+        _ => policy(error),
     }
 }
 
@@ -131,6 +162,96 @@ mod tests {
     fn judged_for(command: &[&str], code: &str, message: &str) -> Verdict {
         let error = ServerError { code: code.to_string(), message: message.to_string() };
         judge(&error, "10.0.0.1", &Command::new(command).unwrap())
+    }
+
+    #[test]
+    fn each_of_the_servers_errors_is_told_by_its_words() {
+        use Verdict::{Authentication, RefreshAndRetry, Surface, WaitAndRetry};
+        const STALE: &str = "Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
+        const STALE_SCRIPT: &str = "Link with MASTER is down, replica-serve-stale-data is set to 'no' and 'allow-stale' flag is not set on the script.";
+        // What servers say, what is done about it, and the same when a script that writes says so.
+        let table = [
+            ("TRYAGAIN Multiple keys request during rehashing of slot", WaitAndRetry, true),
+            ("TRYAGAIN slot is migrating, retry later", WaitAndRetry, false),
+            ("LOADING Redis is loading the dataset in memory", RefreshAndRetry, true),
+            ("LOADING Valkey is loading the dataset in memory", RefreshAndRetry, true),
+            ("LOADING Another is loading the dataset in memory", RefreshAndRetry, false),
+            ("CLUSTERDOWN The cluster is down", RefreshAndRetry, true),
+            ("CLUSTERDOWN The cluster is down and only accepts read commands", RefreshAndRetry, true),
+            ("CLUSTERDOWN Hash slot not served", RefreshAndRetry, true),
+            (&format!("MASTERDOWN {STALE}"), RefreshAndRetry, true),
+            (&format!("MASTERDOWN {STALE_SCRIPT}"), RefreshAndRetry, true),
+            ("READONLY You can't write against a read only replica.", RefreshAndRetry, true),
+            ("READONLY You can't write against a read only slave.", RefreshAndRetry, false),
+            ("READONLY Can not run script with write flag on readonly replica", RefreshAndRetry, true),
+            (
+                "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+                RefreshAndRetry,
+                false,
+            ),
+            (
+                "UNBLOCKED force unblock from blocking operation, instance state changed (master -> slave?)",
+                RefreshAndRetry,
+                false,
+            ),
+            ("UNBLOCKED the stream key no longer exists", Surface, true),
+            ("UNBLOCKED client unblocked via CLIENT UNBLOCK", Surface, true),
+            ("UNBLOCKED", Surface, true),
+            ("UNBLOCKED in a module's words", Surface, true),
+            ("NOAUTH Authentication required.", Authentication, true),
+            (
+                "NOAUTH HELLO must be called with the client already authenticated, otherwise …",
+                Authentication,
+                false,
+            ),
+            ("NOPERM User ada has no permissions to run the 'get' command", Surface, true),
+            ("NOPERM No permissions to access a key", Surface, true),
+            ("WRONGPASS invalid username-password pair or user is disabled.", Surface, true),
+            ("DENIED Redis is running in protected mode …", Surface, true),
+            (
+                "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+                Surface,
+                true,
+            ),
+            (
+                "BUSY Valkey is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.",
+                Surface,
+                true,
+            ),
+            ("BUSY Redis is busy running a module command.", Surface, true),
+            ("BUSYGROUP Consumer Group name already exists", Surface, true),
+            ("BUSYKEY Target key name already exists.", Surface, true),
+            ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable …", Surface, true),
+            ("MISCONF Errors writing to the AOF file: No space left on device", Surface, true),
+            ("NOREPLICAS Not enough good replicas to write.", Surface, true),
+            ("OOM command not allowed when used memory > 'maxmemory'.", Surface, true),
+            (
+                "OOM allow-oom flag is not set on the script, can not run it when used memory > …",
+                Surface,
+                true,
+            ),
+            ("NOTBUSY No scripts in execution right now.", Surface, true),
+            (
+                "UNKILLABLE Sorry the script already executed write commands against the dataset.",
+                Surface,
+                true,
+            ),
+            ("REDIRECT 10.0.0.1:6379", Surface, true),
+            ("NOGROUP No such key 'x' or consumer group 'y'", Surface, true),
+            ("EXECABORT Transaction discarded because of previous errors.", Surface, true),
+            ("ERR LOADING", Surface, true),
+            ("loading Redis is loading the dataset in memory", Surface, true),
+        ];
+        for (text, verdict, of_scripts_too) in table {
+            let (code, message) = text.split_once(' ').unwrap_or((text, ""));
+            assert_eq!(judged(code, message), verdict, "{text}");
+            let error = ServerError { code: code.to_string(), message: message.to_string() };
+            assert_eq!(passes(&error), verdict != Surface, "{text}");
+            let of_script = judged_for(&["FCALL", "f", "1", "key"], code, message);
+            assert_eq!(of_script, if of_scripts_too { verdict } else { Surface }, "{text}");
+        }
+        let named = "You can't write against a read only replica. script: 4ca2…, on @user_script:1.";
+        assert_eq!(judged_for(&["EVAL", "…", "1", "key"], "READONLY", named), RefreshAndRetry);
     }
 
     #[test]

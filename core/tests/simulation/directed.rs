@@ -50,6 +50,28 @@ fn ask_sends_asking_and_the_command_in_one_transmit() {
 }
 
 #[test]
+fn a_log_in_that_is_gone_and_a_right_that_is_missing_are_told_apart() {
+    let mut lab = lab();
+    let key = key_at(0, 'g');
+    let mark = lab.sent.len();
+    let mut refused = |text: &str| {
+        lab.servers.nodes[0].lies.insert(slot_of(&key), text.to_string());
+        run(&mut lab, &format!("GET {key}"))
+    };
+    let gone = refused("NOAUTH Authentication required.");
+    assert_eq!(gone, Err(Error::Authentication("NOAUTH Authentication required.".into())));
+    for text in
+        ["NOPERM User ada has no permissions to run the 'get' command", "WRONGPASS in a module's words"]
+    {
+        assert!(matches!(refused(text), Err(Error::Server(error)) if error.to_string() == text), "{text}");
+    }
+    lab.servers.nodes[0].lies.clear();
+    assert_eq!(run(&mut lab, &format!("GET {key}")), bulk("g:7"));
+    let sent = sent_since(&lab, mark);
+    assert!(sent.len() == 4 && sent.iter().all(|(node, names)| (*node, names.len()) == (0, 1)), "{sent:?}");
+}
+
+#[test]
 fn moved_patches_the_slot_at_once_and_asks_for_the_topology_once() {
     let mut lab = lab();
     let key = key_at(0, 'g');

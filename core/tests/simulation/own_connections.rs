@@ -248,6 +248,33 @@ fn what_blocks_and_is_given_up_has_its_connection_closed() {
 }
 
 #[test]
+fn only_a_demotion_sends_a_blocked_command_elsewhere() {
+    let mut lab = lab();
+    let key = key_at(0, 'p');
+    let mut blocked = |words: &str| {
+        lab.servers.nodes[0].lies.insert(slot_of(&key), format!("UNBLOCKED {words}"));
+        let (started, mark) = (lab.now, lab.sent.len());
+        let id = submit_blocking(&mut lab, &format!("BLPOP {key} 4"));
+        wait(&mut lab, 100 * MILLISECOND);
+        lab.servers.nodes[0].lies.clear();
+        let ended = outcome(&mut lab, id);
+        (ended, sent_since(&lab, mark).len(), Duration::from_nanos(lab.now - started))
+    };
+    for words in
+        ["the stream key no longer exists", "client unblocked via CLIENT UNBLOCK", "as a module has it"]
+    {
+        let (ended, sent, took) = blocked(words);
+        assert!(matches!(&ended, Err(Error::Server(error)) if error.message == words), "{ended:?}");
+        assert_eq!(sent, 1, "{words}");
+        assert!(took.as_millis() <= 100, "{took:?}");
+    }
+    let (ended, sent, _) =
+        blocked("force unblock from blocking operation, instance state changed (master -> replica?)");
+    assert_eq!(ended.unwrap().nodes.len(), 3);
+    assert!(sent > 1);
+}
+
+#[test]
 fn what_is_behind_a_command_that_blocks_has_its_time_once_that_is_answered() {
     let mut lab = lab();
     let (list, key) = (key_at(0, 'p'), key_at(0, 'g'));
