@@ -1,9 +1,15 @@
-//! Commands that block: each has a connection lent for itself, and a time-out that follows its own argument.
+//! Commands that block: each has a connection lent for itself, and a time-out that follows its own argument. And those that
+//! must not wait: what ends a script.
 //!
 //! On a connection that others share it would hold up what was sent after it. When it is given up, it is ended from the
 //! connection that all share, and its own is closed, so that the server takes nothing from a list for nobody.
 //!
 //! WAIT and WAITAOF are about the writes of *their* connection, and so go over the one that all share.
+//!
+//! SCRIPT KILL, FUNCTION KILL, FUNCTION STATS and SHUTDOWN are about a script that runs, and are served while it does (the
+//! servers' flag `allow_busy`; Redis documentation, "Redis programmability", "Maximum execution time"). A server answers the
+//! commands of one connection in their order: behind the script, or anything else that is due, they would come too late. So they have a
+//! connection for themselves then.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -169,6 +175,25 @@ impl Cluster {
             let text = String::from("the topology has as many nodes as there may be");
             return self.finish(id, Err(Error::Connect(text)));
         };
+        self.send_on_own(id, place);
+    }
+
+    /// Whether a request must not wait for the replies that are due on its node's connection.
+    pub(super) fn goes_around(&self, id: RequestId, node: NodeKey) -> bool {
+        let shared = self.nodes.get(node).and_then(|node| self.connections.get(node.connection?));
+        let is_kept = shared.is_some_and(|shared| shared.is_ready() && !shared.waiting.is_empty());
+        is_kept && self.requests.get(id).is_some_and(|request| request.command.while_busy)
+    }
+
+    /// Sends a request to this node, or to the one that its slot will have, over a connection on which nothing is due.
+    pub(super) fn send_around(&mut self, id: RequestId, node: NodeKey) {
+        let request = self.requests.get(id).filter(|request| request.target.is_none());
+        let slot = request.and_then(|request| request.command.route.slot());
+        self.send_on_own(id, slot.map_or(Lending::At(node), Lending::Owner));
+    }
+
+    /// Lends a request a connection, and sends it there.
+    fn send_on_own(&mut self, id: RequestId, place: Lending) {
         // Like any request, it waits for its node as long as its own time lasts.
         let lease = self.open_lease(place, self.config.request_timeout);
         if let Some(request) = self.requests.get_mut(id) {

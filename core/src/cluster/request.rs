@@ -35,6 +35,8 @@ pub struct Command {
     pub(super) is_read: bool,
     /// How long the server may wait before it answers, if it may.
     pub(super) blocks: Option<Blocks>,
+    /// Whether servers serve it while a script runs, as what ends the script must be.
+    pub(super) while_busy: bool,
     /// What it does to a connection that is not shared.
     pub(super) effect: Effect,
     /// Whether it runs a script or a function that may write: its errors may be the script's own words.
@@ -222,6 +224,7 @@ impl Command {
             read_only: false,
             is_read: false,
             blocks: None,
+            while_busy: false,
             effect: Effect::None,
             is_writing_script: false,
             spread: Spread::None,
@@ -260,6 +263,9 @@ impl Command {
         if has(Flags::BLOCKING) {
             command.blocks = Blocks::of(full_name, args);
         }
+        // What it says or changes of its own connection is about the one that all share.
+        let is_about_connection = command.effect != Effect::None || full_name.starts_with("CLIENT ");
+        command.while_busy = has(Flags::ALLOW_BUSY) && !is_about_connection;
         command.is_writing_script =
             !read_only && (full_name.starts_with("EVAL") || full_name.starts_with("FCALL"));
         command.route = route(spec, args);
@@ -498,6 +504,16 @@ mod tests {
         for spec in command::all().filter(|spec| spec.has_one_key()) {
             assert_eq!((spec.request_policy, spec.response_policy), (None, None), "{}", spec.name);
         }
+    }
+
+    #[test]
+    fn what_is_about_a_running_script_is_told_from_what_is_about_a_connection() {
+        let around = |spec: &&CommandSpec| {
+            let words: Vec<_> = spec.name.split(' ').collect();
+            Command::new(&words).is_ok_and(|command| command.while_busy)
+        };
+        let names: Vec<_> = command::all().filter(around).map(|spec| spec.name).collect();
+        assert_eq!(names, ["SHUTDOWN", "FUNCTION KILL", "FUNCTION STATS", "SCRIPT KILL"]);
     }
 
     #[test]

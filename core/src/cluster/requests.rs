@@ -107,6 +107,7 @@ impl Cluster {
             }
             (Phase::Standalone(node), _, route) => {
                 let (node, slot) = (*node, route.slot());
+                let slot = slot.filter(|_| !request.command.while_busy);
                 if slot.is_some_and(|slot| self.hold_in_order(id, slot)) {
                     return;
                 }
@@ -118,12 +119,14 @@ impl Cluster {
             }
             (Phase::Clustered, None, Route::Slot(slot)) => {
                 let (slot, from_replica) = (*slot, request.command.is_read && !request.primary_only);
+                // It must not wait for what it is to end.
+                let is_ordered = !request.command.while_busy;
                 let owner = self.slots.owner(slot);
                 let node = owner.map(|owner| if from_replica { self.reader(slot, owner) } else { owner });
                 if let Some(request) = self.requests.get_mut(id) {
                     request.at_replica = node != owner;
                 }
-                if node == owner && self.hold_in_order(id, slot) {
+                if node == owner && is_ordered && self.hold_in_order(id, slot) {
                     return;
                 }
                 node
@@ -138,6 +141,7 @@ impl Cluster {
             }
         };
         match node {
+            Some(node) if self.goes_around(id, node) => self.send_around(id, node),
             Some(node) => self.send_to(id, node),
             None => {
                 self.place(id, Place::Unrouted);

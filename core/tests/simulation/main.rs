@@ -7,6 +7,7 @@
 //! simulated servers are true to the real ones. `KEYSLOT_SIM_SEEDS` is how many seeds run, `KEYSLOT_SIM_SEED` runs one
 //! and prints everything that happens in it.
 
+mod busy;
 mod directed;
 mod disasters;
 mod lab;

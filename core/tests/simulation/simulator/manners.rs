@@ -5,6 +5,7 @@
 
 use keyslot_core::cluster::ConnId;
 
+use super::busy::LongScripts;
 use super::network::Phase;
 use super::server::Servers;
 use super::wire::{Answer, Words};
@@ -22,6 +23,8 @@ pub(crate) struct Manners {
     pub(crate) is_stuck: bool,
     /// It answers the handshake, and then nothing.
     pub(crate) only_greets: bool,
+    /// Its scripts run until they are killed.
+    pub(crate) scripts: Option<LongScripts>,
     /// What it answers to EXEC, when it would be the results.
     pub(crate) exec: Option<Shape>,
     /// Its errors have so many bytes; redirects are as they are.

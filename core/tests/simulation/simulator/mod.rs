@@ -13,6 +13,7 @@
 //! | [`world`] | the clock, the driver loop and its checks |
 //! | [`network`] | dials, pieces, cuts, links |
 //! | [`manners`] | drips, sockets that nobody reads, answers of odd shapes and lengths |
+//! | [`busy`] | scripts that run until they are killed |
 //! | [`ledger`] | what was asked and answered, and whether it goes together |
 //! | [`promises`] | events, counters and rounds of questions: whether they make sense |
 //! | [`scenario`] | one random run: workload, healing, the end |
@@ -21,6 +22,7 @@
 //! | [`leases`] | what is done on lent connections in it |
 //! | [`faults`] | what goes wrong in it |
 
+pub(crate) mod busy;
 pub(crate) mod choices;
 pub(crate) mod faults;
 pub(crate) mod leases;

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use keyslot_core::cluster::ConnId;
 
+use super::busy::Turn;
 use super::manners::is_greeting;
 use super::server::{Reach, Session, arguments, lease_of_marker};
 use super::store::number_of;
@@ -313,11 +314,22 @@ impl<A: std::fmt::Debug> World<A> {
         self.servers.catch_up(self.now);
         let state = &self.servers.nodes[node];
         let running = !state.paused && !state.manners.is_stuck && state.reach == Reach::Up;
-        let only_greets = state.manners.only_greets;
+        let (only_greets, has_long_scripts) = (state.manners.only_greets, state.manners.scripts.is_some());
         let mut inbox = if running { std::mem::take(&mut self.conn(conn).inbox) } else { Vec::new() };
         let mut out = Vec::new();
         let (mut spoilt, mut falls_silent) = (false, false);
-        while let Some(words) = take_command(&mut inbox) {
+        loop {
+            let before = has_long_scripts.then(|| inbox.clone());
+            let Some(words) = take_command(&mut inbox) else { break };
+            let answer = match self.turn(conn, node, &words) {
+                Turn::Runs => None,
+                Turn::Answered(answer) => Some(answer),
+                Turn::Waits => {
+                    inbox = before.expect("it has manners");
+                    break;
+                }
+                Turn::Begins => break,
+            };
             if only_greets && !is_greeting(&words) {
                 falls_silent = true;
                 break;
@@ -327,7 +339,7 @@ impl<A: std::fmt::Debug> World<A> {
                 let kind = self.choices.below(PUSH_KINDS);
                 out.extend(push(kind));
             }
-            let answer = self.servers.execute(&mut session, &words);
+            let answer = answer.unwrap_or_else(|| self.servers.execute(&mut session, &words));
             let answer = self.servers.worded(node, answer);
             self.log(|| {
                 let mut bytes = Vec::new();
@@ -409,6 +421,11 @@ impl<A: std::fmt::Debug> World<A> {
     /// Takes up what arrived while the node was paused.
     pub(crate) fn resume(&mut self, node: usize) {
         self.servers.nodes[node].paused = false;
+        self.take_up(node);
+    }
+
+    /// Takes up what has arrived at a node and waits.
+    pub(super) fn take_up(&mut self, node: usize) {
         let conns = self.conns.iter().filter(|(_, state)| state.node == Some(node));
         for conn in conns.map(|(conn, _)| *conn).collect::<Vec<_>>() {
             self.serve(conn);

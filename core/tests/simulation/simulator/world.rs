@@ -47,6 +47,8 @@ pub(super) enum Event<A> {
     },
     /// The next byte of what a node answers by drops.
     Drip(ConnId),
+    /// A node that runs a script answers again.
+    Busy(usize),
     /// The end of the stream, as the client sees it.
     Ended(ConnId, u32, &'static str),
     Planned(A),
@@ -61,7 +63,7 @@ impl<A> Event<A> {
             | Self::ToClient { conn, .. }
             | Self::Drip(conn)
             | Self::Ended(conn, ..) => Some(*conn),
-            Self::Resolved(..) | Self::Planned(_) => None,
+            Self::Resolved(..) | Self::Busy(_) | Self::Planned(_) => None,
         }
     }
 }
@@ -198,8 +200,9 @@ impl<A: std::fmt::Debug> World<A> {
         self.ledger.jumped(from.as_nanoseconds(), from.as_nanoseconds() + by);
         if INPUTS_MEET_DEADLINES {
             // What comes next comes before the tick.
-            let is_input =
-                |event: &Event<A>| !matches!(event, Event::Planned(_) | Event::ToServer(..) | Event::Drip(_));
+            let is_input = |event: &Event<A>| {
+                !matches!(event, Event::Planned(_) | Event::ToServer(..) | Event::Drip(_) | Event::Busy(_))
+            };
             let next = self.queue.iter().find(|(_, event)| is_input(event)).map(|(key, _)| *key);
             if let Some(event) = next.and_then(|key| self.queue.remove(&key)) {
                 self.schedule(self.now.saturating_sub(1), event);
@@ -243,6 +246,7 @@ impl<A: std::fmt::Debug> World<A> {
             }
             Event::ToServer(conn, bytes) => self.arrive(conn, &bytes),
             Event::Drip(conn) => self.drip(conn),
+            Event::Busy(node) => self.take_up(node),
             Event::Resolved(conn, result) => {
                 if self.advance(conn, Phase::Resolving, Phase::Resolved) {
                     self.tell(conn, Input::Resolved { conn, result });
