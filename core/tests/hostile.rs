@@ -134,6 +134,113 @@ fn answers_of_another_type_to_the_clients_own_questions_close_the_connection() {
     }
 }
 
+/// A reply with one aggregate more within each other than the limit allows.
+fn too_deep() -> String {
+    "*1\r\n".repeat(33) + ":1\r\n"
+}
+
+#[test]
+fn a_reply_that_is_too_deep_is_one_requests_own_trouble() {
+    for commands in [
+        &["EVAL x 1 key", "INCR key", "INCR key", "INCR key"][..],
+        &["GET key", "INCR key", "INCR key", "INCR key"],
+    ] {
+        let mut rig = Rig::ready(1);
+        let ids: Vec<_> = commands.iter().map(|command| rig.submit(command)).collect();
+        let (conn, asked) = rig.take_asked();
+        assert_eq!(asked.len(), 4);
+        let bytes = too_deep() + ":1\r\n:2\r\n:3\r\n";
+        for piece in bytes.as_bytes().chunks(10) {
+            rig.receive(conn, piece);
+        }
+        let told = rig.done.get(&ids[0]).unwrap();
+        let text = "a reply exceeds the limit of 32 nested aggregates";
+        assert!(matches!(told, Err(Error::LimitExceeded(told)) if told == text), "{told:?}");
+        for (id, number) in ids[1..].iter().zip(1..) {
+            let reply = rig.done.get(id).unwrap().as_ref().unwrap();
+            assert_eq!(reply.as_bytes()[..], *format!(":{number}\r\n").as_bytes());
+        }
+        assert!(rig.is_open(conn));
+        rig.submit("INCR key");
+        assert_eq!(rig.take_asked().0, conn);
+    }
+}
+
+#[test]
+fn a_part_a_transaction_and_a_page_that_are_too_deep_end_alone() {
+    let mut rig = Rig::ready(1);
+    let (id, behind) = (rig.transaction(&["EVAL x 1 key"]), rig.submit("INCR key"));
+    let (conn, _) = rig.take_asked();
+    rig.receive(conn, b"+OK\r\n+QUEUED\r\n");
+    rig.receive(conn, (too_deep() + ":2\r\n").as_bytes());
+    assert!(matches!(rig.done.get(&id).unwrap(), Err(Error::LimitExceeded(_))));
+    assert!(rig.done.get(&behind).unwrap().is_ok() && rig.is_open(conn));
+
+    let mut rig = Rig::ready(2);
+    let (one, other) = (key_at(0, 2), key_at(1, 2));
+    let id = rig.submit(&format!("DEL {one} {other}"));
+    for answer in [too_deep(), ":1\r\n".into()] {
+        let (conn, _) = rig.take_asked();
+        rig.receive(conn, answer.as_bytes());
+        assert!(rig.is_open(conn));
+    }
+    let told = rig.done.get(&id).unwrap();
+    assert!(matches!(told, Err(Error::PartlyExecuted(told)) if told.possibly_executed), "{told:?}");
+
+    let mut config = config(1);
+    config.mode = Mode::Standalone;
+    let mut rig = Rig::new(1, config, |_| Some(Vec::new()));
+    let scan = rig.cluster.open_scan(ScanOptions::new(Subject::Cluster)).unwrap();
+    let id = rig.hand_in(Command::next_batch(), &Destination::Scan(scan));
+    let (conn, _) = rig.take_asked();
+    rig.receive(conn, b"$11\r\nrun_id:abc\n\r\n");
+    let (conn, _) = rig.take_asked();
+    rig.receive(conn, too_deep().as_bytes());
+    let told = rig.done.get(&id).unwrap();
+    assert!(matches!(told, Err(Error::LimitExceeded(_))) && rig.is_open(conn), "{told:?}");
+}
+
+#[test]
+fn answers_to_the_clients_own_questions_are_not_so_deep() {
+    for name in ["HELLO", "SETNAME", "SLOTS", "INFO"] {
+        let mut rig = Rig::new(1, config(1), |_| None);
+        loop {
+            let (conn, words) = rig.asked.pop_front().expect("it is asked");
+            if !rig.is_open(conn) {
+                continue;
+            }
+            let is_meant = words.iter().any(|word| word == name);
+            let usual = rig.usual(&words).unwrap();
+            rig.receive(conn, if is_meant { too_deep().into_bytes() } else { usual }.as_slice());
+            if is_meant {
+                assert!(!rig.is_open(conn), "{name}");
+                break;
+            }
+        }
+    }
+    // A command between MULTI and EXEC, of which nothing is known any more.
+    let mut rig = Rig::ready(1);
+    let id = rig.transaction(&["SET key 1"]);
+    let (conn, _) = rig.take_asked();
+    rig.receive(conn, ("+OK\r\n".to_string() + &too_deep()).as_bytes());
+    assert!(!rig.is_open(conn));
+    let lost = rig.done.get(&id).unwrap();
+    assert!(matches!(lost, Err(Error::ConnectionLost(lost)) if lost.possibly_executed), "{lost:?}");
+    // Nothing is due at all.
+    let mut rig = Rig::ready(1);
+    rig.submit("GET key");
+    let (conn, _) = rig.take_asked();
+    rig.receive(conn, b"$1\r\nx\r\n");
+    rig.receive(conn, too_deep().as_bytes());
+    assert!(!rig.is_open(conn));
+    // A push of any depth is passed over.
+    let mut rig = Rig::ready(1);
+    let id = rig.submit("GET key");
+    let (conn, _) = rig.take_asked();
+    rig.receive(conn, format!(">1\r\n{}$1\r\nx\r\n", too_deep()).as_bytes());
+    assert!(rig.is_open(conn) && rig.done.get(&id).unwrap().is_ok());
+}
+
 #[test]
 fn a_scan_believes_no_page_of_another_shape() {
     for answer in REPLIES {

@@ -76,6 +76,16 @@ impl Tree {
         }
     }
 
+    /// How many aggregates lie within each other.
+    fn depth(&self) -> u32 {
+        let deepest = |trees: &[Tree]| trees.iter().map(Tree::depth).max().unwrap_or(0);
+        match self {
+            Tree::Aggregate { children, .. } => 1 + deepest(children),
+            Tree::Described { attribute, subject, .. } => (1 + deepest(attribute)).max(subject.depth()),
+            Tree::Leaf(_) | Tree::Null(_) | Tree::StreamedString(_) | Tree::BlobError(..) => 0,
+        }
+    }
+
     fn frame(&self) -> Frame {
         let mut nodes = Vec::new();
         self.flatten(&mut nodes);
@@ -206,6 +216,8 @@ fn cuts() -> impl Strategy<Value = Vec<usize>> {
 #[derive(Debug, Default)]
 struct Outcome {
     frames: Vec<Frame>,
+    /// Behind how many frames each stood that was dropped, and whether it was a push.
+    dropped: Vec<(usize, bool)>,
     failure: Option<DecodeError>,
 }
 
@@ -215,6 +227,7 @@ impl Outcome {
             match decoder.poll() {
                 Ok(Some(frame)) => self.frames.push(frame),
                 Ok(None) => break,
+                Err(DecodeError::Dropped { is_push, .. }) => self.dropped.push((self.frames.len(), is_push)),
                 Err(error) => self.failure = Some(error),
             }
         }
@@ -280,6 +293,37 @@ proptest! {
     #[test]
     fn resp3_replies_decode_however_they_are_cut(trees in vec(resp3_tree(), 1..5), cuts in cuts()) {
         check_trees(&trees, &cuts);
+    }
+
+    /// Whatever is too deep is dropped alone: what is behind it decodes.
+    #[test]
+    fn replies_that_are_too_deep_are_dropped_alone(
+        trees in vec(resp3_tree(), 1..5),
+        cuts in cuts(),
+        depth in 0u32..4,
+    ) {
+        let limits = Limits { depth, ..Limits::default() };
+        let (mut bytes, mut expected, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
+        for tree in &trees {
+            tree.encode(&mut bytes);
+            bytes.extend_from_slice(b"+sentinel\r\n");
+            match tree.frame() {
+                frame if tree.depth() > depth => {
+                    dropped.push((expected.len(), matches!(frame, Frame::Push(_))));
+                }
+                frame => expected.push(frame),
+            }
+            expected.push(Frame::Reply(Reply::single(ReplyNode::SimpleString("sentinel".into()))));
+        }
+        let bytes = Bytes::from(bytes);
+        for ahead in [false, true] {
+            for cuts in [&cuts[..], &[1], &[usize::MAX]] {
+                let outcome = decode(limits, pieces(&bytes, cuts), ahead);
+                prop_assert_eq!(&outcome.failure, &None);
+                prop_assert_eq!(&outcome.frames, &expected);
+                prop_assert_eq!(&outcome.dropped, &dropped);
+            }
+        }
     }
 
     #[test]
@@ -374,10 +418,15 @@ fn the_work_is_linear_when_bytes_come_one_by_one() {
     (0..LENGTH / 8).for_each(|_| aggregate.extend_from_slice(b":1\r\n"));
     aggregate.extend_from_slice(b".\r\n");
 
-    for bytes in [bulk, line, streamed, aggregate] {
-        let outcome = decode(Limits::default(), pieces(&Bytes::from(bytes), &[1]), false);
+    for bytes in [&bulk, &line, &streamed, &aggregate] {
+        let outcome = decode(Limits::default(), pieces(&Bytes::copy_from_slice(bytes), &[1]), false);
         assert_eq!((outcome.frames.len(), outcome.failure), (1, None));
     }
+    // The same where all of it is dropped.
+    let limits = Limits { depth: 1, ..Limits::default() };
+    let deep = [b"*1\r\n*4\r\n", &bulk[..], &line, &streamed, &aggregate].concat();
+    let outcome = decode(limits, pieces(&Bytes::from(deep), &[1]), false);
+    assert_eq!((outcome.dropped.len(), outcome.failure), (1, None));
     let elapsed = begin.elapsed();
     assert!(elapsed < Duration::from_secs(20), "{elapsed:?}");
 }

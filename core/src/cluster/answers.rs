@@ -12,8 +12,9 @@ use alloc::format;
 use alloc::string::String;
 
 use super::connection::Waiting;
+use super::connections::Driver;
 use super::handshake::Step;
-use super::request::Parent;
+use super::request::{Parent, Place};
 use super::{Cluster, ConnId, Connection};
 use crate::error::Error;
 use crate::resp::{DecodeError, RawReply};
@@ -108,6 +109,40 @@ impl Cluster {
         };
         if let Some(connection) = self.connections.get_mut(conn) {
             connection.decoder.limit_reply(limit.min(self.config.limits.reply_size));
+        }
+    }
+
+    /// A reply was nested too deep, and has been dropped whole. Whoever asked is told so, and nobody else: what comes next on the
+    /// connection answers the next command. None of the client's own questions has such an answer.
+    pub(super) fn on_dropped(&mut self, conn: ConnId, error: &DecodeError) {
+        let told = self.why_undecodable(conn, error);
+        let Some(connection) = self.connections.get_mut(conn) else {
+            return;
+        };
+        match connection.replied() {
+            Some(Waiting::Request(id)) => {
+                self.forgive(conn);
+                let request =
+                    self.requests.get(id).filter(|request| request.place == Place::OnConnection(conn));
+                let Some(request) = request else {
+                    return;
+                };
+                if let (true, Some(lease)) = (request.command.blocks.is_some(), request.lease()) {
+                    self.start_clocks_behind(conn, lease);
+                }
+                self.finish(id, Err(told));
+            }
+            Some(waiting) => {
+                if let Waiting::Slots(query) | Waiting::Shards(query) | Waiting::Info(query) = waiting {
+                    self.abandon_query(query);
+                }
+                let text = format!("{told}: none is nested so");
+                self.lose(conn, Error::Protocol(text), Driver::MustClose);
+            }
+            None => {
+                let text = String::from("the server sent a reply that answers no command");
+                self.lose(conn, Error::Protocol(text), Driver::MustClose);
+            }
         }
     }
 

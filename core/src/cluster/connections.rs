@@ -14,7 +14,7 @@ use super::handshake::{self, Step};
 use super::request::Place;
 use super::{Cluster, ConnId, Connection, Event, Node, NodeKey, Output, Phase, State};
 use crate::error::{Error, Within};
-use crate::resp::{Decoder, Frame, RawReply, Reply, ReplyRef};
+use crate::resp::{DecodeError, Decoder, Frame, RawReply, Reply, ReplyRef};
 
 impl Cluster {
     /// Dials a node that has no connection, unless it is too early to try again, or there is no room: that comes later then.
@@ -138,6 +138,9 @@ impl Cluster {
                     Some(waiting) => self.on_awaited(conn, waiting, reply),
                     None => self.lose(conn, Error::Protocol(unasked(&reply)), Driver::MustClose),
                 },
+                // A push that is too deep is passed over like any.
+                Err(DecodeError::Dropped { is_push: true, .. }) if connection.speaks_resp3 => {}
+                Err(error @ DecodeError::Dropped { is_push: false, .. }) => self.on_dropped(conn, &error),
                 Err(error) => self.on_unreadable(conn, self.why_undecodable(conn, &error)),
             }
         }

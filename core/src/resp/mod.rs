@@ -13,7 +13,9 @@ mod raw;
 mod reply;
 mod request;
 
-pub use decode::{Begun, DecodeError, Decoder, Frame, LINE_LENGTH_MAX, Limits, Meter, NODE_COST};
+pub use decode::{
+    Begun, DEPTH_READ_MAX, DecodeError, Decoder, Frame, LINE_LENGTH_MAX, Limits, Meter, NODE_COST,
+};
 pub(crate) use double::parse_double;
 pub(crate) use encode::put_integer_line;
 pub use encode::{decode_command, encode_command, encoded_length};

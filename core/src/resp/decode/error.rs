@@ -85,7 +85,17 @@ pub enum DecodeError {
         /// The limit.
         limit: u64,
     },
-    /// Aggregates lie deeper within each other than [`Limits::depth`](super::Limits::depth).
+    /// Aggregates lie deeper within each other than [`Limits::depth`](super::Limits::depth). The frame was read to its end and
+    /// dropped: the decoder goes on behind it.
+    #[error("a reply exceeds the limit of {limit} nested aggregates")]
+    Dropped {
+        /// The limit.
+        limit: u32,
+        /// Whether it was a push.
+        is_push: bool,
+    },
+    /// Aggregates lie deeper within each other than [`Limits::depth`](super::Limits::depth), and than
+    /// [`DEPTH_READ_MAX`](super::DEPTH_READ_MAX).
     #[error("a reply exceeds the limit of {limit} nested aggregates")]
     Depth {
         /// The limit.
@@ -123,6 +133,7 @@ impl DecodeError {
         match self {
             Self::LineLength { .. }
             | Self::BulkLength { .. }
+            | Self::Dropped { .. }
             | Self::Depth { .. }
             | Self::Elements { .. }
             | Self::ReplySize { .. }

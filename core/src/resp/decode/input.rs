@@ -39,6 +39,8 @@ pub(super) struct Input {
     earlier: Buffer,
     /// How many of the bytes read belong to the line or payload that is not yet whole.
     unfinished: usize,
+    /// Whether what is read is let go of at a chunk's end.
+    discards: bool,
     meter: Meter,
 }
 
@@ -51,6 +53,7 @@ impl Input {
             later: VecDeque::new(),
             earlier: Buffer::new(&meter),
             unfinished: 0,
+            discards: false,
             meter,
         }
     }
@@ -175,6 +178,19 @@ impl Input {
         Ok(self.chunk.get(begin..begin + length).unwrap_or_default())
     }
 
+    /// Lets go of what was read of the frame.
+    pub(super) fn forget(&mut self) {
+        if self.earlier.capacity() > 0 {
+            drop(self.earlier.take());
+        }
+        self.start = self.position;
+    }
+
+    /// Whether to let go of what is read from now on at each chunk's end: its text is not asked for.
+    pub(super) fn discard(&mut self, discards: bool) {
+        self.discards = discards;
+    }
+
     /// The frame that was read.
     pub(super) fn take_frame(&mut self) -> Result<Bytes, DecodeError> {
         if self.earlier.bytes().is_empty() {
@@ -198,6 +214,10 @@ impl Input {
 
     /// Copies what of the frame is in the chunk.
     fn keep(&mut self, missing: usize) -> Result<(), DecodeError> {
+        if self.discards {
+            self.forget();
+            return Ok(());
+        }
         let piece = self.chunk.get(self.start..self.position).unwrap_or_default();
         let length = self.earlier.bytes().len();
         let room = self.earlier.capacity() - length;

@@ -13,12 +13,20 @@ pub const LINE_LENGTH_MAX: usize = 1 << 20;
 /// size of a [`ReplyNode`](crate::resp::ReplyNode).
 pub const NODE_COST: u64 = 64;
 
+/// How many aggregates may lie within each other in a reply that is nested deeper than [`Limits::depth`], so that it is
+/// still read to its end.
+///
+/// Each costs the decoder a few bytes while the reply comes in. No server's reply and no script's has more: Lua's nest a
+/// few hundred deep at most.
+pub const DEPTH_READ_MAX: u32 = 1_024;
+
 /// What the decoder accepts. The first reply beyond a limit fails the connection, since what follows it cannot be
-/// found without reading it.
+/// found without reading it. Only of one that is nested too deep all is read, and dropped as it comes, if it keeps to the other
+/// limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// How many aggregates may lie within each other. Zero allows none at all. Default: 32; servers' own replies
-    /// use up to about 8, scripts can make more.
+    /// use up to about 8, scripts can make more. A reply with more, up to [`DEPTH_READ_MAX`], is dropped.
     pub depth: u32,
     /// The longest bulk or verbatim string, in bytes. Default: 512 MiB, as servers' `proto-max-bulk-len`.
     pub bulk_length: u64,

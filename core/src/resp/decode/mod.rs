@@ -22,7 +22,7 @@ mod scan;
 use bytes::Bytes;
 
 pub use self::error::DecodeError;
-pub use self::limits::{LINE_LENGTH_MAX, Limits, NODE_COST};
+pub use self::limits::{DEPTH_READ_MAX, LINE_LENGTH_MAX, Limits, NODE_COST};
 pub use self::meter::Meter;
 
 use self::input::Input;
@@ -85,7 +85,8 @@ pub enum Begun {
 /// A frame that lies whole in one chunk shares its memory: whoever keeps such a reply for long keeps the chunk.
 ///
 /// After an error the position in the stream is lost. The decoder drops what it holds and answers every later
-/// poll with the same error; the connection has to be closed.
+/// poll with the same error; the connection has to be closed. Only [`DecodeError::Dropped`] stands in the place of one frame: the next
+/// poll gives what is behind it.
 #[derive(Debug)]
 pub struct Decoder {
     input: Input,
@@ -155,13 +156,17 @@ impl Decoder {
             return Err(error.clone());
         }
         self.advance().inspect_err(|error| {
+            if matches!(error, DecodeError::Dropped { .. }) {
+                return;
+            }
             let limits = self.scan.limits();
             *self = Self { failure: Some(error.clone()), ..Self::new(limits) };
         })
     }
 
     /// How many bytes the unfinished frame holds: its bytes so far as they were sent, the end of its last line
-    /// ahead, and [`NODE_COST`] for each node. At most [`Limits::reply_size`], and zero only between two frames.
+    /// ahead, and [`NODE_COST`] for each node. At most [`Limits::reply_size`], and zero only between two frames. Of one that is
+    /// to be dropped, so much has been read.
     /// Chunks that are fed and not yet read do not count.
     pub fn buffered(&self) -> usize {
         // The line end counts from the type byte on.
@@ -175,6 +180,9 @@ impl Decoder {
         loop {
             let next = match self.state {
                 State::Type => {
+                    if self.scan.is_too_deep() {
+                        self.input.forget();
+                    }
                     if let Some(next) = self.whole_leaf() {
                         if let Next::Frame = next {
                             return Ok(Some(self.take_frame()?));
@@ -194,9 +202,12 @@ impl Decoder {
                     self.scan.line(marker, self.input.text(length)?)?
                 }
                 State::Payload(blob, length) => {
+                    let is_unread = matches!(blob, Blob::String | Blob::Chunk);
+                    self.input.discard(is_unread && self.scan.is_too_deep());
                     if !self.input.payload(length)? {
                         return Ok(None);
                     }
+                    self.input.discard(false);
                     self.scan.payload(blob, length, &mut self.input)?
                 }
             };
@@ -222,7 +233,12 @@ impl Decoder {
     }
 
     fn take_frame(&mut self) -> Result<Frame<RawReply>, DecodeError> {
+        let is_too_deep = self.scan.is_too_deep();
         let (nodes, is_push) = self.scan.take_frame();
+        if is_too_deep {
+            self.input.forget();
+            return Err(DecodeError::Dropped { limit: self.scan.limits().depth, is_push });
+        }
         let raw = RawReply::new(self.input.take_frame()?, nodes);
         Ok(if is_push { Frame::Push(raw) } else { Frame::Reply(raw) })
     }

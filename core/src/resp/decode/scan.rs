@@ -11,7 +11,7 @@ use super::input::Input;
 use super::leaf::Leaf;
 use super::limits::LineLimit;
 use super::marker::{Aggregate, Blob, Marker};
-use super::{DecodeError, LINE_LENGTH_MAX, Limits, NODE_COST};
+use super::{DEPTH_READ_MAX, DecodeError, LINE_LENGTH_MAX, Limits, NODE_COST};
 use crate::resp::double::is_double;
 
 /// The bytes of a line besides its text: the type byte and CR LF.
@@ -33,6 +33,8 @@ pub(super) struct Scan {
     /// Whether an attribute has just ended, so that what it describes must follow.
     dangling: bool,
     push: bool,
+    /// Whether it is nested deeper than the limit: then it is read, and dropped.
+    too_deep: bool,
     /// What counts in `limits.reply_size`, never more than it.
     size: u64,
 }
@@ -64,7 +66,16 @@ enum Children {
 
 impl Scan {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, nodes: 0, open: Vec::new(), stream: None, dangling: false, push: false, size: 0 }
+        Self {
+            limits,
+            nodes: 0,
+            open: Vec::new(),
+            stream: None,
+            dangling: false,
+            push: false,
+            too_deep: false,
+            size: 0,
+        }
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -77,6 +88,10 @@ impl Scan {
 
     pub(super) fn is_push(&self) -> bool {
         self.push
+    }
+
+    pub(super) fn is_too_deep(&self) -> bool {
+        self.too_deep
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -170,7 +185,7 @@ impl Scan {
 
     /// Begins the next frame, after [`Next::Frame`]. Gives how many nodes this one has, and whether it is a push.
     pub(super) fn take_frame(&mut self) -> (u32, bool) {
-        self.size = 0;
+        (self.size, self.too_deep) = (0, false);
         (mem::take(&mut self.nodes), mem::take(&mut self.push))
     }
 
@@ -220,8 +235,11 @@ impl Scan {
             }
         };
 
-        if self.open.len() as u64 >= u64::from(self.limits.depth) {
-            return Err(DecodeError::Depth { limit: self.limits.depth });
+        let depth = self.open.len() as u64;
+        self.too_deep |= depth >= u64::from(self.limits.depth);
+        let limit = self.limits.depth.max(DEPTH_READ_MAX);
+        if depth >= u64::from(limit) {
+            return Err(DecodeError::Depth { limit });
         }
         let children = entries.unwrap_or(0).saturating_mul(aggregate.nodes_per_entry().into());
         let elements = children.saturating_add(self.nodes.into()).saturating_add(1);

@@ -210,18 +210,93 @@ fn depth_is_limited() {
     let limits = Limits { depth: 3, ..Limits::default() };
     for open in ["*1\r\n", "*?\r\n", "~1\r\n", "|1\r\n", "%1\r\n"] {
         assert_eq!(decode_with(limits, open.repeat(3).as_bytes()).1, None);
-        assert_limit(limits, open.repeat(4).as_bytes(), "a reply exceeds the limit of 3 nested aggregates");
+        // The rest of it is read, to find what is behind it.
+        assert_eq!(decode_with(limits, open.repeat(4).as_bytes()), (Vec::new(), None));
     }
     assert_eq!(decode_with(limits, b"*1\r\n*1\r\n*0\r\n").1, None);
-    assert_limit(limits, b"*1\r\n*1\r\n*1\r\n*0\r\n", "a reply exceeds the limit of 3 nested aggregates");
     // An aggregate that has ended no longer counts.
     assert_eq!(decode_with(limits, "*0\r\n".repeat(10).as_bytes()).0.len(), 10);
 }
 
 #[test]
+fn a_reply_that_is_too_deep_is_dropped_and_the_next_one_decodes() {
+    let limits = Limits { depth: 3, ..Limits::default() };
+    let text = "x".repeat(200);
+    for deep in [
+        "*1\r\n*1\r\n*1\r\n*0\r\n".to_string(),
+        "*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n".to_string(),
+        "*2\r\n*2\r\n*2\r\n*2\r\n:1\r\n+x\r\n$-1\r\n#t\r\n,1.5\r\n".to_string(),
+        "*?\r\n*?\r\n*?\r\n*?\r\n.\r\n.\r\n.\r\n.\r\n".to_string(),
+        "%1\r\n:1\r\n%1\r\n:1\r\n~1\r\n|1\r\n:1\r\n:2\r\n_\r\n".to_string(),
+        format!("*1\r\n*1\r\n*1\r\n*2\r\n$200\r\n{text}\r\n=204\r\ntxt:{text}\r\n"),
+        format!("*1\r\n*1\r\n*1\r\n*2\r\n!200\r\n{text}\r\n$?\r\n;200\r\n{text}\r\n;1\r\nx\r\n;0\r\n"),
+        "*1\r\n".repeat(DEPTH_READ_MAX as usize) + ":1\r\n",
+    ] {
+        for (front, is_push) in [("", false), (">1\r\n", true)] {
+            let depth = deep.matches("*1\r\n").count();
+            if is_push && depth == DEPTH_READ_MAX as usize {
+                continue;
+            }
+            let bytes = format!("+a\r\n{front}{deep}+b\r\n");
+            for cut in [1, 7, bytes.len()] {
+                let mut decoder = Decoder::new(limits);
+                bytes.as_bytes().chunks(cut).for_each(|piece| decoder.feed(Bytes::copy_from_slice(piece)));
+                assert_eq!(decoder.poll(), Ok(Some(frame(&[simple("a")]))));
+                let dropped = DecodeError::Dropped { limit: 3, is_push };
+                assert_eq!(decoder.poll(), Err(dropped.clone()), "{bytes}");
+                assert!(dropped.is_limit());
+                assert_eq!(decoder.buffered(), 0);
+                assert_eq!(decoder.poll(), Ok(Some(frame(&[simple("b")]))), "{bytes}");
+                assert_eq!(decoder.poll(), Ok(None));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_dropped_is_bounded_too() {
+    let limits = Limits { depth: 3, reply_size: 100_000, elements: 2_000, ..Limits::default() };
+    let beyond = "*1\r\n".repeat(DEPTH_READ_MAX as usize + 1);
+    assert_limit(limits, beyond.as_bytes(), "a reply exceeds the limit of 1024 nested aggregates");
+    let long = "*1\r\n*1\r\n*1\r\n*1\r\n$100000\r\n";
+    assert_limit(limits, long.as_bytes(), "a reply exceeds the size limit of 100000 bytes");
+    let many = "*1\r\n*1\r\n*1\r\n*2000\r\n";
+    assert!(decode_with(limits, many.as_bytes()).1.is_some_and(|error| error.is_limit()));
+    let broken = "*1\r\n*1\r\n*1\r\n*1\r\nx";
+    assert!(matches!(
+        decode_with(limits, broken.as_bytes()).1,
+        Some(DecodeError::UnknownType { byte: b'x' })
+    ));
+}
+
+#[test]
+fn nothing_of_what_is_dropped_is_kept() {
+    const PIECE: usize = 1 << 20;
+    let meter = Meter::limited(8 * PIECE as u64);
+    let mut decoder = Decoder::metered(Limits { depth: 1, ..Limits::default() }, meter.clone());
+    // What was kept before it was known goes, too.
+    let before = format!("*2\r\n${PIECE}\r\n{}\r\n", "x".repeat(PIECE));
+    decoder.feed(before.into_bytes().into());
+    assert_eq!(decoder.poll(), Ok(None));
+    assert!(meter.bytes() >= PIECE as u64);
+    let header = format!("*3\r\n${}\r\n", 64 * PIECE);
+    decoder.feed(header.into_bytes().into());
+    assert_eq!(decoder.poll(), Ok(None));
+    assert!(meter.bytes() < 1 << 16, "{}", meter.bytes());
+    for _ in 0..64 {
+        decoder.feed(vec![b'x'; PIECE].into());
+        assert_eq!(decoder.poll(), Ok(None));
+        assert!(meter.bytes() < 1 << 16, "{}", meter.bytes());
+    }
+    decoder.feed(Bytes::from_static(b"\r\n:1\r\n:2\r\n+next\r\n"));
+    assert_eq!(decoder.poll(), Err(DecodeError::Dropped { limit: 1, is_push: false }));
+    assert_eq!(decoder.poll(), Ok(Some(frame(&[simple("next")]))));
+}
+
+#[test]
 fn nesting_takes_no_stack() {
     let bytes = ["*1\r\n".repeat(100_000).as_bytes(), b":1\r\n"].concat();
-    assert_limit(Limits::default(), &bytes, "a reply exceeds the limit of 32 nested aggregates");
+    assert_limit(Limits::default(), &bytes, "a reply exceeds the limit of 1024 nested aggregates");
     let (frames, failure) = decode_with(Limits { depth: u32::MAX, ..Limits::default() }, &bytes);
     assert_eq!(failure, None);
     assert!(matches!(&frames[..], [Frame::Reply(reply)] if reply.nodes.len() == 100_001));
