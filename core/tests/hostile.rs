@@ -347,6 +347,37 @@ fn resp2_has_no_pushes() {
 }
 
 #[test]
+fn a_redirect_from_a_server_that_is_taken_as_alone_names_the_setting() {
+    let mut config = config(1);
+    config.mode = Mode::Standalone;
+    let mut rig = Rig::new(1, config, |_| Some(Vec::new()));
+    let slot = Slot::of_key(b"key");
+    let lease = rig.cluster.lend(Instant::default(), Some(slot));
+    for code in ["MOVED", "ASK"] {
+        for destination in [Destination::Cluster, Destination::Lent(lease)] {
+            let id = rig.hand_in(Command::for_lent(&["GET", "key"]).unwrap(), &destination);
+            let (conn, _) = rig.take_asked();
+            rig.receive(conn, format!("-{code} {slot} 10.0.0.2:7000\r\n").as_bytes());
+            match rig.done.get(&id).unwrap() {
+                Err(Error::Server(error)) => {
+                    assert_eq!(error.code, code);
+                    assert!(error.message.starts_with(&format!("{slot} 10.0.0.2:7000 (")), "{error}");
+                    assert!(error.message.contains("cluster's node") && error.message.contains("`mode`"));
+                }
+                other => panic!("{other:?}"),
+            }
+            assert!(rig.is_open(conn));
+        }
+    }
+    // With a word that is no redirect there is nothing to explain.
+    let id = rig.submit("GET key");
+    let (conn, _) = rig.take_asked();
+    rig.receive(conn, b"-MOVED permanently\r\n");
+    let told = rig.done.get(&id).unwrap();
+    assert!(matches!(told, Err(Error::Server(error)) if error.message == "permanently"), "{told:?}");
+}
+
+#[test]
 fn a_redirect_for_another_slot_changes_nothing() {
     let (own, foreign) = (key_at(0, 2), key_at(1, 2));
     let slot = Slot::of_key(foreign.as_bytes());

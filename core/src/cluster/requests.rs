@@ -364,6 +364,9 @@ impl Cluster {
             return;
         };
         let follows = matches!(self.phase, Phase::Clustered);
+        let is_redirect = matches!(verdict, Verdict::FollowMoved(..) | Verdict::FollowAsk(..));
+        let explained = (is_redirect && !follows).then(|| taken_as_alone(error));
+        let error = explained.as_ref().unwrap_or(error);
         match verdict {
             Verdict::Surface => {
                 // Unless it has read too early.
@@ -379,7 +382,7 @@ impl Cluster {
             _ if request.target.as_ref().is_some_and(Target::is_fixed) => {
                 self.finish(id, Err(Error::Server(error.clone())));
             }
-            Verdict::FollowMoved(..) | Verdict::FollowAsk(..) if !follows => {
+            _ if is_redirect && !follows => {
                 self.finish(id, Err(Error::Server(error.clone())));
             }
             _ if self.is_at_replica(id) => self.fall_back(id, key, error),
@@ -755,6 +758,12 @@ impl Cluster {
 pub(super) struct Held {
     requests: u64,
     bytes: u64,
+}
+
+/// A redirect from a server that is taken for all there is: what the caller can do about it.
+fn taken_as_alone(error: &ServerError) -> ServerError {
+    const WHY: &str = "the server is a cluster's node, but is taken as one that is alone: set `mode` to cluster";
+    ServerError { code: error.code.clone(), message: format!("{} ({WHY})", error.message) }
 }
 
 /// What a request ends with that was never answered with anything but passing errors.
