@@ -1,7 +1,7 @@
 //! EVALSHA of a script that the client knows works everywhere: at nodes that have never seen it, after SCRIPT FLUSH and after a failover; alone,
 //! in pipelines and in transactions. Under both protocols.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use keyslot::{Client, Error, Protocol, Reply};
@@ -17,6 +17,38 @@ const KEYS: usize = 30;
 async fn a_script_works_at_every_node() -> Result<()> {
     for protocol in PROTOCOLS {
         run(protocol).await.with_context(|| format!("{protocol:?}"))?;
+    }
+    Ok(())
+}
+
+/// What ends a script does not wait behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_runs_for_ever_is_killed() -> Result<()> {
+    let cluster = TestCluster::start(3, 0)?;
+    for node in 0..cluster.nodes().len() {
+        cluster.configure(node, "lua-time-limit", "50")?;
+    }
+    for protocol in PROTOCOLS {
+        let given = options(&cluster.urls(), protocol).request_timeout(Duration::from_secs(20));
+        let client = Client::connect(given).await?;
+        for kill in ["SCRIPT KILL", "FUNCTION STATS, SCRIPT KILL"] {
+            let script = client.execute(["EVAL", "while true do end", "1", "key"]);
+            let read = client.execute(["GET", "key"]);
+            let kills = async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                let started = Instant::now();
+                for command in kill.split(", ") {
+                    client.execute(command.split(' ')).await.context(command)?;
+                }
+                anyhow::Ok(started.elapsed())
+            };
+            let (script, read, took) = tokio::join!(script, read, kills);
+            let took = took?;
+            ensure!(took < Duration::from_secs(3), "{kill} took {took:?}");
+            let killed = matches!(&script, Err(Error::Server(error)) if error.message.contains("killed"));
+            ensure!(killed, "the script: {script:?}");
+            ensure!(read?.is_null(), "what was behind it is served");
+        }
     }
     Ok(())
 }

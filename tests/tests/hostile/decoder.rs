@@ -50,6 +50,7 @@ pub(crate) fn cases() -> Vec<Case> {
         answered("16,000,000 elements that do not come", TIMEOUT, "*16000000\r\n"),
         answered("200 MiB that do not come", TIMEOUT, "$209715200\r\n"),
         answered("a million nested arrays", LIMIT, "*1\r\n".repeat(1_000_000)),
+        answered("40 nested arrays", LIMIT, "*1\r\n".repeat(40) + ":1\r\n"),
         answered("a million nested attributes", LIMIT, "|1\r\n".repeat(1_000_000)),
         answered("a line of two MiB", LIMIT, ["+", &"x".repeat(2 << 20)].concat()),
         answered(
