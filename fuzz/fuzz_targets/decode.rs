@@ -43,6 +43,8 @@ fuzz_target!(|input: &[u8]| {
 #[derive(Debug, Default)]
 struct Run {
     frames: Vec<Frame>,
+    /// Behind how many frames each stood that was dropped.
+    dropped: Vec<usize>,
     failure: Option<DecodeError>,
 }
 
@@ -67,6 +69,7 @@ impl Run {
             match decoder.poll() {
                 Ok(Some(frame)) => self.frames.push(frame),
                 Ok(None) => return,
+                Err(DecodeError::Dropped { .. }) => self.dropped.push(self.frames.len()),
                 Err(error) => self.failure = Some(error),
             }
         }

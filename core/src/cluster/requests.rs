@@ -762,7 +762,8 @@ pub(super) struct Held {
 
 /// A redirect from a server that is taken for all there is: what the caller can do about it.
 fn taken_as_alone(error: &ServerError) -> ServerError {
-    const WHY: &str = "the server is a cluster's node, but is taken as one that is alone: set `mode` to cluster";
+    const WHY: &str =
+        "the server is a cluster's node, but is taken as one that is alone: set `mode` to cluster";
     ServerError { code: error.code.clone(), message: format!("{} ({WHY})", error.message) }
 }
 
