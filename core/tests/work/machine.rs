@@ -119,6 +119,9 @@ impl Machine {
                     while let Ok(Some(_)) = take_request(&mut rest, &mut args) {
                         match answer(&args) {
                             Some(reply) => replies.extend_from_slice(&reply),
+                            None if args[0] == b"HELLO" => {
+                                replies.extend_from_slice(b"%1\r\n$5\r\nproto\r\n:3\r\n");
+                            }
                             None if args[0] == b"CLUSTER" => replies.extend_from_slice(b"-ERR no\r\n"),
                             None => replies.extend_from_slice(b"+OK\r\n"),
                         }
