@@ -61,6 +61,11 @@ impl Server {
         connected.expect("the server answers")
     }
 
+    /// Options with which a reply of 100 MB is a trap: the budget would refuse it before the memory does.
+    fn trapping(&self) -> Options {
+        self.options().memory_limit(16 << 20).limit(Limit::ReceivedBytes, 1 << 30)
+    }
+
     /// Waits until every connection has ended.
     async fn until_idle(&self) {
         self.until_open(0).await;
@@ -324,9 +329,7 @@ async fn questions_are_answered_and_close_waits_while_a_command_is_under_way() {
 #[tokio::test]
 async fn all_who_wait_hear_of_a_trap() {
     let server = Server::start().await;
-    // The budget would refuse the reply before the memory does.
-    let options = server.options().memory_limit(16 << 20).limit(Limit::ReceivedBytes, 1 << 30);
-    let client = Client::connect(options).await.expect("16 MiB are enough");
+    let client = Client::connect(server.trapping()).await.expect("16 MiB are enough");
     let (large, behind) = tokio::join!(client.execute(["GET", "100000000"]), client.execute(["ECHO", "a"]));
     assert!(matches!(large, Err(Error::Host(_))), "{large:?}");
     assert!(matches!(behind, Err(Error::Host(_))), "{behind:?}");

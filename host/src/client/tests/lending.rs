@@ -86,7 +86,7 @@ async fn borrowers_wait_their_turn_and_no_longer_than_they_may() {
 #[tokio::test]
 async fn connections_end_with_their_instance_and_with_close() {
     let server = Server::start().await;
-    let client = Client::connect(server.options().memory_limit(16 << 20)).await.expect("16 MiB are enough");
+    let client = Client::connect(server.trapping()).await.expect("16 MiB are enough");
     let connection = client.lend(None).await.expect("it is lent");
     connection.execute(["ECHO", "a"]).await.expect("an echo");
     let error = client.execute(["GET", "100000000"]).await;
