@@ -579,7 +579,7 @@ fn host<'a>(
     asked: &'a str,
 ) -> Option<&'a str> {
     let is_unknown = |endpoint: &ReplyRef<'_>| {
-        endpoint.is_null() || endpoint.as_bytes().is_some_and(|host| host.is_empty())
+        endpoint.is_null() || endpoint.as_bytes().is_some_and(bytes::Bytes::is_empty)
     };
     let Some(endpoint) = endpoint.filter(|endpoint| !is_unknown(endpoint)) else {
         return Some(asked);

@@ -24,9 +24,6 @@ const BEGIN: &str = "0";
 /// Servers' have 40 bytes. Whoever says a longer one is taken not to say which process it is.
 const RUN_ID_LENGTH_MAX: usize = 64;
 
-/// Servers' cursors have up to 20 digits. An answer with a longer one is refused.
-const CURSOR_LENGTH_MAX: usize = 64;
-
 /// What a pass asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Question {
@@ -332,9 +329,7 @@ fn page(reply: &RawReply, markers: &[u8]) -> Option<(String, RawReply)> {
     let mut tokens = reply.tokens();
     let root = tokens.next().filter(|root| root.marker == b'*' && root.line == b"2");
     let cursor = tokens.next().filter(|cursor| root.is_some() && cursor.marker == b'$')?;
-    let cursor = core::str::from_utf8(cursor.payload)
-        .ok()
-        .filter(|cursor| (1..=CURSOR_LENGTH_MAX).contains(&cursor.len()))?;
+    let cursor = core::str::from_utf8(cursor.payload).ok().filter(|cursor| is_cursor(cursor))?;
     let list = reply.as_bytes().slice_ref(tokens.rest());
     let mut tokens = Tokens::new(&list);
     let is_list =
@@ -345,6 +340,12 @@ fn page(reply: &RawReply, markers: &[u8]) -> Option<(String, RawReply)> {
     }
     let batch = RawReply::new(list, reply.node_count().saturating_sub(2));
     Some((cursor.to_string(), of_bulk_strings(batch)))
+}
+
+/// Whether this is a cursor: a decimal number of 64 bits, as servers write it (Redis documentation, "SCAN").
+fn is_cursor(text: &str) -> bool {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok();
+    is_number && (text == BEGIN || !text.starts_with('0'))
 }
 
 /// A list whose elements are strings and numbers, all of them as bulk strings.
@@ -394,6 +395,21 @@ mod tests {
         let scores = "*4\r\n$1\r\na\r\n,1.5\r\n+b\r\n:-7\r\n";
         let strings = "*4\r\n$1\r\na\r\n$3\r\n1.5\r\n$1\r\nb\r\n$2\r\n-7\r\n";
         assert_eq!(page_of(scores, 4, ELEMENTS).as_deref(), Some(strings));
+        for (text, is_one) in [
+            ("0", true),
+            ("17", true),
+            ("18446744073709551615", true),
+            ("18446744073709551616", false),
+            ("00", false),
+            ("017", false),
+            ("-1", false),
+            ("+1", false),
+            ("", false),
+            ("abc", false),
+            ("1\u{1b}", false),
+        ] {
+            assert_eq!(is_cursor(text), is_one, "{text:?}");
+        }
         for wrong in [":5\r\n", "+a\r\n", ",1\r\n", "$-1\r\n", "_\r\n", "*0\r\n", "#t\r\n"] {
             assert_eq!(page_of(&alloc::format!("*1\r\n{wrong}"), 1, KEYS), None, "{wrong}");
         }

@@ -30,7 +30,7 @@ fn cluster_slots_of_more_nodes_than_there_may_be() {
         result = Some(Topology::from_cluster_slots(&reply, "asked").map(|mut topology| {
             topology.enrich(topology.clone());
             topology
-        }))
+        }));
     });
     println!("2,000 shards of 301 nodes: {took:.1?}");
     assert!(result.unwrap().unwrap_err().contains("4096 nodes"));

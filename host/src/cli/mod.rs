@@ -147,7 +147,10 @@ pub(crate) fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::Output(error)),
     };
-    match runtime.block_on(Box::pin(cli.run())) {
+    let outcome = runtime.block_on(Box::pin(cli.run()));
+    // A look-up of a name that nobody answers for has a thread of its own, for many seconds. Nothing waits for it.
+    runtime.shutdown_background();
+    match outcome {
         Ok(code) => code,
         Err(failure) => report(&failure),
     }

@@ -1,6 +1,7 @@
 //! `keyslot topology`: the cluster's shards and nodes.
 
 use std::fs;
+use std::io::Read as _;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -131,9 +132,16 @@ fn json_of_shard(shard: &Shard) -> Value {
 /// The topology in a file, as `json_of_shard` writes it.
 pub(super) fn of_file(file: &Path) -> Result<Vec<Shard>, String> {
     let failed = |why: String| format!("--topology {}: {why}", file.display());
-    let text = fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
-    of_json(&text).map_err(failed)
+    let mut text = String::new();
+    let read = fs::File::open(file).and_then(|file| file.take(FILE_SIZE_MAX + 1).read_to_string(&mut text));
+    match read.map_err(|error| failed(error.to_string()))? as u64 {
+        ..=FILE_SIZE_MAX => of_json(&text).map_err(failed),
+        _ => Err(failed(format!("the file is larger than {} MiB", FILE_SIZE_MAX >> 20))),
+    }
 }
+
+/// A file of 4,096 nodes and 16,384 ranges of slots has less than 4 MiB.
+const FILE_SIZE_MAX: u64 = 16 << 20;
 
 /// A node needs nothing but its address and role: the rest is for people, or only the servers know it.
 fn of_json(text: &str) -> Result<Vec<Shard>, String> {
