@@ -120,8 +120,10 @@ pub struct Config {
     pub username: Option<String>,
     /// The password; `None` sends no AUTH.
     pub password: Option<String>,
-    /// What CLIENT SETNAME is given.
+    /// What CLIENT SETNAME is given; `None` sends none.
     pub client_name: Option<String>,
+    /// Whether CLIENT SETINFO tells the library's name and version.
+    pub library_info: bool,
     /// The database that SELECT chooses; only 0 exists in a cluster before Valkey 9.
     pub database: u32,
     /// How long a connection may take from dialling to the end of its handshake, and the client to its first topology.
@@ -177,6 +179,7 @@ impl Config {
             username: None,
             password: None,
             client_name: Some("keyslot".to_string()),
+            library_info: true,
             database: 0,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),

@@ -197,6 +197,9 @@ pub(crate) fn event(event: Event) -> EventKind {
             })
         }
         Event::Retried { node, reason, attempt } => EventKind::Retried(node_failure(&node, reason, attempt)),
+        Event::Refused { node, command, reason } => {
+            EventKind::Refused(node_failure(&node, format!("{command}: {reason}"), 0))
+        }
         Event::Refreshed { answers, changed } => EventKind::Refreshed(Refreshed { answers, changed }),
     }
 }

@@ -115,6 +115,10 @@ impl GuestOptions for Options {
         });
     }
 
+    fn set_library_info(&self, tell: bool) {
+        self.set_config(|config| config.library_info = tell);
+    }
+
     fn set_database(&self, database: u32) {
         self.set(|given| given.database = Some(database));
     }

@@ -376,6 +376,9 @@ async fn set_options(
     if let Some(name) = &options.client_name {
         setter.call_set_client_name(&mut *store, settings, name).await?;
     }
+    if let Some(tell) = options.library_info {
+        setter.call_set_library_info(&mut *store, settings, tell).await?;
+    }
     if let Some(database) = options.database {
         setter.call_set_database(&mut *store, settings, database).await?;
     }

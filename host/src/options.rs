@@ -36,6 +36,7 @@ pub struct Options {
     pub(crate) username: Option<String>,
     pub(crate) password: Option<String>,
     pub(crate) client_name: Option<String>,
+    pub(crate) library_info: Option<bool>,
     pub(crate) database: Option<u32>,
     pub(crate) mode: Option<Mode>,
     pub(crate) protocol: Option<Protocol>,
@@ -74,6 +75,7 @@ impl Options {
             username: None,
             password: None,
             client_name: None,
+            library_info: None,
             database: None,
             mode: None,
             protocol: None,
@@ -117,6 +119,13 @@ impl Options {
     /// The name that connections are given, as CLIENT LIST shows it; empty for none.
     pub fn client_name(mut self, name: impl Into<String>) -> Self {
         self.client_name = Some(name.into());
+        self
+    }
+
+    /// Whether each connection tells the client's name and version (CLIENT SETINFO). With `false`, and an empty
+    /// [`client_name`](Self::client_name), neither SETNAME nor SETINFO is sent, for proxies that hang up on them. Default: true.
+    pub fn library_info(mut self, tell: bool) -> Self {
+        self.library_info = Some(tell);
         self
     }
 
@@ -288,6 +297,7 @@ impl fmt::Debug for Options {
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "…"))
             .field("client_name", &self.client_name)
+            .field("library_info", &self.library_info)
             .field("database", &self.database)
             .field("mode", &self.mode)
             .field("protocol", &self.protocol)

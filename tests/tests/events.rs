@@ -174,7 +174,7 @@ fn concerns(kind: &EventKind, address: &str) -> bool {
         EventKind::ConnectFailed(failure) | EventKind::Disconnected(failure) => failure.node == address,
         EventKind::Reconnected(reconnection) => reconnection.node == address,
         EventKind::FailedOver(_) | EventKind::TopologyChanged(_) => true,
-        EventKind::Retried(_) | EventKind::Refreshed(_) => false,
+        EventKind::Retried(_) | EventKind::Refreshed(_) | EventKind::Refused(_) => false,
     }
 }
 

@@ -52,7 +52,8 @@ impl Waiting {
             Self::Handshake(Step::Select) => ("SELECT", b"+"),
             // Proxies say OK to all of CLIENT: then it has no id.
             Self::Handshake(Step::Id) => ("CLIENT ID", b":+"),
-            Self::Handshake(Step::Courtesy) => ("CLIENT SETNAME, CLIENT SETINFO or READONLY", b"+"),
+            Self::Handshake(Step::Courtesy) => ("CLIENT SETNAME or CLIENT SETINFO", b"+"),
+            Self::Handshake(Step::ReadOnly) | Self::ReadOnly => ("READONLY", b"+"),
             Self::Asking => ("ASKING", b"+"),
             Self::Unblocking => ("CLIENT UNBLOCK", b":"),
             Self::Slots(_) => ("CLUSTER SLOTS", b"*"),
@@ -190,6 +191,8 @@ mod tests {
             (Waiting::Handshake(Step::Select), "+"),
             (Waiting::Handshake(Step::Id), ":+"),
             (Waiting::Handshake(Step::Courtesy), "+"),
+            (Waiting::Handshake(Step::ReadOnly), "+"),
+            (Waiting::ReadOnly, "+"),
             (Waiting::Asking, "+"),
             (Waiting::Unblocking, ":"),
             (Waiting::Slots(1), "*"),

@@ -2,8 +2,12 @@
 //!
 //! ```text
 //!   Resolving ─→ Dialling ─→ Handshaking ─→ Ready
-//!        └───────────┴────────────┴───────────┴──→ dropped: the machine removes it
+//!        │           ↑ next address│           │
+//!        └───────────┴─────────────┴───────────┴──→ dropped: the machine removes it
 //! ```
+//!
+//! A name may have several addresses. Those that were not tried are kept until the connection is ready (a seed's: until
+//! the start has a topology), and the next one is dialled when one fails, wherever on its way.
 //!
 //! Replies come in the order of the commands (RESP has no other way to tell them apart), so a connection is a queue:
 //! `waiting` has one entry for each command whose reply is still to come, whoever has given it up meanwhile.
@@ -19,6 +23,7 @@ use super::handshake::Step;
 use super::request::{Command, Effect};
 use super::timers::Alarm;
 use super::{LeaseId, NodeKey, RequestId};
+use crate::error::ServerError;
 use crate::resp::{Begun, Decoder, encode_command};
 use crate::time::Instant;
 
@@ -41,6 +46,8 @@ pub(super) enum Waiting {
     Handshake(Step),
     /// ASKING's: `+OK`, for nobody.
     Asking,
+    /// That of READONLY, which was refused before.
+    ReadOnly,
     /// That of CLIENT UNBLOCK, for nobody.
     Unblocking,
     /// CLUSTER SLOTS of the query with this number.
@@ -117,12 +124,20 @@ impl Exclusive {
 pub(super) enum State {
     /// The host is being looked up.
     Resolving,
-    /// A socket is being opened to the first address; the others are there for when it fails.
-    Dialling { others: VecDeque<IpAddr> },
+    /// A socket is being opened.
+    Dialling,
     /// The handshake's batch is out. `falling_back`: HELLO was not understood, the rest of its batch does not count.
     Handshaking { falling_back: bool },
     /// In use.
     Ready,
+}
+
+/// An address that may be tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) ip: IpAddr,
+    /// Whether it has already been given up once because it took long, and has its share of all the time now.
+    pub(super) is_second: bool,
 }
 
 #[derive(Debug)]
@@ -131,10 +146,25 @@ pub(super) struct Connection {
     pub(super) usage: Usage,
     pub(super) state: State,
     pub(super) made_at: Instant,
-    /// Until when it has to be `Ready`; while dialling one of several addresses, until when that one has to answer.
+    /// Until when it has to be `Ready`; with several addresses, until when this one has to get it there.
     pub(super) deadline: Instant,
     /// Until when it has to be `Ready`, whichever address is tried.
     pub(super) last_deadline: Instant,
+    /// The address that is tried, or was taken.
+    pub(super) ip: Option<IpAddr>,
+    pub(super) is_second_try: bool,
+    /// The host's other addresses, for when this one fails.
+    pub(super) others: VecDeque<Candidate>,
+    /// The last error that the handshake was answered with.
+    pub(super) last_word: Option<ServerError>,
+    /// Whether the server has said that it does not want it, or cannot serve, now: that passes.
+    pub(super) is_not_now: bool,
+    /// Whether the server calls itself one without cluster (HELLO's `mode`).
+    pub(super) is_standalone: bool,
+    /// The request whose ASKING was refused, and how.
+    pub(super) asking_refused: Option<(RequestId, ServerError)>,
+    /// Whether READONLY was refused.
+    pub(super) reads_refused: bool,
     /// When it wants attention.
     pub(super) alarm: Alarm,
     /// Whether its host is being looked up.
@@ -187,6 +217,14 @@ impl Connection {
             state: State::Resolving,
             deadline,
             last_deadline: deadline,
+            ip: None,
+            is_second_try: false,
+            others: VecDeque::new(),
+            last_word: None,
+            is_not_now: false,
+            is_standalone: false,
+            asking_refused: None,
+            reads_refused: false,
             alarm: Alarm::default(),
             looks_up: false,
             decoder,
@@ -207,6 +245,24 @@ impl Connection {
             scripts: Vec::new(),
             draining: false,
         }
+    }
+
+    /// What each address that is left has of the time, this one included.
+    pub(super) fn share(&self, now: Instant) -> Duration {
+        let left = self.last_deadline.saturating_since(now);
+        left / u32::try_from(self.others.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    /// Begins anew, with the next address: nothing of what was said over the last one counts.
+    pub(super) fn begin_anew(&mut self, decoder: Decoder) {
+        self.state = State::Dialling;
+        self.decoder = decoder;
+        self.waiting.clear();
+        self.unsent = 0;
+        self.out.clear();
+        (self.is_unread, self.check_until) = (false, None);
+        (self.speaks_resp3, self.is_standalone, self.client_id) = (false, false, None);
+        (self.last_word, self.reads_refused) = (None, false);
     }
 
     /// Whether so much is queued that it is worth a write of its own.

@@ -1,20 +1,24 @@
 //! A connection's way: dial, handshake, replies, loss. And when a node is dialled again.
 
-use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 use bytes::Bytes;
 
 use super::answers::ZONE_LENGTH_MAX;
-use super::connection::{Usage, Waiting};
+use super::connection::{Candidate, Usage, Waiting};
 use super::handshake::{self, Step};
 use super::request::Place;
 use super::{Cluster, ConnId, Connection, Event, Node, NodeKey, Output, Phase, State};
 use crate::error::{Error, Within};
 use crate::resp::{DecodeError, Decoder, Frame, RawReply, Reply, ReplyRef};
+
+/// So long a host's address has to let a socket be opened, as long as another one has not been tried: the delay between
+/// two attempts of RFC 8305 (section 8). One that took longer is tried again, patiently, when all have been.
+const ADDRESS_PATIENCE: Duration = Duration::from_millis(250);
 
 impl Cluster {
     /// Dials a node that has no connection, unless it is too early to try again, or there is no room: that comes later then.
@@ -43,7 +47,7 @@ impl Cluster {
         let conn = self.connections.insert(connection);
         self.note_open(conn);
         match ip {
-            Some(ip) => self.dial(conn, VecDeque::from([ip])),
+            Some(ip) => self.dial(conn, [ip]),
             None => self.look_up(conn),
         }
         Some(conn)
@@ -62,25 +66,77 @@ impl Cluster {
             Ok(addresses) if addresses.is_empty() => {
                 self.lose(conn, Error::Connect("the name has no address".to_string()), Driver::MustClose);
             }
-            Ok(addresses) => self.dial(conn, addresses.into()),
+            Ok(mut addresses) => {
+                let node = self.connections.get(conn).and_then(|connection| self.nodes.get(connection.node));
+                let failed = node.and_then(|node| node.failed_ip);
+                if let Some(index) = addresses.iter().position(|ip| Some(*ip) == failed) {
+                    addresses.rotate_left(index + 1);
+                }
+                self.dial(conn, addresses);
+            }
             Err(reason) => self.lose(conn, Error::Connect(reason), Driver::MustClose),
         }
     }
 
-    /// Tries the first of the addresses. Each gets its share of the time that is left.
-    fn dial(&mut self, conn: ConnId, mut addresses: VecDeque<IpAddr>) {
+    /// Tries these addresses, in this order.
+    fn dial(&mut self, conn: ConnId, addresses: impl IntoIterator<Item = IpAddr>) {
+        if let Some(connection) = self.connections.get_mut(conn) {
+            let candidate = |ip| Candidate { ip, is_second: false };
+            connection.others = addresses.into_iter().map(candidate).collect();
+            self.dial_next(conn);
+        }
+    }
+
+    /// Tries the next address. It has its share of the time that is left; [`ADDRESS_PATIENCE`], when others
+    /// have not been tried at all.
+    fn dial_next(&mut self, conn: ConnId) {
+        let decoder = Decoder::metered(self.config.limits, self.meter.clone());
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
-        let (Some(node), Some(ip)) = (self.nodes.get(connection.node), addresses.pop_front()) else {
+        let (Some(node), Some(next)) = (self.nodes.get(connection.node), connection.others.pop_front())
+        else {
             return;
         };
-        let left = connection.last_deadline.saturating_since(self.now);
-        let tries = u32::try_from(addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
-        connection.deadline = self.now + left / tries;
-        connection.state = State::Dialling { others: addresses };
-        self.outputs.push_back(Output::Connect { conn, address: SocketAddr::new(ip, node.address.port()) });
+        connection.begin_anew(decoder);
+        (connection.ip, connection.is_second_try) = (Some(next.ip), next.is_second);
+        let share = connection.share(self.now);
+        let is_hasty = !next.is_second && !connection.others.is_empty();
+        connection.deadline = self.now + if is_hasty { share.min(ADDRESS_PATIENCE) } else { share };
+        let address = SocketAddr::new(next.ip, node.address.port());
+        self.outputs.push_back(Output::Connect { conn, address });
         self.watch(conn);
+    }
+
+    /// Goes on to the host's next address, if there is one and the connection is not in use; says whether it does.
+    fn goes_on(&mut self, conn: ConnId, error: &Error, driver: Driver) -> bool {
+        let is_starting = matches!(self.phase, Phase::Starting(_));
+        let Some(connection) = self.connections.get_mut(conn) else {
+            return false;
+        };
+        let is_in_use = connection.is_ready() && !(is_starting && connection.is_shared());
+        if !is_in_use && let Some(node) = self.nodes.get_mut(connection.node) {
+            node.failed_ip = connection.ip;
+        }
+        let is_over = connection.draining || connection.last_deadline <= self.now;
+        if connection.others.is_empty() || is_in_use || is_over || is_final(error) {
+            return false;
+        }
+        if driver == Driver::MustClose {
+            self.outputs.push_back(Output::Close { conn });
+        }
+        if connection.state != State::Dialling {
+            self.statistics.disconnects += 1;
+            if let Some(node) = self.nodes.get_mut(connection.node) {
+                node.statistics.disconnects += 1;
+            }
+        }
+        if connection.is_ready() {
+            self.note_coming_up();
+        }
+        self.refresh.forget_connection(conn);
+        self.dial_next(conn);
+        true
     }
 
     pub(super) fn on_connected(&mut self, conn: ConnId) {
@@ -89,7 +145,7 @@ impl Cluster {
         };
         self.statistics.connects += 1;
         connection.answered_at = self.now;
-        connection.deadline = connection.last_deadline;
+        connection.deadline = self.now + connection.share(self.now);
         let batch = handshake::first_batch(&self.config, connection.is_shared());
         if let Some(node) = self.nodes.get_mut(connection.node) {
             node.statistics.connects += 1;
@@ -185,7 +241,17 @@ impl Cluster {
                 self.on_queued(conn, id, &reply);
             }
             Waiting::Handshake(step) => self.on_handshake(conn, step, &reply),
-            Waiting::Asking | Waiting::Unblocking => {}
+            Waiting::Asking => {
+                if let Some(error) = reply.as_kept_error() {
+                    self.on_asking_refused(conn, error);
+                }
+            }
+            Waiting::ReadOnly => self.on_read_only(conn, reply.as_kept_error().as_ref()),
+            Waiting::Unblocking => {
+                if let Some(error) = reply.as_kept_error() {
+                    self.tell_refused(conn, "CLIENT UNBLOCK", &error);
+                }
+            }
             Waiting::Slots(query) => self.on_slots(conn, query, &reply.decode()),
             Waiting::Shards(query) => self.on_shards(conn, query, &reply.decode()),
             Waiting::Info(query) => {
@@ -215,6 +281,9 @@ impl Cluster {
             connection.client_id = reply.root().and_then(|root| root.as_integer());
         }
         connection.speaks_resp3 |= step == Step::Hello && error.is_none();
+        if error.is_some() {
+            connection.last_word.clone_from(&error);
+        }
         let falling_back = connection.state == State::Handshaking { falling_back: true };
         let last = connection.waiting.is_empty();
         if !falling_back {
@@ -225,10 +294,19 @@ impl Cluster {
                     {
                         return self.lose(conn, error, Driver::MustClose);
                     }
+                    match (step, &error) {
+                        (Step::ReadOnly, error) => self.on_read_only(conn, error.as_ref()),
+                        (Step::Id, Some(error)) => self.tell_refused(conn, "CLIENT ID", error),
+                        _ => {}
+                    }
                     if last {
                         self.on_ready(conn);
                     }
                     return;
+                }
+                handshake::Verdict::NotNow(error) => {
+                    connection.is_not_now = true;
+                    return self.lose(conn, error, Driver::MustClose);
                 }
                 handshake::Verdict::Fail(error) => {
                     return self.lose(conn, error, Driver::MustClose);
@@ -245,6 +323,9 @@ impl Cluster {
     /// Reads what a server says of itself.
     fn on_hello(&mut self, conn: ConnId, reply: &Reply) -> Result<(), Error> {
         let value = |name: &str| reply.cursor().and_then(|hello| hello.value(name));
+        if let Some(connection) = self.connections.get_mut(conn) {
+            connection.is_standalone = value("mode").and_then(ReplyRef::as_str) == Some("standalone");
+        }
         if value("proto").is_some_and(|protocol| protocol.as_integer() != Some(3)) {
             return Err(Error::Protocol("HELLO 3 was answered with another protocol than 3".to_string()));
         }
@@ -266,6 +347,9 @@ impl Cluster {
             return;
         };
         connection.state = State::Ready;
+        if !matches!(self.phase, Phase::Starting(_)) || !connection.is_shared() {
+            connection.others.clear();
+        }
         let (key, is_shared) = (connection.node, connection.is_shared());
         self.note_ready();
         if !is_shared {
@@ -310,17 +394,27 @@ impl Cluster {
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
-        match &mut connection.state {
-            State::Dialling { others } if !others.is_empty() => {
-                let others = core::mem::take(others);
-                self.dial(conn, others);
-            }
-            _ => self.lose(conn, Error::Connect(reason), Driver::HasClosed),
-        }
+        let error = match connection.state {
+            State::Handshaking { .. } => match handshake::why_ended(connection.last_word.as_ref(), &reason) {
+                handshake::Verdict::NotNow(error) => {
+                    connection.is_not_now = true;
+                    error
+                }
+                handshake::Verdict::Fail(error) => error,
+                handshake::Verdict::Continue | handshake::Verdict::FallBack => Error::Connect(reason),
+            },
+            State::Resolving | State::Dialling | State::Ready => Error::Connect(reason),
+        };
+        self.lose(conn, error, Driver::HasClosed);
     }
 
     /// Ends a connection, and decides for everything that waited on it.
+    ///
+    /// One that is not in use yet goes on to its host's next address instead.
     pub(super) fn lose(&mut self, conn: ConnId, error: Error, driver: Driver) {
+        if self.goes_on(conn, &error, driver) {
+            return;
+        }
         let Some(mut connection) = self.detach(conn) else {
             return;
         };
@@ -360,6 +454,7 @@ impl Cluster {
                 Waiting::Queued(_)
                 | Waiting::Handshake(_)
                 | Waiting::Asking
+                | Waiting::ReadOnly
                 | Waiting::Unblocking
                 | Waiting::Ping
                 | Waiting::Cleaning => {}
@@ -368,7 +463,7 @@ impl Cluster {
         if !connection.is_shared() {
             self.on_exclusive_lost(conn, key, lease, connection.is_ready() && !is_fresh, &reason);
         }
-        let hopeless = matches!(error, Error::Authentication(_) | Error::Tls(_));
+        let hopeless = is_final(&error);
         if is_current {
             self.release_queue(key, hopeless.then_some(&error));
         }
@@ -376,7 +471,7 @@ impl Cluster {
             self.refuse_borrowers(key, &error);
         }
         if let Phase::Starting(_) = self.phase {
-            self.on_seed_failed(&address, error);
+            self.on_seed_failed(&address, error, connection.is_not_now);
         }
         self.drop_if_retired(key);
         self.tend_node(key);
@@ -431,16 +526,22 @@ impl Cluster {
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
-        let reason = match &mut connection.state {
-            State::Dialling { others } if !others.is_empty() => {
-                let others = core::mem::take(others);
-                self.outputs.push_back(Output::Close { conn });
-                return self.dial(conn, others);
-            }
+        // An address that only took long has another turn, when all have had theirs.
+        if let (State::Dialling, Some(ip)) = (&connection.state, connection.ip)
+            && !connection.others.is_empty()
+            && connection.deadline < connection.last_deadline
+        {
+            let is_first = !connection.is_second_try;
+            connection.others.extend(is_first.then_some(Candidate { ip, is_second: true }));
+        }
+        let reason = match &connection.state {
             State::Resolving => format!("the name was not resolved within {}", Within(within)),
-            State::Dialling { .. } => format!("no answer within {}", Within(within)),
+            State::Dialling => format!("no answer within {}", Within(within)),
             State::Handshaking { .. } => {
                 format!("connected, but no answer to the handshake within {}", Within(within))
+            }
+            State::Ready if matches!(self.phase, Phase::Starting(_)) => {
+                "no answer to the question for the topology".to_string()
             }
             State::Ready => "no answer to the health check".to_string(),
         };
@@ -455,6 +556,11 @@ pub(super) enum Driver {
     HasClosed,
     /// It is to drop it.
     MustClose,
+}
+
+/// Whether it makes no sense to try again, or elsewhere.
+fn is_final(error: &Error) -> bool {
+    matches!(error, Error::Authentication(_) | Error::Tls(_))
 }
 
 /// What a reply that nobody asked for is called.

@@ -199,6 +199,11 @@ impl Cluster {
         }
     }
 
+    /// One that had come into use has gone back to dialling.
+    pub(super) fn note_coming_up(&mut self) {
+        self.dials.coming_up += 1;
+    }
+
     /// A connection has come into use.
     pub(super) fn note_ready(&mut self) {
         self.dials.coming_up = self.dials.coming_up.saturating_sub(1);

@@ -10,6 +10,7 @@ use core::time::Duration;
 use litemap::LiteMap;
 
 use super::connections::Driver;
+use super::handshake;
 use super::{Cluster, ConnId, Output, Phase};
 use crate::address::NodeAddr;
 use crate::config::Mode;
@@ -21,8 +22,15 @@ use crate::topology::{Index, Topology};
 #[derive(Debug)]
 pub(super) struct Start {
     deadline: Instant,
-    /// Why each seed cannot be used, of those that are known to be of no use.
-    reasons: LiteMap<NodeAddr, Error>,
+    /// Why each seed cannot be used, of those that are known to be of no use, now or at all.
+    reasons: LiteMap<NodeAddr, Reason>,
+}
+
+#[derive(Debug)]
+struct Reason {
+    error: Error,
+    /// Whether it passes: the seed is asked again.
+    passes: bool,
 }
 
 impl Start {
@@ -36,7 +44,15 @@ impl Cluster {
     pub(super) fn on_seed_ready(&mut self, conn: ConnId) {
         match self.config.mode {
             Mode::Standalone => self.start_standalone(conn),
-            Mode::Auto | Mode::Cluster => self.ask(conn),
+            Mode::Auto | Mode::Cluster => {
+                // With other addresses to try it has its share of the time for the topology, too.
+                if let Some(connection) = self.connections.get_mut(conn).filter(|own| !own.others.is_empty())
+                {
+                    connection.check_until = Some(self.now + connection.share(self.now));
+                }
+                self.ask(conn);
+                self.watch(conn);
+            }
         }
     }
 
@@ -49,6 +65,19 @@ impl Cluster {
             && self.config.mode == Mode::Auto
         {
             return self.start_standalone(conn);
+        }
+        if let Answer::Refused(error) = &answer
+            && handshake::passes(error)
+        {
+            let connection = self.connections.get_mut(conn);
+            let is_alone = connection.is_some_and(|connection| {
+                connection.is_not_now = true;
+                connection.is_standalone
+            });
+            // A server alone need not be asked, and SCRIPT KILL has to get through to it.
+            if error.code == "BUSY" && is_alone && self.config.mode == Mode::Auto {
+                return self.start_standalone(conn);
+            }
         }
         let reason = match answer {
             Answer::Refused(error) if error.code == "NOPERM" => {
@@ -73,19 +102,35 @@ impl Cluster {
         self.topology = topology;
         self.phase = Phase::Standalone(key);
         self.refresh = super::refresh::Refresh::default();
+        self.forget_other_addresses();
         self.outputs.push_back(Output::Ready(Ok(())));
         self.dispatch_waiting();
         self.place_waiting_leases();
         self.retire_strangers();
     }
 
-    /// A seed cannot be used. When none can, the client cannot.
-    pub(super) fn on_seed_failed(&mut self, address: &NodeAddr, error: Error) {
+    /// The start has ended: what its connections have is theirs.
+    pub(super) fn forget_other_addresses(&mut self) {
+        for connection in self.connections.values_mut().filter(|connection| connection.is_ready()) {
+            if !core::mem::take(&mut connection.others).is_empty() {
+                connection.check_until = None;
+            }
+        }
+    }
+
+    /// A seed cannot be used. When none can, the client cannot. What `passes` is no reason to give up: the seed is dialled
+    /// again, with back-off, within the connect time-out.
+    pub(super) fn on_seed_failed(&mut self, address: &NodeAddr, error: Error, passes: bool) {
+        let key = self.by_address.get(address);
+        if passes && let Some(node) = key.and_then(|key| self.nodes.get_mut(*key)) {
+            node.is_new = true;
+        }
         let Phase::Starting(start) = &mut self.phase else {
             return;
         };
-        start.reasons.insert(address.clone(), error);
-        if self.config.seeds.iter().all(|seed| start.reasons.contains_key(seed)) {
+        start.reasons.insert(address.clone(), Reason { error, passes });
+        let is_of_no_use = |seed| start.reasons.get(seed).is_some_and(|reason| !reason.passes);
+        if self.config.seeds.iter().all(is_of_no_use) {
             self.fail_start();
         }
     }
@@ -129,18 +174,18 @@ fn has_no_cluster(error: &ServerError) -> bool {
 }
 
 /// What the start failed with: each seed and its reason.
-fn start_error(seeds: &[NodeAddr], reasons: &LiteMap<NodeAddr, Error>, within: Duration) -> Error {
+fn start_error(seeds: &[NodeAddr], reasons: &LiteMap<NodeAddr, Reason>, within: Duration) -> Error {
     // A refused log-in is the answer of the cluster, and what the user can mend; that other seeds are down is not.
-    let refused = reasons.values().find(|error| matches!(error, Error::Authentication(_)));
-    let only_refused = |error: &Error| matches!(error, Error::Authentication(_) | Error::Connect(_));
+    let refused = reasons.values().find(|reason| matches!(reason.error, Error::Authentication(_)));
+    let only_refused = |reason: &Reason| matches!(reason.error, Error::Authentication(_) | Error::Connect(_));
     if let Some(refused) = refused
         && reasons.values().all(only_refused)
     {
-        return refused.clone();
+        return refused.error.clone();
     }
     let mut lines = Vec::with_capacity(seeds.len());
     for seed in seeds {
-        let reason = match reasons.get(seed) {
+        let reason = match reasons.get(seed).map(|reason| &reason.error) {
             Some(Error::Connect(reason)) => reason.clone(),
             Some(error) => error.to_string(),
             None => format!("no answer within {}", Within(within)),

@@ -63,6 +63,15 @@ pub enum Event {
         /// How many times it has been sent again, this one included.
         attempt: u32,
     },
+    /// A node has refused a command of the client's own, and with it what the command is for. Told once for each node and command.
+    Refused {
+        /// The node.
+        node: NodeAddr,
+        /// The command.
+        command: &'static str,
+        /// The server's error.
+        reason: String,
+    },
     /// Nodes were asked for the topology.
     Refreshed {
         /// How many of them answered.

@@ -116,12 +116,13 @@ impl Cluster {
         // A command that blocks is silent for good reasons.
         let blocks = requests.first().and_then(|id| self.requests.get(*id));
         let blocks = blocks.is_some_and(|request| request.command.blocks.is_some());
-        let key = connection.node;
+        let (key, ip) = (connection.node, connection.ip);
         if let Some(node) = self.nodes.get_mut(key)
             && node.connection == Some(conn)
         {
             node.connection = None;
             if !blocks {
+                node.failed_ip = ip;
                 self.fail_node(key, &reason, true);
             }
         }

@@ -47,6 +47,7 @@
 //! | `scans.rs`, `scan.rs`, `scan_pass.rs` | scans of all keys, or of one |
 //! | `answers.rs` | how large the answers to its own questions may be, and of which types |
 //! | `discovery.rs`, `refresh.rs` | the start, and learning the topology anew |
+//! | `refused.rs` | the client's own commands that a server refuses |
 //! | `events.rs`, `statistics.rs` | what the driver can ask about |
 //! | `request.rs`, `connection.rs`, `node.rs`, `handshake.rs`, `slots.rs`, `verdict.rs`, `timers.rs`, `queue.rs` | the parts |
 
@@ -69,6 +70,7 @@ mod pool;
 mod queue;
 mod random;
 mod refresh;
+mod refused;
 mod replicas;
 mod request;
 mod requests;
@@ -205,7 +207,7 @@ pub enum Output {
         host: String,
     },
     /// Open a connection; answer with [`Input::Connected`] or [`Input::Closed`]. It comes again, with the host's
-    /// next address, when the first could not be opened, or was closed because it took too long.
+    /// next address, when one could not be opened, or was closed before the connection was of use.
     Connect {
         /// The connection.
         conn: ConnId,

@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use super::dials::Listed;
 use super::queue::Queue;
@@ -43,6 +44,11 @@ pub(super) struct Node {
     pub(super) alarm: Alarm,
     /// Whether the last event told of it is that it is connected.
     pub(super) told_up: bool,
+    /// The address of its host at which a connection last failed before it was of use, or stalled: the next dial begins with
+    /// the one behind it.
+    pub(super) failed_ip: Option<IpAddr>,
+    /// Which of the client's own commands it has refused, so far as that was told.
+    pub(super) told_refused: Vec<&'static str>,
     /// Why the last connection failed or ended.
     pub(super) last_error: String,
     /// Those of its replicas that may serve reads, when it is a primary.
@@ -78,6 +84,8 @@ impl Node {
             is_new: false,
             alarm: Alarm::default(),
             told_up: false,
+            failed_ip: None,
+            told_refused: Vec::new(),
             last_error: String::new(),
             replicas: Vec::new(),
             turn: 0,

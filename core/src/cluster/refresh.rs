@@ -18,6 +18,7 @@ use core::time::Duration;
 use super::connection::Waiting;
 use super::{Cluster, ConnId, Event, NodeKey, Output, Phase};
 use crate::config::ReplicaReads;
+use crate::error::ServerError;
 use crate::resp::{Reply, ReplyRef};
 use crate::time::Instant;
 use crate::topology::{Health, Index, Role, Topology};
@@ -34,6 +35,8 @@ const AILING_INTERVAL: Duration = Duration::from_secs(2);
 const ROUND_TIMEOUT: Duration = Duration::from_secs(1);
 /// After the first answer the others have this long.
 const ROUND_PATIENCE: Duration = Duration::from_millis(100);
+/// A node that may not be asked is not asked again sooner.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
 /// So many replicas of a shard serve reads at most.
 const REPLICAS_MAX: usize = 64;
 /// So many rounds in a row that bring only older views are not believed.
@@ -59,6 +62,8 @@ pub(super) struct Refresh {
     first_answer_at: Option<Instant>,
     views: Vec<View>,
     changed: bool,
+    /// Whether a node has refused to answer, in the round under way.
+    refused: bool,
     /// `cluster_current_epoch` of the present topology.
     epoch: Option<u64>,
 }
@@ -189,7 +194,15 @@ impl Cluster {
             return;
         };
         let unusable = match reply.as_error() {
-            Some(error) => super::discovery::Answer::Refused(error.to_kept()),
+            Some(error) => {
+                let error = error.to_kept();
+                // That is an answer, and no other comes before somebody has changed it.
+                if is_forbidden(&error) && matches!(self.phase, Phase::Clustered) {
+                    self.refresh.refused = true;
+                    self.tell_refused(conn, "CLUSTER SLOTS", &error);
+                }
+                super::discovery::Answer::Refused(error)
+            }
             None => match Topology::from_cluster_slots(reply, &asked) {
                 Ok(mut topology) => {
                     topology.map_addresses(map);
@@ -278,9 +291,12 @@ impl Cluster {
                 self.refresh.stale_rounds = 0;
                 self.adopt(&best.topology, best.epoch, best.asked_at);
             }
+        } else if self.refresh.refused {
+            self.refresh.not_before = self.refresh.not_before.max(self.now + REFUSED_INTERVAL);
         } else {
             self.refresh.wanted = true;
         }
+        self.refresh.refused = false;
         let answers = views.len() as u32;
         let changed = core::mem::take(&mut self.refresh.changed);
         self.refresh.fruitless = if changed { 0 } else { self.refresh.fruitless.saturating_add(1) };
@@ -347,6 +363,7 @@ impl Cluster {
         }
         if let Phase::Starting(_) = self.phase {
             self.phase = Phase::Clustered;
+            self.forget_other_addresses();
             self.schedule_refresh();
             self.outputs.push_back(Output::Ready(Ok(())));
         }
@@ -452,4 +469,10 @@ impl Cluster {
             None => None,
         }
     }
+}
+
+/// Whether an access list forbids the question, or the server does not know it: not what a node says that will know more soon.
+fn is_forbidden(error: &ServerError) -> bool {
+    let is_unknown = || error.message.to_ascii_lowercase().starts_with("unknown command");
+    error.code == "NOPERM" || (error.code == "ERR" && is_unknown())
 }

@@ -190,6 +190,10 @@ impl Cluster {
                     connection.send_words(&["ASKING"], Waiting::Asking, self.now);
                     self.statistics.commands += 1;
                 }
+                if request.at_replica && core::mem::take(&mut connection.reads_refused) {
+                    connection.send_words(&["READONLY"], Waiting::ReadOnly, self.now);
+                    self.statistics.commands += 1;
+                }
                 self.scripts.introduce(&mut request.command, &connection.scripts);
                 connection.send_request(&request.command, id, self.now);
                 request.queueing = None;
@@ -342,6 +346,13 @@ impl Cluster {
             asked = node.address.host().to_string();
         }
         let verdict = self.reachable(judge(error, &asked, &request.command));
+        let not_asking = self.why_not_asking(conn, id);
+        if let (Verdict::FollowMoved(..) | Verdict::FollowAsk(..), Some(refusal)) = (&verdict, not_asking) {
+            return self.finish(id, Err(Error::Server(refusal)));
+        }
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
         // Of which slot it is for the command that was redirected is a guess where nothing is known of the command.
         let own_slot = request.command.route.slot();
         if let Verdict::FollowMoved(slot, address) = &verdict

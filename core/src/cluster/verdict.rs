@@ -129,6 +129,8 @@ fn policy(error: &ServerError) -> Verdict {
 
 fn look_up(error: &ServerError, asked: &str) -> Verdict {
     match error.code.as_str() {
+        // The node knows of nobody who serves the slot: it has not heard where the other is reached.
+        "MOVED" | "ASK" if is_to_nowhere(error) => Verdict::RefreshAndRetry,
         "MOVED" => redirect(error, asked)
             .map_or(Verdict::Surface, |(slot, address)| Verdict::FollowMoved(slot, address)),
         "ASK" => redirect(error, asked)
@@ -150,10 +152,28 @@ fn redirect(error: &ServerError, asked: &str) -> Option<(Slot, NodeAddr)> {
     Some((slot, address))
 }
 
+/// Whether it is a redirect to port 0: `MOVED 3999 :0`.
+fn is_to_nowhere(error: &ServerError) -> bool {
+    let mut words = error.message.split(' ');
+    let has_slot = words.next().and_then(|slot| Slot::new(slot.parse().ok()?)).is_some();
+    has_slot && words.next().is_some_and(|address| address.ends_with(":0")) && words.next().is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::string::ToString;
+
+    #[test]
+    fn a_redirect_to_nowhere_passes() {
+        for text in ["3999 :0", "3999 ?:0", "3999 10.0.0.1:0"] {
+            assert_eq!(judged("MOVED", text), Verdict::RefreshAndRetry, "{text}");
+        }
+        for text in [":0", "16384 :0", "3999 :00 x", "3999 :", "3999 0"] {
+            assert_eq!(judged("MOVED", text), Verdict::Surface, "{text}");
+        }
+        assert_eq!(judged_for(&["EVAL", "…", "1", "key"], "MOVED", "3999 :0"), Verdict::Surface);
+    }
 
     fn judged(code: &str, message: &str) -> Verdict {
         judged_for(&["GET", "key"], code, message)

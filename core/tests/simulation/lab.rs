@@ -28,7 +28,21 @@ pub(crate) fn lab_with_replicas() -> Lab {
     lab_of(Servers::new(Dialect::modern(), 3, 1, false), |_, _| {})
 }
 
-pub(crate) fn lab_of(mut servers: Servers, change: impl FnOnce(&mut Config, &mut Servers)) -> Lab {
+pub(crate) fn lab_of(servers: Servers, change: impl FnOnce(&mut Config, &mut Servers)) -> Lab {
+    let mut lab = lab_at_start(servers, Weather::calm(), change);
+    assert!(lab.run_until(2 * SECOND, |lab| lab.ready.is_some()), "Ready comes");
+    // The handshakes with the other seeds end too.
+    let settled = lab.now + 20 * MILLISECOND;
+    lab.run_until(settled, |_| false);
+    lab
+}
+
+/// The same before anything has happened.
+pub(crate) fn lab_at_start(
+    mut servers: Servers,
+    weather: Weather,
+    change: impl FnOnce(&mut Config, &mut Servers),
+) -> Lab {
     let mut config = Config::new(
         servers.nodes.iter().map(|node| NodeAddr::new(&node.host, node.address.port())).collect(),
     );
@@ -36,12 +50,7 @@ pub(crate) fn lab_of(mut servers: Servers, change: impl FnOnce(&mut Config, &mut
     config.attempt_timeout = Some(Duration::from_secs(1));
     config.connect_timeout = Duration::from_secs(1);
     change(&mut config, &mut servers);
-    let mut lab = World::new(config, servers, Weather::calm(), Choices::Seeded(1), false);
-    assert!(lab.run_until(2 * SECOND, |lab| lab.ready.is_some()), "Ready comes");
-    // The handshakes with the other seeds end too.
-    let settled = lab.now + 20 * MILLISECOND;
-    lab.run_until(settled, |_| false);
-    lab
+    World::new(config, servers, weather, Choices::Seeded(1), std::env::var_os("KEYSLOT_LAB_TRACE").is_some())
 }
 
 pub(crate) fn lab() -> Lab {

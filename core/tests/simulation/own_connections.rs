@@ -306,7 +306,7 @@ fn what_is_behind_a_command_that_blocks_has_its_time_once_that_is_answered() {
 }
 
 /// As `submit`, of a command whose time is not the ledger's business.
-fn submit_blocking(lab: &mut Lab, line: &str) -> RequestId {
+pub(crate) fn submit_blocking(lab: &mut Lab, line: &str) -> RequestId {
     let command = Command::new(&words(line)).unwrap();
     let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now), command, &Destination::Cluster);
     lab.note(id, 100 * SECOND);

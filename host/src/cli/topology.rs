@@ -1,8 +1,7 @@
 //! `keyslot topology`: the cluster's shards and nodes.
 
 use std::fs;
-use std::io::Read as _;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::Path;
 use std::process::ExitCode;
 

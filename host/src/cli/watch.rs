@@ -53,9 +53,10 @@ fn line(event: &Event, style: Style) -> String {
     let time = style.dim(DateTime::<Local>::from(event.at).format("%H:%M:%S"));
     let text = escape::message(&event.to_string());
     let text = match &event.kind {
-        EventKind::ConnectFailed(_) | EventKind::Disconnected(_) | EventKind::FailedOver(_) => {
-            style.red(text)
-        }
+        EventKind::ConnectFailed(_)
+        | EventKind::Disconnected(_)
+        | EventKind::FailedOver(_)
+        | EventKind::Refused(_) => style.red(text),
         EventKind::Connected(_) | EventKind::Reconnected(_) => style.green(text),
         EventKind::TopologyChanged(_) => style.cyan(text),
         EventKind::Retried(_) | EventKind::Refreshed(_) => style.dim(text),

@@ -159,6 +159,7 @@ fn log(kind: &EventKind) {
         EventKind::Retried(NodeFailure { node, reason, attempts }) => {
             event!(debug, node, reason, attempts, "retried");
         }
+        EventKind::Refused(NodeFailure { node, reason, .. }) => event!(warn, node, reason, "refused"),
         EventKind::Refreshed(Refreshed { answers, changed }) => {
             event!(debug, answers, changed, "refreshed");
         }
@@ -178,6 +179,7 @@ impl EventKind {
             Self::TopologyChanged(_) => "topology-changed",
             Self::Retried(_) => "retried",
             Self::Refreshed(_) => "refreshed",
+            Self::Refused(_) => "refused",
         }
     }
 }
@@ -193,7 +195,9 @@ impl fmt::Display for EventKind {
                 let NodeFailure { node, reason: why, attempts } = failure;
                 write!(f, " {node}: {} (attempt {attempts})", reason(why))
             }
-            Self::Disconnected(failure) => write!(f, " {}: {}", failure.node, reason(&failure.reason)),
+            Self::Disconnected(failure) | Self::Refused(failure) => {
+                write!(f, " {}: {}", failure.node, reason(&failure.reason))
+            }
             Self::Reconnected(Reconnection { node, after_ms, attempts }) => {
                 write!(f, " {node} after {after_ms} ms (attempt {attempts})")
             }

@@ -31,6 +31,39 @@ pub(crate) struct Manners {
     pub(crate) error_length: usize,
     /// Its CLUSTER SLOTS is as long as it may be.
     pub(crate) list: Option<List>,
+    /// What becomes of new connections.
+    pub(crate) greeting: Greeting,
+    /// What commands with these first words are answered with; `None`: an access list without them.
+    pub(crate) refuses: &'static [&'static str],
+    pub(crate) refuses_with: Option<&'static str>,
+}
+
+/// What a node says to new connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Greeting {
+    #[default]
+    Welcome,
+    /// This error, before it has read anything; then it hangs up.
+    AtAccept(&'static str),
+    /// This error to the first command; then it hangs up.
+    ToFirst(&'static str),
+    /// It hangs up when it is sent something.
+    HangsUp,
+    /// It hangs up on a command that begins with these words.
+    HangsUpOn(&'static str),
+}
+
+/// What full and protected servers say.
+pub(crate) const FULL: &str = "ERR max number of clients reached";
+pub(crate) const DENIED: &str = "DENIED Redis is running in protected mode because protected mode is enabled";
+
+/// How a command is not executed.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// With this error, and the connection goes on.
+    Answers(String),
+    /// And the connection ends, perhaps after an error.
+    HangsUp(Option<String>),
 }
 
 /// What EXEC is answered with instead of one result for each command.
@@ -67,6 +100,28 @@ impl Shape {
             Self::Text => return Answer::Simple("OK"),
         }
         Answer::Array(results)
+    }
+}
+
+impl Manners {
+    /// Whether the node does not even execute the command.
+    pub(super) fn refusal(&self, is_first: bool, words: &Words) -> Option<Refusal> {
+        let line: Vec<_> =
+            words.iter().map(|word| String::from_utf8_lossy(word).to_ascii_uppercase()).collect();
+        let line = line.join(" ");
+        let begins =
+            |with: &str| line.strip_prefix(with).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
+        match self.greeting {
+            Greeting::AtAccept(_) => return Some(Refusal::HangsUp(None)),
+            Greeting::ToFirst(error) if is_first => return Some(Refusal::HangsUp(Some(error.into()))),
+            Greeting::HangsUp if is_first => return Some(Refusal::HangsUp(None)),
+            Greeting::HangsUpOn(with) if begins(with) => return Some(Refusal::HangsUp(None)),
+            _ => {}
+        }
+        let name = line.split(' ').next().unwrap_or_default().to_ascii_lowercase();
+        let own = format!("NOPERM User app has no permissions to run the '{name}' command");
+        let refused = self.refuses.iter().any(|with| begins(with));
+        refused.then(|| Refusal::Answers(self.refuses_with.map_or(own, Into::into)))
     }
 }
 
@@ -122,6 +177,28 @@ pub(super) fn is_greeting(words: &Words) -> bool {
 }
 
 impl<A: std::fmt::Debug> World<A> {
+    /// The manners at a connection's other end.
+    pub(super) fn manners(&mut self, conn: ConnId) -> Option<Manners> {
+        let state = self.conn(conn);
+        let (node, own) = (state.node, state.manners);
+        own.or_else(|| node.map(|node| self.servers.nodes[node].manners))
+    }
+
+    /// A node that wants no connections says so before it reads.
+    pub(super) fn greet_at_accept(&mut self, conn: ConnId, at: u64) {
+        let Some(Greeting::AtAccept(error)) = self.manners(conn).map(|manners| manners.greeting) else {
+            return;
+        };
+        let dial = self.conn(conn).dial;
+        let bytes = format!("-{error}\r\n").into_bytes();
+        // What the client has sent meanwhile makes no difference.
+        let at = at + 3 * super::world::MILLISECOND;
+        self.schedule(at, Event::ToClient { conn, dial, bytes, last_of_garbage: false });
+        self.schedule(at, Event::Ended(conn, dial, "connection reset"));
+        let state = self.conn(conn);
+        state.session = None;
+    }
+
     /// Lets what a node sends drip, when it does; else gives it back.
     pub(super) fn hold_for_drip(&mut self, conn: ConnId, bytes: Vec<u8>) -> Option<Vec<u8>> {
         let node = self.conn(conn).node;
@@ -130,8 +207,8 @@ impl<A: std::fmt::Debug> World<A> {
         if state.dripping.is_empty() {
             let Some(every) = drip else { return Some(bytes) };
             state.drip_every = every;
-            let at = self.now + every;
-            self.schedule(at, Event::Drip(conn));
+            let (at, dial) = (self.now + every, self.conn(conn).dial);
+            self.schedule(at, Event::Drip(conn, dial));
         }
         self.conn(conn).dripping.extend(bytes);
         None
@@ -152,8 +229,8 @@ impl<A: std::fmt::Debug> World<A> {
         let is_last = state.dripping.is_empty();
         self.deliver(conn, bytes, false);
         if !is_last {
-            let at = self.now + every;
-            self.schedule(at, Event::Drip(conn));
+            let (at, dial) = (self.now + every, self.conn(conn).dial);
+            self.schedule(at, Event::Drip(conn, dial));
         }
     }
 

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use keyslot_core::cluster::ConnId;
 
 use super::busy::Turn;
-use super::manners::is_greeting;
+use super::manners::{Manners, Refusal, is_greeting};
 use super::server::{Reach, Session, arguments, lease_of_marker};
 use super::store::number_of;
-use super::wire::{GARBAGE_KINDS, PUSH_KINDS, Words, garbage, push, take_command};
+use super::wire::{Answer, GARBAGE_KINDS, PUSH_KINDS, Words, garbage, push, take_command};
 use super::world::{Event, MILLISECOND, Sent, World};
 
 /// Nobody listens at the first, and nothing comes back from the second.
@@ -82,14 +82,18 @@ pub(super) struct Conn {
     pub(super) dial: u32,
     pub(super) node: Option<usize>,
     /// `None` before the connection is open, and when the server's end is gone.
-    session: Option<Session>,
+    pub(super) session: Option<Session>,
+    /// The manners of the address, where they are others than the node's.
+    pub(super) manners: Option<Manners>,
+    /// Whether it has been answered anything.
+    greeted: bool,
     inbox: Vec<u8>,
     /// When the last piece under way arrives, each way.
     to_server_at: u64,
     to_client_at: u64,
     /// Nothing that is sent from now on arrives, either way.
     pub(super) severed: bool,
-    /// The client closed it while dialling, and may dial the host's next address.
+    /// It has ended, and the client may dial the host's next address at once.
     pub(super) redialable: bool,
     /// Whether a borrower has used it.
     is_exclusive: bool,
@@ -121,6 +125,8 @@ impl<A: std::fmt::Debug> World<A> {
             dial: 0,
             node: None,
             session: None,
+            manners: None,
+            greeted: false,
             inbox: Vec::new(),
             to_server_at: 0,
             to_client_at: 0,
@@ -176,12 +182,17 @@ impl<A: std::fmt::Debug> World<A> {
             assert!(fits, "INVARIANT: Connect comes once for an address, {conn:?} is {:?}", state.phase);
             (state.phase, state.severed, state.redialable) = (Phase::Dialling, false, false);
             state.dial += 1;
+            (state.to_server_at, state.to_client_at, state.session, state.greeted) = (0, 0, None, false);
+            state.inbox.clear();
+            state.dripping.clear();
+            state.unwritten.clear();
         } else {
             self.enter(conn, Phase::Dialling);
         }
         let dial = self.conn(conn).dial;
         let at = self.now + self.latency();
-        let node = self.servers.at(address);
+        let (node, manners) = self.servers.at(address);
+        self.conn(conn).manners = manners;
         let (refuse, silent) = (self.weather.refuse, self.weather.silent_dial);
         let refused = self.choices.chance(refuse);
         let link = node.map_or(Link::Open, |node| self.links[node]);
@@ -194,6 +205,7 @@ impl<A: std::fmt::Debug> World<A> {
                     let state = self.conn(conn);
                     (state.node, state.session) = (node, session);
                     self.schedule(at, Event::Connected(conn, dial));
+                    self.greet_at_accept(conn, at);
                 }
             }
             Reach::Up | Reach::Refusing => {
@@ -226,7 +238,7 @@ impl<A: std::fmt::Debug> World<A> {
             self.conn(conn).unwritten.extend(bytes);
             return;
         }
-        if self.servers.nodes[node].manners.is_stuck {
+        if self.manners(conn).is_some_and(|manners| manners.is_stuck) {
             let rest = bytes.split_off(self.choices.index(bytes.len()));
             self.conn(conn).unwritten = rest;
         }
@@ -245,10 +257,10 @@ impl<A: std::fmt::Debug> World<A> {
 
     /// Bytes set out for the server.
     pub(super) fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
-        let mut at = self.conn(conn).to_server_at;
+        let (mut at, dial) = (self.conn(conn).to_server_at, self.conn(conn).dial);
         for piece in self.split(bytes) {
             at = at.max(self.now + self.latency());
-            self.schedule(at, Event::ToServer(conn, piece));
+            self.schedule(at, Event::ToServer(conn, dial, piece));
         }
         self.conn(conn).to_server_at = at;
     }
@@ -312,12 +324,13 @@ impl<A: std::fmt::Debug> World<A> {
         let Some(mut session) = self.conn(conn).session.take() else { return };
         let node = session.node;
         self.servers.catch_up(self.now);
+        let manners = self.conn(conn).manners.unwrap_or(self.servers.nodes[node].manners);
         let state = &self.servers.nodes[node];
-        let running = !state.paused && !state.manners.is_stuck && state.reach == Reach::Up;
-        let (only_greets, has_long_scripts) = (state.manners.only_greets, state.manners.scripts.is_some());
+        let running = !state.paused && !manners.is_stuck && state.reach == Reach::Up;
+        let (only_greets, has_long_scripts) = (manners.only_greets, manners.scripts.is_some());
         let mut inbox = if running { std::mem::take(&mut self.conn(conn).inbox) } else { Vec::new() };
         let mut out = Vec::new();
-        let (mut spoilt, mut falls_silent) = (false, false);
+        let (mut spoilt, mut falls_silent, mut hung_up) = (false, false, false);
         loop {
             let before = has_long_scripts.then(|| inbox.clone());
             let Some(words) = take_command(&mut inbox) else { break };
@@ -339,7 +352,17 @@ impl<A: std::fmt::Debug> World<A> {
                 let kind = self.choices.below(PUSH_KINDS);
                 out.extend(push(kind));
             }
-            let answer = answer.unwrap_or_else(|| self.servers.execute(&mut session, &words));
+            let is_first = !std::mem::replace(&mut self.conn(conn).greeted, true);
+            let refused = manners.refusal(is_first, &words);
+            let hangs_up = matches!(refused, Some(Refusal::HangsUp(_)));
+            let answer = match refused {
+                Some(Refusal::HangsUp(None)) => {
+                    hung_up = true;
+                    break;
+                }
+                Some(Refusal::HangsUp(Some(text)) | Refusal::Answers(text)) => Answer::error(text),
+                None => answer.unwrap_or_else(|| self.servers.execute(&mut session, &words)),
+            };
             let answer = self.servers.worded(node, answer);
             self.log(|| {
                 let mut bytes = Vec::new();
@@ -354,6 +377,10 @@ impl<A: std::fmt::Debug> World<A> {
                 break;
             }
             answer.encode(session.resp3, &mut out);
+            if hangs_up {
+                hung_up = true;
+                break;
+            }
         }
         let percent = self.weather.cut;
         let state = self.conn(conn);
@@ -364,6 +391,12 @@ impl<A: std::fmt::Debug> World<A> {
         state.session = Some(session);
         if spoilt || falls_silent {
             self.sever(conn);
+        }
+        if hung_up && !severed {
+            if !out.is_empty() {
+                self.deliver(conn, out, spoilt);
+            }
+            return self.cut(conn);
         }
         if out.is_empty() || severed {
             return;
@@ -386,13 +419,13 @@ impl<A: std::fmt::Debug> World<A> {
 
     /// Bytes set out for the client.
     pub(super) fn deliver(&mut self, conn: ConnId, bytes: Vec<u8>, garbage: bool) {
-        let mut at = self.conn(conn).to_client_at;
+        let (mut at, dial) = (self.conn(conn).to_client_at, self.conn(conn).dial);
         let pieces = self.split(bytes);
         let count = pieces.len();
         for (index, piece) in pieces.into_iter().enumerate() {
             at = at.max(self.now + self.latency());
             let last_of_garbage = garbage && index + 1 == count;
-            self.schedule(at, Event::ToClient { conn, bytes: piece, last_of_garbage });
+            self.schedule(at, Event::ToClient { conn, dial, bytes: piece, last_of_garbage });
         }
         self.conn(conn).to_client_at = at;
     }

@@ -60,6 +60,9 @@ impl<A: std::fmt::Debug> World<A> {
                 Event::TopologyChanged(change) => {
                     assert!(!change.is_empty(), "INVARIANT: a change changes something");
                 }
+                Event::Refused { reason, .. } => {
+                    assert!(!reason.is_empty(), "INVARIANT: {event:?}");
+                }
                 Event::Refreshed { .. } => {}
             }
             self.news.events.push(event);

@@ -128,6 +128,8 @@ pub(crate) struct Session {
 pub(crate) struct Servers {
     pub(crate) dialect: Dialect,
     pub(crate) nodes: Vec<Node>,
+    /// Other addresses of nodes, with the manners that they show there.
+    pub(crate) aliases: Vec<(SocketAddr, usize, Manners)>,
     /// Who is who.
     pub(crate) truth: View,
     pub(crate) migrations: BTreeMap<u16, Migration>,
@@ -181,6 +183,7 @@ impl Servers {
         });
         Self {
             nodes: nodes.collect(),
+            aliases: Vec::new(),
             dialect,
             truth,
             migrations: BTreeMap::new(),
@@ -217,8 +220,13 @@ impl Servers {
         }
     }
 
-    pub(crate) fn at(&self, address: SocketAddr) -> Option<usize> {
-        self.nodes.iter().position(|node| node.address == address)
+    /// The node at an address, and its manners there if they are others than elsewhere.
+    pub(crate) fn at(&self, address: SocketAddr) -> (Option<usize>, Option<Manners>) {
+        let alias = self.aliases.iter().find(|(own, ..)| *own == address);
+        match alias {
+            Some((_, node, manners)) => (Some(*node), Some(*manners)),
+            None => (self.nodes.iter().position(|node| node.address == address), None),
+        }
     }
 
     /// Whether somebody has the connection for himself.

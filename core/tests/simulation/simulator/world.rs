@@ -39,14 +39,15 @@ const INPUTS_MEET_DEADLINES: bool = true;
 pub(super) enum Event<A> {
     Resolved(ConnId, Result<Vec<IpAddr>, String>),
     Connected(ConnId, u32),
-    ToServer(ConnId, Vec<u8>),
+    ToServer(ConnId, u32, Vec<u8>),
     ToClient {
         conn: ConnId,
+        dial: u32,
         bytes: Vec<u8>,
         last_of_garbage: bool,
     },
     /// The next byte of what a node answers by drops.
-    Drip(ConnId),
+    Drip(ConnId, u32),
     /// A node that runs a script answers again.
     Busy(usize),
     /// The end of the stream, as the client sees it.
@@ -59,9 +60,9 @@ impl<A> Event<A> {
     pub(super) fn conn(&self) -> Option<ConnId> {
         match self {
             Self::Connected(conn, _)
-            | Self::ToServer(conn, _)
+            | Self::ToServer(conn, ..)
             | Self::ToClient { conn, .. }
-            | Self::Drip(conn)
+            | Self::Drip(conn, _)
             | Self::Ended(conn, ..) => Some(*conn),
             Self::Resolved(..) | Self::Busy(_) | Self::Planned(_) => None,
         }
@@ -201,7 +202,7 @@ impl<A: std::fmt::Debug> World<A> {
         if INPUTS_MEET_DEADLINES {
             // What comes next comes before the tick.
             let is_input = |event: &Event<A>| {
-                !matches!(event, Event::Planned(_) | Event::ToServer(..) | Event::Drip(_) | Event::Busy(_))
+                !matches!(event, Event::Planned(_) | Event::ToServer(..) | Event::Drip(..) | Event::Busy(_))
             };
             let next = self.queue.iter().find(|(_, event)| is_input(event)).map(|(key, _)| *key);
             if let Some(event) = next.and_then(|key| self.queue.remove(&key)) {
@@ -244,8 +245,16 @@ impl<A: std::fmt::Debug> World<A> {
                 self.log(|| format!("plan: {act:?}"));
                 return Step::Planned(act);
             }
-            Event::ToServer(conn, bytes) => self.arrive(conn, &bytes),
-            Event::Drip(conn) => self.drip(conn),
+            Event::ToServer(conn, dial, bytes) => {
+                if self.conn(conn).dial == dial {
+                    self.arrive(conn, &bytes);
+                }
+            }
+            Event::Drip(conn, dial) => {
+                if self.conn(conn).dial == dial {
+                    self.drip(conn);
+                }
+            }
             Event::Busy(node) => self.take_up(node),
             Event::Resolved(conn, result) => {
                 if self.advance(conn, Phase::Resolving, Phase::Resolved) {
@@ -260,16 +269,16 @@ impl<A: std::fmt::Debug> World<A> {
             Event::Ended(conn, dial, reason) => {
                 let state = self.conn(conn);
                 if state.dial == dial && matches!(state.phase, Phase::Dialling | Phase::Open) {
-                    state.redialable = state.phase == Phase::Dialling;
+                    state.redialable = true;
                     (state.phase, state.severed) = (Phase::Closed, true);
                     self.tell(conn, Input::Closed { conn, reason: reason.into() });
                 }
             }
-            Event::ToClient { conn, bytes, last_of_garbage } => {
-                if self.conn(conn).phase == Phase::Open {
+            Event::ToClient { conn, dial, bytes, last_of_garbage } => {
+                if self.conn(conn).phase == Phase::Open && self.conn(conn).dial == dial {
                     self.tell(conn, Input::Received { conn, bytes: Bytes::from(bytes) });
                     let phase = self.conn(conn).phase;
-                    let closed = !last_of_garbage || phase == Phase::Closed;
+                    let closed = !last_of_garbage || phase != Phase::Open;
                     assert!(closed, "INVARIANT: garbage closes the connection, {conn:?} is {phase:?}");
                 }
             }
@@ -396,7 +405,7 @@ impl<A: std::fmt::Debug> World<A> {
                     self.log(|| format!("{conn:?} close"));
                     let state = self.conn(conn);
                     assert_ne!(state.phase, Phase::Closed, "INVARIANT: {conn:?} is closed once");
-                    state.redialable = state.phase == Phase::Dialling;
+                    state.redialable = matches!(state.phase, Phase::Dialling | Phase::Open);
                     state.phase = Phase::Closed;
                 }
                 Output::Ready(result) => {
