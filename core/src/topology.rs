@@ -466,6 +466,13 @@ impl Index {
         members.take_while(move |(_, member)| member.address == *address)
     }
 
+    /// Whether another topology is of the same cluster: they share a node's id. One without ids may be of any.
+    pub(crate) fn is_kin(&self, topology: &Topology, other: &Topology) -> bool {
+        let has_ids = |topology: &Topology| topology.members().any(|(_, member)| !member.id.is_empty());
+        let is_known = |member: &Member| self.with_id(topology, &member.id).is_some();
+        !has_ids(topology) || !has_ids(other) || other.members().any(|(_, member)| is_known(member))
+    }
+
     /// The first that is the same node: by id where both have one, else by address.
     fn find(&self, topology: &Topology, node: &Member) -> Option<Place> {
         let same_address = self.at(topology, &node.address).next();

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   Resolving ─→ Dialling ─→ Handshaking ─→ Ready
-//!        │           ↑ next address│           │
-//!        └───────────┴─────────────┴───────────┴──→ dropped: the machine removes it
+//!        │           ↑ next address│  └→ Strange ┤
+//!        └───────────┴─────────────┴─────────────┴──→ dropped: the machine removes it
 //! ```
 //!
 //! A name may have several addresses. Those that were not tried are kept until the connection is ready (a seed's: until
@@ -13,6 +13,7 @@
 //! `waiting` has one entry for each command whose reply is still to come, whoever has given it up meanwhile.
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -128,6 +129,8 @@ pub(super) enum State {
     Dialling,
     /// The handshake's batch is out. `falling_back`: HELLO was not understood, the rest of its batch does not count.
     Handshaking { falling_back: bool },
+    /// It is with another node than the one that should be there: it is asked for its view, and for nothing else.
+    Strange,
     /// In use.
     Ready,
 }
@@ -192,6 +195,8 @@ pub(super) struct Connection {
     received_at: Instant,
     /// While a PING or what cleans it is out, which has to be answered before the connection is used: until when.
     pub(super) check_until: Option<Instant>,
+    /// The id of the node that it is with, where that has told it (CLUSTER MYID).
+    pub(super) node_id: Option<String>,
     /// What the server calls it (CLIENT ID).
     pub(super) client_id: Option<i64>,
     /// Whether HELLO has made it speak RESP3: only then there are pushes.
@@ -240,6 +245,7 @@ impl Connection {
             crumbs: 0,
             received_at: now,
             check_until: None,
+            node_id: None,
             client_id: None,
             speaks_resp3: false,
             scripts: Vec::new(),
@@ -262,7 +268,7 @@ impl Connection {
         self.out.clear();
         (self.is_unread, self.check_until) = (false, None);
         (self.speaks_resp3, self.is_standalone, self.client_id) = (false, false, None);
-        (self.last_word, self.reads_refused) = (None, false);
+        (self.last_word, self.reads_refused, self.node_id) = (None, false, None);
     }
 
     /// Whether so much is queued that it is worth a write of its own.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::answers::ZONE_LENGTH_MAX;
 use super::connection::{Candidate, Usage, Waiting};
 use super::handshake::{self, Step};
+use super::identity;
 use super::request::Place;
 use super::{Cluster, ConnId, Connection, Event, Node, NodeKey, Output, Phase, State};
 use crate::error::{Error, Within};
@@ -155,10 +156,16 @@ impl Cluster {
     }
 
     fn send_handshake(&mut self, conn: ConnId, batch: &[(Step, Vec<String>)]) {
+        let asks_identity = self.asks_identity();
         if let Some(connection) = self.connections.get_mut(conn) {
             connection.state = State::Handshaking { falling_back: false };
             for (step, words) in batch {
                 connection.send_words(words, Waiting::Handshake(*step), self.now);
+                self.statistics.commands += 1;
+            }
+            if asks_identity {
+                let waiting = Waiting::Handshake(Step::Identity);
+                connection.send_words(&["CLUSTER", "MYID"], waiting, self.now);
                 self.statistics.commands += 1;
             }
             self.mark_unflushed(conn);
@@ -254,10 +261,7 @@ impl Cluster {
             }
             Waiting::Slots(query) => self.on_slots(conn, query, &reply.decode()),
             Waiting::Shards(query) => self.on_shards(conn, query, &reply.decode()),
-            Waiting::Info(query) => {
-                self.forgive(conn);
-                self.on_info(query, &reply.decode());
-            }
+            Waiting::Info(query) => self.on_info(conn, query, &reply.decode()),
             Waiting::Ping => self.on_pong(conn),
             Waiting::Cleaning => self.on_cleaned(conn, &reply.decode()),
         }
@@ -279,6 +283,9 @@ impl Cluster {
         let error = reply.as_kept_error();
         if step == Step::Id {
             connection.client_id = reply.root().and_then(|root| root.as_integer());
+        }
+        if step == Step::Identity {
+            connection.node_id = identity::id_in(reply);
         }
         connection.speaks_resp3 |= step == Step::Hello && error.is_none();
         if error.is_some() {
@@ -342,7 +349,10 @@ impl Cluster {
         Ok(())
     }
 
-    fn on_ready(&mut self, conn: ConnId) {
+    pub(super) fn on_ready(&mut self, conn: ConnId) {
+        if !self.is_recognised(conn) {
+            return;
+        }
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
@@ -403,7 +413,7 @@ impl Cluster {
                 handshake::Verdict::Fail(error) => error,
                 handshake::Verdict::Continue | handshake::Verdict::FallBack => Error::Connect(reason),
             },
-            State::Resolving | State::Dialling | State::Ready => Error::Connect(reason),
+            State::Resolving | State::Dialling | State::Strange | State::Ready => Error::Connect(reason),
         };
         self.lose(conn, error, Driver::HasClosed);
     }
@@ -543,6 +553,7 @@ impl Cluster {
             State::Ready if matches!(self.phase, Phase::Starting(_)) => {
                 "no answer to the question for the topology".to_string()
             }
+            State::Strange => self.why_strange(conn),
             State::Ready => "no answer to the health check".to_string(),
         };
         self.lose(conn, Error::Connect(reason), Driver::MustClose);

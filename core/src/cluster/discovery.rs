@@ -130,7 +130,8 @@ impl Cluster {
         };
         start.reasons.insert(address.clone(), Reason { error, passes });
         let is_of_no_use = |seed| start.reasons.get(seed).is_some_and(|reason| !reason.passes);
-        if self.config.seeds.iter().all(is_of_no_use) {
+        let has_view = !self.refresh.views.is_empty();
+        if !has_view && self.config.seeds.iter().all(is_of_no_use) {
             self.fail_start();
         }
     }
@@ -141,19 +142,28 @@ impl Cluster {
         };
         let reasons = core::mem::take(&mut start.reasons);
         let error = start_error(&self.config.seeds, &reasons, self.config.connect_timeout);
+        self.refuse_start(&error);
+    }
+
+    /// Ends the start without success.
+    pub(super) fn refuse_start(&mut self, error: &Error) {
         self.outputs.push_back(Output::Ready(Err(error.clone())));
-        self.shut_down(&error);
+        self.shut_down(error);
     }
 
     /// When the start ends without success.
     pub(super) fn start_deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Starting(start) => Some(start.deadline),
+            Phase::Starting(start) => {
+                Some(self.start_patience().map_or(start.deadline, |patience| patience.min(start.deadline)))
+            }
             _ => None,
         }
     }
 
     pub(super) fn check_start_deadline(&mut self) {
+        let is_over = self.start_deadline().is_some_and(|deadline| deadline <= self.now);
+        self.settle_start(is_over);
         if self.start_deadline().is_some_and(|deadline| deadline <= self.now) {
             self.fail_start();
         }

@@ -29,6 +29,8 @@ pub(super) enum Step {
     Hello,
     Auth,
     Select,
+    /// CLUSTER MYID: who is at the address.
+    Identity,
     /// CLIENT ID, by which a command that blocks is ended from another connection.
     Id,
     /// READONLY: without it a replica serves no reads.
@@ -115,7 +117,7 @@ pub(super) fn judge(step: Step, error: Option<&ServerError>, protocol: Protocol)
         return Verdict::NotNow(refused(error));
     }
     match step {
-        Step::Courtesy | Step::Id | Step::ReadOnly => Verdict::Continue,
+        Step::Courtesy | Step::Id | Step::Identity | Step::ReadOnly => Verdict::Continue,
         _ if passes(error) => Verdict::NotNow(refused(error)),
         Step::Hello if protocol != Protocol::Resp3 => Verdict::FallBack,
         Step::Hello if is_unknown_command(error) => {

@@ -48,6 +48,7 @@
 //! | `answers.rs` | how large the answers to its own questions may be, and of which types |
 //! | `discovery.rs`, `refresh.rs` | the start, and learning the topology anew |
 //! | `refused.rs` | the client's own commands that a server refuses |
+//! | `identity.rs`, `stale.rs` | who is at an address; connections whose address has another node by now |
 //! | `events.rs`, `statistics.rs` | what the driver can ask about |
 //! | `request.rs`, `connection.rs`, `node.rs`, `handshake.rs`, `slots.rs`, `verdict.rs`, `timers.rs`, `queue.rs` | the parts |
 
@@ -62,6 +63,7 @@ mod events;
 mod failures;
 mod gather;
 mod handshake;
+mod identity;
 mod lent;
 mod liveness;
 mod node;
@@ -80,6 +82,7 @@ mod scan_pass;
 mod scans;
 mod scripts;
 mod slots;
+mod stale;
 mod statistics;
 mod timers;
 mod transaction;

@@ -7,6 +7,7 @@ use core::net::IpAddr;
 
 use super::dials::Listed;
 use super::queue::Queue;
+use super::stale::Staleness;
 use super::statistics::NodeStatistics;
 use super::timers::Alarm;
 use super::{ConnId, LeaseId, NodeKey};
@@ -16,6 +17,14 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) address: NodeAddr,
+    /// The id that its last connection gave.
+    pub(super) id: Option<String>,
+    /// The id of who was at its address when it should have been another.
+    pub(super) stranger: Option<String>,
+    /// Ids tell nothing at its address: who is there names it otherwise than itself.
+    pub(super) is_unchecked: bool,
+    /// When its connections were given up because another node is at the address.
+    pub(super) stale: Staleness,
     /// The connection that all requests share.
     pub(super) connection: Option<ConnId>,
     /// All its connections.
@@ -71,6 +80,10 @@ impl Node {
     pub(super) fn new(address: NodeAddr) -> Self {
         Self {
             address,
+            id: None,
+            stranger: None,
+            is_unchecked: false,
+            stale: Staleness::default(),
             connection: None,
             connections: Vec::new(),
             exclusive: 0,

@@ -249,7 +249,7 @@ impl Cluster {
     }
 
     /// Closes a connection that nobody has; another may take its place.
-    fn discard(&mut self, conn: ConnId) {
+    pub(super) fn discard(&mut self, conn: ConnId) {
         let key = self.connections.get(conn).map(|connection| connection.node).unwrap_or_default();
         self.close_quietly(conn);
         self.serve_borrowers(key);

@@ -16,7 +16,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::connection::Waiting;
-use super::{Cluster, ConnId, Event, NodeKey, Output, Phase};
+use super::{Cluster, ConnId, Connection, Event, NodeKey, Output, Phase, State};
+use crate::address::NodeAddr;
 use crate::config::ReplicaReads;
 use crate::error::ServerError;
 use crate::resp::{Reply, ReplyRef};
@@ -41,6 +42,8 @@ const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
 const REPLICAS_MAX: usize = 64;
 /// So many rounds in a row that bring only older views are not believed.
 const STALE_ROUNDS_MAX: u32 = 3;
+/// After so many rounds in a row in which no known node has answered, another cluster's view counts.
+const STRANGE_ROUNDS_MAX: u32 = 3;
 
 /// Whether the topology is in doubt, and who has been asked.
 #[derive(Debug, Default)]
@@ -58,9 +61,13 @@ pub(super) struct Refresh {
     pub(super) queries: Vec<Query>,
     serial: u64,
     /// When the round under way began.
-    began_at: Option<Instant>,
-    first_answer_at: Option<Instant>,
-    views: Vec<View>,
+    pub(super) began_at: Option<Instant>,
+    pub(super) first_answer_at: Option<Instant>,
+    pub(super) views: Vec<View>,
+    /// Views of another cluster.
+    strange_views: Vec<View>,
+    /// Rounds in a row that brought nothing but such views.
+    strange_rounds: u32,
     changed: bool,
     /// Whether a node has refused to answer, in the round under way.
     refused: bool,
@@ -87,10 +94,13 @@ pub(super) struct Query {
 
 /// One node's answer.
 #[derive(Debug)]
-struct View {
-    topology: Topology,
-    epoch: Option<u64>,
-    asked_at: Instant,
+pub(super) struct View {
+    pub(super) topology: Topology,
+    pub(super) epoch: Option<u64>,
+    pub(super) asked_at: Instant,
+    /// Who has given it.
+    pub(super) conn: ConnId,
+    pub(super) from: NodeAddr,
 }
 
 impl Cluster {
@@ -122,7 +132,13 @@ impl Cluster {
         if !wanted || self.refresh.not_before > self.now {
             return;
         }
-        if !self.has_contact() {
+        let has_contact = self.has_contact();
+        // Those that have said another id, and so whether the node was replaced; a known node has to be asked, too.
+        let is_strange = |connection: &Connection| connection.state == State::Strange;
+        let strange = self.connections.iter().filter(|(_, connection)| is_strange(connection));
+        let strange = strange.map(|(conn, _)| conn).take(ASKED_MAX - usize::from(has_contact));
+        let strange: Vec<_> = strange.collect();
+        if !has_contact {
             if self.refresh.wanted {
                 // The seeds may know when every node of the last topology is gone.
                 for seed in self.config.seeds.clone() {
@@ -130,16 +146,20 @@ impl Cluster {
                 }
                 self.seek_contact();
             }
-            return;
+            if strange.is_empty() {
+                return;
+            }
         }
-        let usable = |connection: &super::Connection| connection.is_usable() && connection.is_shared();
+        let usable = |connection: &Connection| connection.is_usable() && connection.is_shared();
         let usable = self.connections.iter().filter(|(_, connection)| usable(connection));
         let mut usable: Vec<_> = usable.map(|(conn, _)| conn).collect();
         self.refresh.wanted = false;
         let wait = self.random.backoff(INTERVAL_BASE, INTERVAL_CAP, self.refresh.fruitless);
         self.refresh.not_before = self.now + wait;
         self.statistics.refreshes += 1;
-        for _ in 0..ASKED_MAX.min(usable.len()) {
+        let others = ASKED_MAX - strange.len();
+        strange.into_iter().for_each(|conn| self.ask(conn));
+        for _ in 0..others.min(usable.len()) {
             // Not empty: this comes no more often than it has elements, and `below` stays below its length.
             let chosen = usable.swap_remove(self.random.below(usable.len()));
             self.ask(chosen);
@@ -230,18 +250,20 @@ impl Cluster {
     }
 
     /// Takes the answer to CLUSTER INFO in, and with it the whole view.
-    pub(super) fn on_info(&mut self, number: u64, reply: &Reply) {
+    pub(super) fn on_info(&mut self, conn: ConnId, number: u64, reply: &Reply) {
         let Some(index) = self.refresh.queries.iter().position(|query| query.number == number) else {
-            return;
+            return self.forgive(conn);
         };
         let query = self.refresh.queries.swap_remove(index);
-        let Some(topology) = query.topology else {
+        let node = self.connections.get(conn).and_then(|connection| self.nodes.get(connection.node));
+        let (Some(topology), Some(node)) = (query.topology, node) else {
             return;
         };
+        let from = node.address.clone();
         let text = reply.cursor().and_then(ReplyRef::as_str).unwrap_or_default();
         let epoch = text.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:"));
         let epoch = epoch.and_then(|epoch| epoch.trim().parse().ok());
-        self.on_view(View { topology, epoch, asked_at: query.asked_at });
+        self.on_view(View { topology, epoch, asked_at: query.asked_at, conn, from });
     }
 
     fn host_of(&self, conn: ConnId) -> alloc::string::String {
@@ -250,17 +272,29 @@ impl Cluster {
     }
 
     fn on_view(&mut self, view: View) {
+        self.refresh.first_answer_at.get_or_insert(self.now);
+        let conn = view.conn;
+        if let Phase::Starting(_) = self.phase {
+            self.forgive(conn);
+            // `settle_start` decides.
+            return self.refresh.views.push(view);
+        }
+        if !self.is_kin(conn, &view.topology) {
+            self.refresh.strange_views.push(view);
+            return self.on_stranger(conn);
+        }
+        self.forgive(conn);
         let is_first = self.refresh.views.is_empty();
         let is_newer = match (view.epoch, self.refresh.epoch) {
             (Some(new), Some(present)) => new > present || (new == present && is_first),
             (_, None) => is_first,
             (None, Some(_)) => false,
         };
-        if is_newer || matches!(self.phase, Phase::Starting(_)) {
+        if is_newer {
             self.adopt(&view.topology, view.epoch, view.asked_at);
         }
+        self.reconsider(conn, &view.topology);
         self.refresh.views.push(view);
-        self.refresh.first_answer_at.get_or_insert(self.now);
     }
 
     /// When the round under way ends: at once when nobody is left who could answer.
@@ -278,6 +312,7 @@ impl Cluster {
         self.refresh.queries.clear();
         (self.refresh.began_at, self.refresh.first_answer_at) = (None, None);
         let views = core::mem::take(&mut self.refresh.views);
+        let strange_views = core::mem::take(&mut self.refresh.strange_views);
         let newest = views.iter().map(|view| view.epoch).max().flatten();
         let supporters =
             |view: &View| views.iter().filter(|other| other.topology.agrees_with(&view.topology)).count();
@@ -297,6 +332,15 @@ impl Cluster {
             self.refresh.wanted = true;
         }
         self.refresh.refused = false;
+        if !views.is_empty() {
+            self.refresh.strange_rounds = 0;
+        } else if let Some(newest) = strange_views.iter().max_by_key(|view| view.epoch) {
+            self.refresh.strange_rounds += 1;
+            if self.refresh.strange_rounds >= STRANGE_ROUNDS_MAX && self.is_forsaken() {
+                self.refresh.strange_rounds = 0;
+                self.go_over(newest);
+            }
+        }
         let answers = views.len() as u32;
         let changed = core::mem::take(&mut self.refresh.changed);
         self.refresh.fruitless = if changed { 0 } else { self.refresh.fruitless.saturating_add(1) };
@@ -367,6 +411,7 @@ impl Cluster {
             self.schedule_refresh();
             self.outputs.push_back(Output::Ready(Ok(())));
         }
+        self.recognise_anew();
         self.dispatch_waiting();
         self.place_waiting_leases();
         self.retire_strangers();

@@ -345,7 +345,7 @@ impl Cluster {
             node.statistics.redirects += u64::from(matches!(error.code.as_str(), "MOVED" | "ASK"));
             asked = node.address.host().to_string();
         }
-        let verdict = self.reachable(judge(error, &asked, &request.command));
+        let mut verdict = self.reachable(judge(error, &asked, &request.command));
         let not_asking = self.why_not_asking(conn, id);
         if let (Verdict::FollowMoved(..) | Verdict::FollowAsk(..), Some(refusal)) = (&verdict, not_asking) {
             return self.finish(id, Err(Error::Server(refusal)));
@@ -355,7 +355,23 @@ impl Cluster {
         };
         // Of which slot it is for the command that was redirected is a guess where nothing is known of the command.
         let own_slot = request.command.route.slot();
-        if let Verdict::FollowMoved(slot, address) = &verdict
+        let points_at = |address| self.by_address.get(address) == Some(&key);
+        if let Verdict::FollowMoved(_, address) = &verdict
+            && matches!(self.phase, Phase::Clustered)
+            && points_at(address)
+        {
+            // What it says of itself, and is not served: another node is meant.
+            self.statistics.moved += 1;
+            self.want_refresh();
+            if !self.leave_stale(conn) {
+                verdict = Verdict::WaitAndRetry;
+            }
+        } else if error.code == "READONLY"
+            && verdict == Verdict::RefreshAndRetry
+            && matches!(self.phase, Phase::Standalone(_))
+        {
+            verdict = if self.leave_stale(conn) { Verdict::WaitAndRetry } else { Verdict::Surface };
+        } else if let Verdict::FollowMoved(slot, address) = &verdict
             && matches!(self.phase, Phase::Clustered)
             && let Some(node) = self.redirect_target(address)
         {

@@ -167,7 +167,7 @@ impl Rig {
             ("CLIENT", "ID") => b":7\r\n".to_vec(),
             ("CLIENT" | "READONLY" | "UNWATCH" | "DISCARD", _) => b"+OK\r\n".to_vec(),
             ("CLUSTER", "SLOTS") => self.slots(),
-            ("CLUSTER", "SHARDS") => b"-ERR unknown subcommand\r\n".to_vec(),
+            ("CLUSTER", "SHARDS" | "MYID") => b"-ERR unknown subcommand\r\n".to_vec(),
             ("CLUSTER", "INFO") => b"$23\r\ncluster_current_epoch:1\r\n".to_vec(),
             _ => return None,
         })

@@ -3,13 +3,14 @@
 //! A [`World`](simulator::world::World) is a whole cluster under a virtual clock, driven from one seed: servers that
 //! speak RESP, a network that splits, delays and cuts, and the real [`Cluster`](keyslot_core::cluster::Cluster) as the
 //! client. Twenty thousand seeds run random requests, borrowers, settings and faults; [`directed`], [`disasters`],
-//! [`replicas`], [`scans`], [`pool`], [`liveness`], [`refresh`] and [`start`] have the cases that deserve a name, and [`servers`] shows that the
+//! [`replicas`], [`scans`], [`pool`], [`liveness`], [`refresh`], [`start`] and [`identity`] have the cases that deserve a name, and [`servers`] shows that the
 //! simulated servers are true to the real ones. `KEYSLOT_SIM_SEEDS` is how many seeds run, `KEYSLOT_SIM_SEED` runs one
 //! and prints everything that happens in it.
 
 mod busy;
 mod directed;
 mod disasters;
+mod identity;
 mod lab;
 mod liveness;
 mod many_keys;

@@ -122,6 +122,7 @@ impl Machine {
                             None if args[0] == b"HELLO" => {
                                 replies.extend_from_slice(b"%1\r\n$5\r\nproto\r\n:3\r\n");
                             }
+                            None if args == [&b"CLIENT"[..], b"ID"] => replies.extend_from_slice(b":7\r\n"),
                             None if args[0] == b"CLUSTER" => replies.extend_from_slice(b"-ERR no\r\n"),
                             None => replies.extend_from_slice(b"+OK\r\n"),
                         }

@@ -173,7 +173,8 @@ fn is_redirect(text: &str) -> bool {
 
 /// Whether a command is one of the handshake's.
 pub(super) fn is_greeting(words: &Words) -> bool {
-    matches!(&words[0][..], b"HELLO" | b"AUTH" | b"CLIENT" | b"SELECT" | b"READONLY")
+    let is_own = matches!(&words[0][..], b"HELLO" | b"AUTH" | b"CLIENT" | b"SELECT" | b"READONLY");
+    is_own || words.get(1).is_some_and(|word| word == b"MYID")
 }
 
 impl<A: std::fmt::Debug> World<A> {

@@ -9,6 +9,7 @@
 //! | [`view`] | who is who, in truth and in each node's view: moves, failovers, partitions, CLUSTER's answers |
 //! | [`store`] | the keys' versions: what a replica still answers, what a failover loses |
 //! | [`standing`] | keys that are there throughout, and SCAN |
+//! | [`stranger`] | a node of another cluster in the place of one of these |
 //! | [`transaction`] | MULTI, EXEC and the like |
 //! | [`world`] | the clock, the driver loop and its checks |
 //! | [`network`] | dials, pieces, cuts, links |
@@ -36,6 +37,7 @@ pub(crate) mod server;
 pub(crate) mod settings;
 pub(crate) mod standing;
 pub(crate) mod store;
+pub(crate) mod stranger;
 pub(crate) mod transaction;
 pub(crate) mod view;
 pub(crate) mod wire;

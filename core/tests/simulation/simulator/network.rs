@@ -196,7 +196,8 @@ impl<A: std::fmt::Debug> World<A> {
         let (refuse, silent) = (self.weather.refuse, self.weather.silent_dial);
         let refused = self.choices.chance(refuse);
         let link = node.map_or(Link::Open, |node| self.links[node]);
-        match node.map_or(Reach::Refusing, |node| self.servers.nodes[node].reach) {
+        self.servers.catch_up(self.now);
+        match node.map_or(Reach::Refusing, |node| self.servers.reach(node)) {
             _ if address.ip() == SILENT || link == Link::Lost => {}
             Reach::BlackHole => {}
             Reach::Up if !refused => {
@@ -326,7 +327,8 @@ impl<A: std::fmt::Debug> World<A> {
         self.servers.catch_up(self.now);
         let manners = self.conn(conn).manners.unwrap_or(self.servers.nodes[node].manners);
         let state = &self.servers.nodes[node];
-        let running = !state.paused && !manners.is_stuck && state.reach == Reach::Up;
+        let reaches = state.reach == Reach::Up || session.stranger.is_some();
+        let running = !state.paused && !manners.is_stuck && reaches;
         let (only_greets, has_long_scripts) = (manners.only_greets, manners.scripts.is_some());
         let mut inbox = if running { std::mem::take(&mut self.conn(conn).inbox) } else { Vec::new() };
         let mut out = Vec::new();

@@ -237,7 +237,9 @@ fn check_effort(world: &World<Act>) {
     // A node that goes up and down is dialled again and again, and so are addresses that redirects made up.
     let of_node = 60 + 15 * SECOND / config.retry.reconnect_cap.as_nanos() as u64;
     // What blocks is dialled for on its own.
-    let (dials, bound) = (world.dials, of_node * world.servers.nodes.len() as u64 + 100 + 6 * requests);
+    // Nor do nodes answer that a list has made up.
+    let bound = of_node * world.servers.nodes.len() as u64 + 20 * world.strangers as u64 + 100 + 6 * requests;
+    let dials = world.dials;
     assert!(dials <= bound, "INVARIANT: {dials} dials, more than {bound}");
     // A scan that finds slots elsewhere than expected asks for it, too.
     let (asked, bound) = (world.servers.topologies_asked, 300 + 6 * rounds);

@@ -13,6 +13,7 @@ use keyslot_core::slot::Slot;
 use super::manners::Manners;
 use super::standing::Standing;
 use super::store::{Read, Source, Store, is_register, number_of};
+use super::stranger::Stranger;
 use super::transaction::Transaction;
 use super::view::View;
 use super::wire::{Answer, Words};
@@ -32,6 +33,8 @@ pub(crate) struct Dialect {
     pub(crate) password: Option<String>,
     /// MOVED and CLUSTER SLOTS leave the host empty: "the one you asked".
     pub(crate) empty_hosts: bool,
+    /// It answers CLUSTER MYID.
+    pub(crate) myid: bool,
     /// CLUSTER SHARDS tells each node's availability zone (Valkey).
     pub(crate) zones: bool,
 }
@@ -45,6 +48,7 @@ impl Dialect {
             cluster: true,
             password: None,
             empty_hosts: false,
+            myid: true,
             zones: false,
         }
     }
@@ -71,6 +75,13 @@ pub(crate) enum Reach {
 
 #[derive(Debug)]
 pub(crate) struct Node {
+    pub(crate) id: String,
+    /// What it answers to CLUSTER MYID, where that is not its id.
+    pub(crate) said_id: Option<String>,
+    /// Who is at its address in its place, for connections that are made from now on.
+    pub(crate) stranger: Option<Stranger>,
+    /// On connections that were made before it redirects to its own address or, alone, takes no writes.
+    pub(crate) stale_before: Option<u64>,
     pub(crate) host: String,
     /// What it calls its host, where that is not what it is reached at.
     pub(crate) announced: Option<String>,
@@ -109,6 +120,9 @@ pub(crate) struct Migration {
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub(crate) node: usize,
+    /// Who has it in the node's place.
+    pub(crate) stranger: Option<Stranger>,
+    made_at: u64,
     number: u64,
     /// Whom the connection was last lent to; nobody: many share it.
     lease: Option<u64>,
@@ -133,6 +147,10 @@ pub(crate) struct Servers {
     /// Who is who.
     pub(crate) truth: View,
     pub(crate) migrations: BTreeMap<u16, Migration>,
+    /// All nodes are at this one's address, and serve each other's keys.
+    pub(crate) balancer: Option<usize>,
+    /// What other clusters' nodes were asked that only a known node may be asked.
+    pub(crate) asked_of_strangers: Vec<String>,
     pub(crate) store: Store,
     pub(crate) standing: Standing,
     /// Keys that were created at a migration's target.
@@ -165,6 +183,10 @@ impl Servers {
             let number = if dialect.empty_hosts { 1 } else { index as u8 + 1 };
             let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, number));
             Node {
+                id: format!("{index:040x}"),
+                said_id: None,
+                stranger: None,
+                stale_before: None,
                 host: if names { format!("node-{index}.test") } else { ip.to_string() },
                 announced: None,
                 address: SocketAddr::new(ip, 7000 + index as u16),
@@ -187,6 +209,8 @@ impl Servers {
             dialect,
             truth,
             migrations: BTreeMap::new(),
+            balancer: None,
+            asked_of_strangers: Vec::new(),
             store: Store::default(),
             standing: Standing::default(),
             created_at_target: BTreeSet::new(),
@@ -207,6 +231,8 @@ impl Servers {
         self.sessions += 1;
         Session {
             node,
+            stranger: self.nodes[node].stranger,
+            made_at: self.now,
             number: self.sessions,
             lease: None,
             database: b"0".to_vec(),
@@ -218,6 +244,11 @@ impl Servers {
             transaction: None,
             watched: Vec::new(),
         }
+    }
+
+    /// What becomes of a dial to a node's address.
+    pub(crate) fn reach(&self, node: usize) -> Reach {
+        if self.nodes[node].stranger.is_some() { Reach::Up } else { self.nodes[node].reach }
     }
 
     /// The node at an address, and its manners there if they are others than elsewhere.
@@ -240,6 +271,9 @@ impl Servers {
         let name = String::from_utf8_lossy(&words[0]).to_ascii_uppercase();
         if !session.authenticated && !matches!(name.as_str(), "HELLO" | "AUTH") {
             return Answer::error("NOAUTH Authentication required.");
+        }
+        if let Some(answer) = self.stranger_answer(session, words) {
+            return answer;
         }
         let before = session.lease;
         self.check_borrower(session, &name, words);
@@ -366,6 +400,9 @@ impl Servers {
             "ASKING" => {
                 session.asking = true;
                 Answer::OK
+            }
+            "CLUSTER" if self.dialect.cluster && self.dialect.myid && word(1) == "MYID" => {
+                Answer::text(&self.id_said_on(session))
             }
             "CLUSTER" => self.cluster_answer(session.node, &word(1).to_ascii_uppercase()),
             "PING" => words.get(1).map_or(Answer::Simple("PONG"), |word| Answer::Bulk(word.clone())),
@@ -506,7 +543,15 @@ impl Servers {
             }
             Condition::Normal | Condition::Loading | Condition::ReadOnly => {}
         }
-        if !self.dialect.cluster {
+        let is_stale = node.stale_before.is_some_and(|before| session.made_at < before);
+        match self.dialect.cluster {
+            true if is_stale => return Err(self.redirect_text("MOVED", slot, here)),
+            false if is_stale && writes => {
+                return Err("READONLY You can't write against a read only replica.".into());
+            }
+            _ => {}
+        }
+        if !self.dialect.cluster || self.balancer.is_some() {
             return Ok(Source::Primary);
         }
         let owner = node.view.owners[usize::from(slot)];
@@ -545,6 +590,16 @@ impl Servers {
             return Ok(Source::Replica { applied: node.applied });
         }
         Err(self.redirect_text("MOVED", slot, owner))
+    }
+
+    /// What CLUSTER MYID is answered with.
+    fn id_said_on(&self, session: &Session) -> String {
+        let nodes = &self.nodes;
+        let node = match self.balancer {
+            Some(_) => &nodes[session.number as usize % nodes.len()],
+            None => &nodes[session.node],
+        };
+        node.said_id.as_ref().unwrap_or(&node.id).clone()
     }
 
     /// `MOVED 3999 10.0.0.2:7001`.

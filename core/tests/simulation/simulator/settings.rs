@@ -24,6 +24,7 @@ pub(super) fn random_servers(choices: &mut Choices) -> Servers {
     dialect.password = choices.chance(20).then(|| "secret".to_string());
     dialect.empty_hosts = choices.chance(15);
     dialect.zones = choices.chance(30);
+    dialect.myid = !choices.chance(10);
     let primaries = if cluster { choices.pick(&[3, 2, 4, 1]) } else { 1 };
     let replicas = if cluster { choices.pick(&[1, 0]) } else { 0 };
     let names = choices.chance(25) && !dialect.empty_hosts;

@@ -117,12 +117,13 @@ impl Servers {
             let port = state.address.port();
             let myself = if node == asked { "myself," } else { "" };
             let (role, primary) = match view.replica_of[node] {
-                Some(primary) => ("slave", format!("{primary:040x}")),
+                Some(primary) => ("slave", self.nodes[primary].id.clone()),
                 None => ("master", "-".to_string()),
             };
             let epoch = view.config_epoch(node);
             text += &format!(
-                "{node:040x} {host}:{port}@{},{} {myself}{role} {primary} 0 0 {epoch} connected",
+                "{} {host}:{port}@{},{} {myself}{role} {primary} 0 0 {epoch} connected",
+                state.id,
                 10_000 + port,
                 state.host
             );
@@ -133,9 +134,9 @@ impl Servers {
             for (slot, migration) in open {
                 let owner = view.owners[usize::from(*slot)];
                 if migration.from == node && usize::from(owner) == node {
-                    text += &format!(" [{slot}->-{:040x}]", migration.to);
+                    text += &format!(" [{slot}->-{}]", self.nodes[migration.to].id);
                 } else if migration.to == node && usize::from(owner) != node && owner != NOBODY {
-                    text += &format!(" [{slot}-<-{:040x}]", migration.from);
+                    text += &format!(" [{slot}-<-{}]", self.nodes[migration.from].id);
                 }
             }
             text += "\n";

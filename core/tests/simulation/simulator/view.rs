@@ -243,9 +243,10 @@ impl Servers {
             let members =
                 view.members(owner).filter(|node| *node == owner || self.nodes[*node].reach == Reach::Up);
             items.extend(members.map(|node| {
-                let port = Answer::Integer(self.nodes[node].address.port().into());
-                let id = Answer::text(&format!("{node:040x}"));
-                Answer::Array(vec![self.announced_host(node), port, id, Answer::Array(Vec::new())])
+                let id = Answer::text(&self.nodes[node].id);
+                let at = self.balancer.unwrap_or(node);
+                let port = Answer::Integer(self.nodes[at].address.port().into());
+                Answer::Array(vec![self.announced_host(at), port, id, Answer::Array(Vec::new())])
             }));
             items.extend(self.strangers(asked, first));
             Answer::Array(items)
@@ -262,17 +263,17 @@ impl Servers {
             let slots = own
                 .flat_map(|(first, last, _)| [Answer::Integer(*first as i64), Answer::Integer(*last as i64)]);
             let nodes = view.members(primary).map(|node| {
-                let state = &self.nodes[node];
+                let (state, at) = (&self.nodes[node], self.balancer.unwrap_or(node));
                 let health = match (state.reach, state.condition) {
                     (Reach::Refusing | Reach::BlackHole, _) => "fail",
                     (Reach::Up, Condition::Loading) => "loading",
                     (Reach::Up, _) => "online",
                 };
                 let mut fields = vec![
-                    ("id", Answer::text(&format!("{node:040x}"))),
-                    ("port", Answer::Integer(state.address.port().into())),
+                    ("id", Answer::text(&state.id)),
+                    ("port", Answer::Integer(self.nodes[at].address.port().into())),
                     ("ip", Answer::text(&state.address.ip().to_string())),
-                    ("endpoint", self.announced_host(node)),
+                    ("endpoint", self.announced_host(at)),
                     ("role", Answer::text(if node == primary { "master" } else { "replica" })),
                     ("replication-offset", Answer::Integer(1)),
                     ("health", Answer::text(health)),

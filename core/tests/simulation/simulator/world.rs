@@ -323,6 +323,13 @@ impl<A: std::fmt::Debug> World<A> {
         id
     }
 
+    /// As [`Self::submit`], of a command that is made already.
+    pub(crate) fn submit_command(&mut self, command: Command) -> RequestId {
+        let id = self.cluster.submit(self.machine_now(), command, &Destination::Cluster);
+        self.submitted(id, &vec![b"(made)".to_vec()], None, Way::Free);
+        id
+    }
+
     /// Takes a request into the ledger that was handed in by other ways, and has so much time.
     pub(crate) fn note(&mut self, id: RequestId, time: u64) {
         let now = self.machine_now().as_nanoseconds();
