@@ -289,12 +289,11 @@ impl Topology {
     /// Whether both say the same of who serves which slot.
     #[must_use]
     pub fn agrees_with(&self, other: &Self) -> bool {
-        let serving = |topology: &Self| {
+        fn serving(topology: &Topology) -> Vec<(Option<(&str, &NodeAddr)>, &[SlotRange])> {
             let shards = topology.shards.iter().filter(|shard| !shard.slots.is_empty());
-            let of =
-                shards.map(|shard| (shard.primary().map(|node| node.address.clone()), shard.slots.clone()));
-            of.collect::<Vec<_>>()
-        };
+            let of = shards.map(|shard| (shard.primary().map(identity_at), shard.slots.as_slice()));
+            of.collect()
+        }
         serving(self) == serving(other)
     }
 
@@ -321,19 +320,17 @@ impl Topology {
         self.shards.iter().flat_map(|shard| &shard.nodes).map(|member| &member.address)
     }
 
-    /// Replicas of the older topology that are primaries in this one, each with its primary then.
+    /// Replicas of the older topology that are primaries in this one, each with its primary then. A node is told by its id, where it has
+    /// one: nodes may share an address.
     #[must_use]
     pub fn failovers_since(&self, older: &Self) -> Vec<(NodeAddr, NodeAddr)> {
-        let replicas = older.shards.iter().flat_map(|shard| {
-            let primary = shard.primary().map(|primary| &primary.address);
-            shard.nodes.iter().skip(1).map(move |replica| (&replica.address, primary))
-        });
-        let replicas = in_order(replicas.collect(), |(replica, _): &(&NodeAddr, _)| *replica);
+        let known = Index::of(older);
         let serving = self.shards.iter().filter(|shard| !shard.slots.is_empty());
         let promoted = serving.filter_map(Shard::primary).filter_map(|primary| {
-            let first = replicas.partition_point(|(replica, _)| *replica < &primary.address);
-            let (replica, before) = replicas.get(first)?;
-            (*replica == &primary.address).then_some((before.as_deref()?.clone(), primary.address.clone()))
+            let place = known.find(older, primary)?;
+            let was_replica = older.member(place)?.role == Role::Replica;
+            let before = older.shards.get(place.shard)?.primary().filter(|_| was_replica)?;
+            Some((before.address.clone(), primary.address.clone()))
         });
         promoted.collect()
     }
@@ -480,6 +477,11 @@ impl Index {
         let places = self.with_id(topology, &node.id).into_iter();
         places.chain(same_address.map(|(place, _)| place)).min()
     }
+}
+
+/// Who is where.
+fn identity_at(member: &Member) -> (&str, &NodeAddr) {
+    (&member.id, &member.address)
 }
 
 /// What a node is told apart by: its id where there is one, else its address.
@@ -714,6 +716,18 @@ mod tests {
         let (from, to) = (NodeAddr::new("host-1", 7000), NodeAddr::new("replica", 7000));
         assert_eq!(now.failovers_since(&older), [(from, to)]);
         assert_eq!(older.failovers_since(&older), []);
+        // Behind a balancer all have one address: what is told is by ids.
+        let mut shared = older;
+        for (number, node) in (0..).zip(shared.shards.iter_mut().flat_map(|shard| &mut shard.nodes)) {
+            (node.id, node.address) = (format!("id-{number}"), NodeAddr::new("balancer", 7000));
+        }
+        assert_eq!(shared.failovers_since(&shared), []);
+        assert!(shared.changes_since(&shared).is_empty());
+        let mut later = shared.clone();
+        later.shards[0].nodes.reverse();
+        (later.shards[0].nodes[0].role, later.shards[0].nodes[1].role) = (Role::Primary, Role::Replica);
+        assert_eq!(later.failovers_since(&shared).len(), 1);
+        assert!(!later.agrees_with(&shared) && later.changes_since(&shared).is_empty());
     }
 
     #[test]
