@@ -29,7 +29,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::connections::Driver;
-use super::refresh::View;
+use super::refresh::{STRANGE_ROUNDS_MAX, View};
 use super::{Cluster, ConnId, Connection, Event, Node, NodeKey, Phase, State};
 use crate::address::NodeAddr;
 use crate::error::Error;
@@ -280,10 +280,11 @@ impl Cluster {
 
     /// Another cluster has taken the place of the one that was known.
     pub(super) fn go_over(&mut self, view: &View) {
-        self.tell(Event::Disconnected {
+        self.tell(Event::ConnectFailed {
             node: view.from.clone(),
             reason: "no known node answers; the client goes over to the cluster that is at this address"
                 .to_string(),
+            attempts: STRANGE_ROUNDS_MAX,
         });
         self.slots.forget_patches(|_| true);
         for node in self.nodes.values_mut() {

@@ -11,6 +11,8 @@
 //! The first view counts at once when it is no older than the present topology, so that one slow node delays
 //! nothing. When the round is over, the view with the highest epoch counts, and among several of that epoch the one that most
 //! nodes share. A view of a lower epoch is believed only when there is nothing else for a few rounds.
+//!
+//! All this is about views of the present cluster. What becomes of those of another is in `identity.rs`.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -43,7 +45,7 @@ const REPLICAS_MAX: usize = 64;
 /// So many rounds in a row that bring only older views are not believed.
 const STALE_ROUNDS_MAX: u32 = 3;
 /// After so many rounds in a row in which no known node has answered, another cluster's view counts.
-const STRANGE_ROUNDS_MAX: u32 = 3;
+pub(super) const STRANGE_ROUNDS_MAX: u32 = 3;
 
 /// Whether the topology is in doubt, and who has been asked.
 #[derive(Debug, Default)]
