@@ -178,7 +178,7 @@ impl Cluster {
         let mut nodes = members.filter_map(|key| self.nodes.get(*key));
         let is_strange = |conn| self.connections.get(conn).is_some_and(|own| own.state == State::Strange);
         let fails = |node: &Node| node.connection.is_some_and(is_strange) || self.is_out_of_reach(node);
-        !self.has_contact() && nodes.all(fails)
+        nodes.all(fails)
     }
 
     /// The topology is another: connections with nodes that it does not have at their addresses take nothing new, and nodes that it has
