@@ -176,6 +176,15 @@ pub(super) enum Act {
         node: usize,
         shape: Shape,
     },
+    /// The node ends, and another cluster's is at its address, with this epoch.
+    TakeOver {
+        node: usize,
+        epoch: u64,
+    },
+    /// The stranger has gone, and the node is back.
+    Return {
+        node: usize,
+    },
     /// The node is itself again.
     Behave {
         node: usize,
@@ -205,6 +214,8 @@ enum Hardship {
     ListsAtLimits,
     /// EXEC's results are not what was queued.
     ExecShapes,
+    /// Its address comes to belong to another cluster.
+    Strangers,
 }
 
 /// All of them: what random runs choose from.
@@ -216,6 +227,7 @@ const HARDSHIPS: &[Hardship] = &[
     Hardship::LongErrors,
     Hardship::ListsAtLimits,
     Hardship::ExecShapes,
+    Hardship::Strangers,
 ];
 
 fn slot_of_tag(tag: u64) -> u16 {
@@ -253,7 +265,7 @@ pub(super) fn plan_faults(choices: &mut Choices, servers: &Servers, mood: Mood, 
             (Mood::Faulty, fault @ 6..=15) => plan_trouble(choices, servers, fault, node, time, plan),
             (Mood::Faulty, fault @ 24..) => {
                 let hardship = HARDSHIPS[fault as usize - 24];
-                plan_hardship(choices, hardship, node, time, plan);
+                plan_hardship(choices, servers, hardship, node, time, plan);
             }
             (Mood::Faulty, fault) => plan_disaster(choices, servers, fault, node, time, plan),
         }
@@ -433,6 +445,7 @@ fn plan_disaster(
 /// One node makes it hard for everybody.
 fn plan_hardship(
     choices: &mut Choices,
+    servers: &Servers,
     hardship: Hardship,
     node: usize,
     time: (u64, u64),
@@ -464,6 +477,12 @@ fn plan_hardship(
                 return;
             }
             Act::ListMuch { node, list: choices.pick(&[List::Ranges, List::Nodes]) }
+        }
+        Hardship::Strangers => {
+            let at = from + choices.below(500) * MILLISECOND;
+            plan_promotion(choices, servers, node, at, plan);
+            plan.push((until, Act::Return { node }));
+            Act::TakeOver { node, epoch: choices.pick(&[1, 1_000, 4]) }
         }
         Hardship::ExecShapes => {
             use Shape::*;
@@ -613,6 +632,8 @@ pub(super) fn perform(world: &mut World<Act>, act: Act) {
             world.servers.nodes[node].manners.list = Some(list);
         }
         Act::Misshape { node, shape } => world.servers.nodes[node].manners.exec = Some(shape),
+        Act::TakeOver { node, epoch } => world.take_over(node, epoch),
+        Act::Return { node } => world.give_address_back(node),
         Act::Behave { node } => world.behave(node),
         Act::Push { nth, kind } => {
             let open = world.open_conns(None);

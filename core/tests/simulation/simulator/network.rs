@@ -268,7 +268,12 @@ impl<A: std::fmt::Debug> World<A> {
 
     /// Nodes get what is for them, and no more connections than the settings allow.
     fn check_commands(&mut self, conn: ConnId, node: usize, commands: &[Words]) {
+        let is_stranger = self.is_with_stranger(conn);
         for words in commands {
+            if is_stranger {
+                self.check_stranger(node, words);
+                continue;
+            }
             let name = String::from_utf8_lossy(&words[0]).to_ascii_uppercase();
             if words.get(1).is_some_and(|word| lease_of_marker(word).is_some()) {
                 self.conn(conn).is_exclusive = true;

@@ -150,6 +150,7 @@ fn heal(world: &mut World<Act>) {
         state.condition = Condition::Normal;
         state.reach = Reach::Up;
         state.lies.clear();
+        world.give_address_back(node);
         world.servers.gossip(node);
         world.link(node, Link::Open);
         world.resume(node);

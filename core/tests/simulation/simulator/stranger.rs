@@ -2,8 +2,13 @@
 //!
 //! It serves nothing: where a test lets the client reach it, the client is told that the cluster is down.
 
-use super::server::{Servers, Session};
+use keyslot_core::address::NodeAddr;
+use keyslot_core::cluster::ConnId;
+
+use super::network::line;
+use super::server::{Reach, Servers, Session};
 use super::wire::{Answer, Words};
+use super::world::World;
 
 /// Who is at a node's address in its place.
 #[derive(Clone, Copy, Debug)]
@@ -60,5 +65,61 @@ impl Servers {
                 Answer::error(format!("ERR unknown subcommand '{other}'. Try CLUSTER HELP."))
             }
         })
+    }
+}
+
+impl<A: std::fmt::Debug> World<A> {
+    /// The node ends, and its address is another cluster's from now on, if the client knows who should be there.
+    pub(super) fn take_over(&mut self, node: usize, epoch: u64) {
+        let dialect = &self.servers.dialect;
+        let is_known = dialect.cluster && dialect.myid && matches!(self.ready, Some(Ok(())));
+        if !is_known || self.known_ids(node).is_empty() {
+            return;
+        }
+        self.servers.start_anew(node);
+        self.servers.nodes[node].reach = Reach::Refusing;
+        for conn in self.open_conns(Some(node)) {
+            self.cut(conn);
+        }
+        self.servers.nodes[node].stranger = Some(Stranger { epoch });
+        self.strangers += 1;
+    }
+
+    /// The stranger has gone, and the node is back.
+    pub(super) fn give_address_back(&mut self, node: usize) {
+        if self.servers.nodes[node].stranger.take().is_none() {
+            return;
+        }
+        self.servers.nodes[node].reach = Reach::Up;
+        for conn in self.open_conns(Some(node)) {
+            if self.is_with_stranger(conn) {
+                self.cut(conn);
+            }
+        }
+    }
+
+    pub(super) fn is_with_stranger(&self, conn: ConnId) -> bool {
+        let session = self.conns.get(&conn).and_then(|state| state.session.as_ref());
+        session.is_some_and(|session| session.stranger.is_some())
+    }
+
+    /// Whom the client takes to be at a node's address.
+    fn known_ids(&self, node: usize) -> Vec<&str> {
+        let state = &self.servers.nodes[node];
+        let address = NodeAddr::new(&state.host, state.address.port());
+        let members = self.cluster.topology().shards.iter().flat_map(|shard| &shard.nodes);
+        let at = members.filter(|member| member.address == address && !member.id.is_empty());
+        at.map(|member| member.id.as_str()).collect()
+    }
+
+    /// Another cluster's node gets nothing, unless the client has gone over to its cluster.
+    pub(super) fn check_stranger(&self, node: usize, words: &Words) {
+        let known = self.known_ids(node);
+        let is_known_otherwise = !known.is_empty() && !known.contains(&stranger_id(node).as_str());
+        assert!(
+            is_question(words) || !is_known_otherwise,
+            "INVARIANT: no request reaches another cluster's node: {} at node {node}",
+            line(words)
+        );
     }
 }
