@@ -289,7 +289,7 @@ impl Topology {
     /// Whether both say the same of who serves which slot.
     #[must_use]
     pub fn agrees_with(&self, other: &Self) -> bool {
-        fn serving(topology: &Topology) -> Vec<(Option<(&str, &NodeAddr)>, &[SlotRange])> {
+        fn serving(topology: &Topology) -> Vec<Serving<'_>> {
             let shards = topology.shards.iter().filter(|shard| !shard.slots.is_empty());
             let of = shards.map(|shard| (shard.primary().map(identity_at), shard.slots.as_slice()));
             of.collect()
@@ -478,6 +478,9 @@ impl Index {
         places.chain(same_address.map(|(place, _)| place)).min()
     }
 }
+
+/// A shard's primary, by id and address, and its slots.
+type Serving<'a> = (Option<(&'a str, &'a NodeAddr)>, &'a [SlotRange]);
 
 /// Who is where.
 fn identity_at(member: &Member) -> (&str, &NodeAddr) {
