@@ -38,7 +38,13 @@ async fn a_script_that_runs_for_ever_is_killed() -> Result<()> {
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 let started = Instant::now();
                 for command in kill.split(", ") {
-                    client.execute(command.split(' ')).await.context(command)?;
+                    match client.execute(command.split(' ')).await {
+                        // Redis 7 answers so at once while a script runs that is no function.
+                        Err(Error::Server(error)) if command == "FUNCTION STATS" => {
+                            ensure!(error.code == "BUSY", "{error}");
+                        }
+                        answer => drop(answer.context(command)?),
+                    }
                 }
                 anyhow::Ok(started.elapsed())
             };

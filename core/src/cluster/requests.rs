@@ -809,7 +809,9 @@ fn doubt(error: Error) -> Error {
             return Error::ConnectionLost(Interrupted { possibly_executed: true, ..lost });
         }
         Error::Timeout(late) => return Error::Timeout(Interrupted { possibly_executed: true, ..late }),
-        error @ (Error::Connect(_)
+        // The server's word is about the last copy only.
+        error @ (Error::Server(_)
+        | Error::Connect(_)
         | Error::ClusterDown(_)
         | Error::RedirectLimit(_)
         | Error::Authentication(_)) => error.to_string(),
