@@ -78,6 +78,7 @@ mod client;
 mod engine;
 mod error;
 mod instance;
+mod lookups;
 mod network;
 mod options;
 mod reply;

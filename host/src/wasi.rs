@@ -3,13 +3,13 @@
 //! Only the interfaces that the component is known to import are linked. One that needs more, such as files,
 //! does not load, and the error names the import.
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::time::Instant;
 
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
@@ -23,7 +23,8 @@ use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::NetworkPolicy;
-use crate::network::{Gate, Ports};
+use crate::lookups::LookUps;
+use crate::network::Gate;
 use crate::tcp::Tcp;
 use crate::watchdog::Watchdog;
 
@@ -38,8 +39,7 @@ pub(crate) struct State {
     context: WasiCtx,
     pub(crate) table: ResourceTable,
     pub(crate) gate: Gate,
-    /// What the names that are being looked up may be used for, by the look-up's handle.
-    lookups: HashMap<u32, Ports>,
+    look_ups: LookUps,
     /// While it is set, a `poll` does not wait. Whoever sets it polls the call that the instance is in.
     pub(crate) interrupted: Arc<AtomicBool>,
     pub(crate) limiter: Limiter,
@@ -59,7 +59,7 @@ impl State {
             context,
             table: ResourceTable::new(),
             gate,
-            lookups: HashMap::new(),
+            look_ups: LookUps::default(),
             interrupted: Arc::default(),
             limiter: Limiter::new(memory_limit),
             watchdog,
@@ -168,8 +168,12 @@ impl ip_name_lookup::Host for State {
             tracing::warn!(name, "the network policy refuses to look a name up");
             return Err(ErrorCode::AccessDenied.into());
         };
+        if !self.look_ups.have_room(Instant::now()) {
+            tracing::debug!(name, "too many names are looked up that nobody answers for");
+            return Err(ErrorCode::TemporaryResolverFailure.into());
+        }
         let stream = self.sockets().resolve_addresses(network, name)?;
-        self.lookups.insert(stream.rep(), ports);
+        self.look_ups.begin(stream.rep(), ports);
         Ok(stream)
     }
 }
@@ -179,12 +183,16 @@ impl ip_name_lookup::HostResolveAddressStream for State {
         &mut self,
         stream: Resource<ResolveAddressStream>,
     ) -> SocketResult<Option<IpAddress>> {
-        let lookup = stream.rep();
-        let address = self.sockets().resolve_next_address(stream)?;
-        if let (Some(address), Some(ports)) = (address, self.lookups.get(&lookup)) {
-            self.gate.learn(ip_address(address), ports);
+        let handle = stream.rep();
+        let result = self.sockets().resolve_next_address(stream);
+        if matches!(&result, Err(error) if matches!(error.downcast_ref(), Some(ErrorCode::WouldBlock))) {
+            return result;
         }
-        Ok(address)
+        let ports = self.look_ups.has_ended(handle);
+        if let (Ok(Some(address)), Some(ports)) = (&result, ports) {
+            self.gate.learn(ip_address(*address), ports);
+        }
+        result
     }
 
     fn subscribe(
@@ -195,7 +203,7 @@ impl ip_name_lookup::HostResolveAddressStream for State {
     }
 
     fn drop(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
-        self.lookups.remove(&stream.rep());
+        self.look_ups.drop(stream.rep(), Instant::now());
         ip_name_lookup::HostResolveAddressStream::drop(&mut self.sockets(), stream)
     }
 }
