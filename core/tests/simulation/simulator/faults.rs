@@ -7,7 +7,7 @@ use keyslot_core::slot::Slot;
 use super::choices::Choices;
 use super::leases::{Line, use_lease};
 use super::ledger::{Operation, TAG_COUNT, key_of_tag};
-use super::manners::{List, NODES_MAX, Shape};
+use super::manners::{DENIED, FULL, Greeting, List, NODES_MAX, Shape};
 use super::network::Link;
 use super::scenario::submit;
 use super::server::{Condition, Migration, Reach, Servers};
@@ -158,6 +158,11 @@ pub(super) enum Act {
         node: usize,
     },
     /// The node answers handshakes only.
+    /// The node wants no new connections, in one of these ways.
+    Greet {
+        node: usize,
+        greeting: Greeting,
+    },
     OnlyGreet {
         node: usize,
     },
@@ -208,6 +213,8 @@ enum Hardship {
     PushFlood,
     /// It accepts connections, greets, and falls silent.
     OnlyGreetings,
+    /// It refuses new connections, each in one way.
+    RefusedGreetings,
     /// The texts of its errors are huge.
     LongErrors,
     /// Its lists are as long as they may be.
@@ -224,6 +231,7 @@ const HARDSHIPS: &[Hardship] = &[
     Hardship::Drip,
     Hardship::PushFlood,
     Hardship::OnlyGreetings,
+    Hardship::RefusedGreetings,
     Hardship::LongErrors,
     Hardship::ListsAtLimits,
     Hardship::ExecShapes,
@@ -464,6 +472,18 @@ fn plan_hardship(
             Act::Flood { node, kind: choices.below(PUSH_KINDS), every, until }
         }
         Hardship::OnlyGreetings => Act::OnlyGreet { node },
+        Hardship::RefusedGreetings => {
+            let greeting = choices.pick(&[
+                Greeting::ToFirst(FULL),
+                Greeting::AtAccept(FULL),
+                Greeting::ToFirst(DENIED),
+                Greeting::AtAccept(DENIED),
+                Greeting::HangsUp,
+                Greeting::HangsUpOn("CLUSTER SLOTS"),
+                Greeting::ToFirst("LOADING Redis is loading the dataset in memory"),
+            ]);
+            Act::Greet { node, greeting }
+        }
         Hardship::LongErrors => {
             let length = choices.pick(&[1 << 16, 1 << 16, 1 << 16, 1 << 18, (1 << 20) - 1, 1 << 20]);
             let condition = choices.pick(&[Condition::Normal, Condition::ClusterDown, Condition::Loading]);
@@ -622,6 +642,7 @@ pub(super) fn perform(world: &mut World<Act>, act: Act) {
         Act::Drip { node, every } => world.servers.nodes[node].manners.drip = Some(every),
         Act::Stick { node } => world.servers.nodes[node].manners.is_stuck = true,
         Act::OnlyGreet { node } => world.servers.nodes[node].manners.only_greets = true,
+        Act::Greet { node, greeting } => world.servers.nodes[node].manners.greeting = greeting,
         Act::TalkMuch { node, length } => world.servers.nodes[node].manners.error_length = length,
         Act::ListMuch { node, list } => {
             // Replicas that are read from would all be dialled.
