@@ -16,6 +16,7 @@ pub mod component;
 pub mod control;
 pub mod hostile;
 pub mod load;
+pub mod namespace;
 
 /// Both protocols: every scenario runs under each.
 pub const PROTOCOLS: [Protocol; 2] = [Protocol::Resp2, Protocol::Resp3];

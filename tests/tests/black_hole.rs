@@ -9,7 +9,6 @@
 //! dropped packets, where not even that.
 
 use std::ops::AddAssign;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use keyslot::{Client, Error, Protocol};
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::load::{Shard, quantile, shards};
-use keyslot_tests::{PROTOCOLS, options};
+use keyslot_tests::{PROTOCOLS, namespace, options};
 use tokio::sync::Mutex;
 
 const COMMANDS: usize = 1_000;
@@ -58,7 +57,8 @@ async fn a_node_whose_packets_are_dropped_delays_no_other() -> Result<()> {
         return namespace::run_again("a_node_whose_packets_are_dropped_delays_no_other");
     }
     for protocol in PROTOCOLS {
-        let drop_packets = |cluster: &TestCluster, node| namespace::drop_packets(cluster.ports()[node]);
+        let drop_packets =
+            |cluster: &TestCluster, node| namespace::drop_packets("add", cluster.ports()[node]);
         run("dropped packets", protocol, drop_packets).await.with_context(|| format!("{protocol:?}"))?;
     }
     Ok(())
@@ -205,52 +205,5 @@ impl std::fmt::Display for Times {
             f,
             "median {median:.1?}, p99 {p99:.1?}, max {max:.1?}, total {total:.1?}, {stalls} of {STALL:?}"
         )
-    }
-}
-
-/// A network of the test's own, by the system's `unshare` and `ip`.
-mod namespace {
-    use super::{Command, Context, Result, ensure};
-
-    /// Set for the test that runs inside.
-    pub(super) const INSIDE: &str = "KEYSLOT_TEST_IN_NAMESPACE";
-
-    /// The loopback device comes up, and local addresses are looked up after rules that are yet to come.
-    const PREPARE: &str =
-        "ip link set lo up && ip rule add pref 32000 lookup local && ip rule del pref 0 && exec \"$@\"";
-
-    fn inside(command: &[&str]) -> Command {
-        let mut inside = Command::new("unshare");
-        inside.args(["--net", "sh", "-c", PREPARE, "sh"]).args(command).env(INSIDE, "yes");
-        inside
-    }
-
-    /// Runs one test of this binary inside. Where the system does not let us, says so and runs nothing.
-    pub(super) fn run_again(test: &str) -> Result<()> {
-        let tried =
-            inside(&["ip", "rule", "add", "pref", "100", "ipproto", "tcp", "sport", "1", "blackhole"])
-                .output()
-                .map_err(|error| error.to_string())
-                .and_then(|output| match output.status.success() {
-                    true => Ok(()),
-                    false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-                });
-        if let Err(reason) = tried {
-            println!("left out: no network namespace with rules of its own here: {reason}");
-            return Ok(());
-        }
-        let program = std::env::current_exe()?;
-        let program = program.to_str().context("the path of this program")?;
-        let status = inside(&[program, "--exact", test, "--nocapture"]).status()?;
-        ensure!(status.success(), "{test} in a network namespace: {status}");
-        Ok(())
-    }
-
-    /// From now on nothing that is sent from this port arrives anywhere.
-    pub(super) fn drop_packets(port: u16) -> Result<()> {
-        let rule = format!("rule add pref 100 ipproto tcp sport {port} blackhole");
-        let status = Command::new("ip").args(rule.split(' ')).status()?;
-        ensure!(status.success(), "ip {rule}: {status}");
-        Ok(())
     }
 }

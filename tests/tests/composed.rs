@@ -4,11 +4,9 @@
 //! It composes in the way of `wac plug`: the exports of one component are plugged into the imports of the
 //! other. It runs in plain wasmtime with plain WASI, as the `wasmtime` command does it.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use keyslot_testcluster::TestCluster;
+use keyslot_tests::component::build;
 use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions};
 use wasmtime::component::{Component, Linker, ResourceTable};
@@ -51,39 +49,6 @@ async fn the_composed_example_says_why_it_cannot_connect() -> Result<()> {
     let error = error.expect_err("nothing listens on port 1").to_string();
     ensure!(error.contains("127.0.0.1:1: connection refused"), "it said: {error}");
     Ok(())
-}
-
-/// Builds a member of the workspace for wasm32-wasip2, in a folder of its own: the outer cargo holds the
-/// lock of the usual one.
-fn build(package: &str, file: &str) -> Result<Vec<u8>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("tests/ has a parent")?;
-    let target = target_folder()?.join("keyslot-component");
-    let status = Command::new(env!("CARGO"))
-        .current_dir(root)
-        .args([
-            "build",
-            "--quiet",
-            "--profile",
-            "component",
-            "--target",
-            "wasm32-wasip2",
-            "--package",
-            package,
-        ])
-        .env("CARGO_TARGET_DIR", &target)
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env_remove("RUSTC_WORKSPACE_WRAPPER")
-        .status()?;
-    ensure!(status.success(), "{package} does not build");
-    let file = target.join("wasm32-wasip2/component").join(file);
-    std::fs::read(&file).with_context(|| file.display().to_string())
-}
-
-/// The folder that holds `debug/deps/`, where this test is.
-fn target_folder() -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    Ok(test.ancestors().nth(3).context("the test lies in target/PROFILE/deps")?.to_path_buf())
 }
 
 /// Plugs `plug`'s exports into `socket`'s imports.
