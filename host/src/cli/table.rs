@@ -60,6 +60,7 @@ impl Cell {
 }
 
 /// A cell whose digits line up on the right.
+#[allow(clippy::needless_pass_by_value, reason = "numbers, and texts that were made for this")]
 pub(crate) fn number(value: impl ToString) -> Cell {
     Cell(Cell::new(value.to_string()).0.set_alignment(CellAlignment::Right))
 }
