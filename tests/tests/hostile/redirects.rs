@@ -68,7 +68,10 @@ pub(crate) fn cases() -> Vec<Case> {
         redirected("MOVED to where nobody listens", NOBODY, |asked| {
             format!("MOVED {} 127.77.0.1:1", own(asked))
         }),
-        redirected("ASK to where nobody listens", NOBODY, |asked| format!("ASK {} 127.77.0.1:1", own(asked))),
+        // After each dial that fails the first node is asked again. With five redirects the pauses between the
+        // dials come near the time-out, and then the end of the time may find the request at that node.
+        redirected("ASK to where nobody listens", NOBODY, |asked| format!("ASK {} 127.77.0.1:1", own(asked)))
+            .settings(|options| options.max_redirects(2)),
         redirected("MOVED to a name that nobody has", &["connect", "redirect-limit", "timeout"], |asked| {
             format!("MOVED {} nobody.invalid:6379", own(asked))
         }),
