@@ -110,7 +110,7 @@ impl Cluster {
             Some(_) => self.next_question(connection).map_or(u64::MAX, |question| question.limit),
         };
         if let Some(connection) = self.connections.get_mut(conn) {
-            connection.decoder.limit_reply(limit.min(self.config.limits.reply_size));
+            connection.decoder.limit_reply(limit.min(self.cx.config.limits.reply_size));
         }
     }
 

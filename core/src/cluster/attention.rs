@@ -57,14 +57,14 @@ impl Cluster {
     /// Ends connections that did not come up or did not answer their check in time, and looks at those on which answers are due.
     pub(super) fn check_connections(&mut self) {
         let mut due = Vec::new();
-        while let Some((at, conn)) = self.connection_alarms.pop_entry(self.now) {
+        while let Some((at, conn)) = self.connection_alarms.pop_entry(self.cx.now) {
             if self.connections.get_mut(conn).is_some_and(|connection| connection.alarm.goes_off(at)) {
                 due.push(conn);
             }
         }
         for conn in due {
             let gives_up_at = self.connections.get(conn).and_then(Connection::gives_up_at);
-            if gives_up_at.is_some_and(|at| at <= self.now) {
+            if gives_up_at.is_some_and(|at| at <= self.cx.now) {
                 self.give_up(conn);
             }
             self.check_stall(conn);
@@ -87,7 +87,7 @@ impl Cluster {
     fn wakes_at(&self, node: &Node) -> Option<Instant> {
         let shared = node.connection.is_none() && node.listed == Listed::No && self.wants_connection(node);
         // When it is not the wait that keeps borrowers waiting, somebody has to give a connection back.
-        let lends = !node.borrowers.is_empty() && node.redial_at > self.now;
+        let lends = !node.borrowers.is_empty() && node.redial_at > self.cx.now;
         let redial = (shared || lends).then_some(node.redial_at);
         redial.into_iter().chain(node.reads_since.map(|since| since + REPLICA_PATIENCE)).min()
     }
@@ -95,7 +95,7 @@ impl Cluster {
     /// Does for nodes what has fallen due.
     pub(super) fn check_nodes(&mut self) {
         let mut due = Vec::new();
-        while let Some((at, key)) = self.node_alarms.pop_entry(self.now) {
+        while let Some((at, key)) = self.node_alarms.pop_entry(self.cx.now) {
             if self.nodes.get_mut(key).is_some_and(|node| node.alarm.goes_off(at)) {
                 due.push(key);
             }
@@ -107,14 +107,14 @@ impl Cluster {
 
     /// Dials a node whose wait is over, and lets the primary serve what has waited too long for a replica's connection.
     pub(super) fn tend_node(&mut self, key: NodeKey) {
-        let is_over = |since: Instant| since + REPLICA_PATIENCE <= self.now;
+        let is_over = |since: Instant| since + REPLICA_PATIENCE <= self.cx.now;
         if self.nodes.get(key).is_some_and(|node| node.reads_since.is_some_and(is_over)) {
             self.release_queue(key, None);
         }
         if self.nodes.get(key).is_some_and(|node| self.wants_connection(node)) {
             self.ensure_connection(key);
         }
-        if self.nodes.get(key).is_some_and(|node| node.redial_at <= self.now) {
+        if self.nodes.get(key).is_some_and(|node| node.redial_at <= self.cx.now) {
             self.serve_borrowers(key);
         }
         self.look_after(key);

@@ -87,12 +87,12 @@ fn place_of_block(args: &[&[u8]]) -> Option<usize> {
 impl Cluster {
     /// When a command's time runs out that is taken in now; never for one that blocks until there is something.
     pub(super) fn deadline_of(&self, command: &Command) -> Instant {
-        after_blocking(self.now, command) + self.config.request_timeout
+        after_blocking(self.cx.now, command) + self.cx.config.request_timeout
     }
 
     /// The same for one over a lent connection, where it may be behind one that blocks.
     pub(super) fn deadline_on_lease(&mut self, command: &Command, id: LeaseId) -> Instant {
-        let (now, timeout) = (self.now, self.config.request_timeout);
+        let (now, timeout) = (self.cx.now, self.cx.config.request_timeout);
         let Some(lease) = self.leases.get_mut(id) else {
             return self.deadline_of(command);
         };
@@ -108,7 +108,7 @@ impl Cluster {
     pub(super) fn start_clocks_behind(&mut self, conn: ConnId, id: LeaseId) {
         let waiting = self.connections.get(conn).map(|connection| &connection.waiting);
         let behind: Vec<_> = waiting.into_iter().flatten().filter_map(Waiting::request).collect();
-        let (timeout, mut free_at) = (self.config.request_timeout, self.now);
+        let (timeout, mut free_at) = (self.cx.config.request_timeout, self.cx.now);
         for request_id in behind {
             if let Some(request) = self.requests.get_mut(request_id) {
                 free_at = after_blocking(free_at, &request.command);
@@ -123,7 +123,7 @@ impl Cluster {
 
     /// A command that blocks is sent again, and waits anew: the time that it has waited is not taken from it.
     pub(super) fn give_time_back(&mut self, id: RequestId) {
-        let now = self.now;
+        let now = self.cx.now;
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
@@ -142,8 +142,8 @@ impl Cluster {
         let shared = shared.and_then(|conn| Some((conn, self.connections.get_mut(conn)?)));
         if let Some((conn, connection)) = shared.filter(|(_, connection)| connection.is_usable()) {
             let words = ["CLIENT", "UNBLOCK", &client_id.to_string()];
-            connection.send_words(&words, Waiting::Unblocking, self.now);
-            self.statistics.commands += 1;
+            connection.send_words(&words, Waiting::Unblocking, self.cx.now);
+            self.cx.statistics.commands += 1;
             self.mark_unflushed(conn);
         }
     }
@@ -195,7 +195,7 @@ impl Cluster {
     /// Lends a request a connection, and sends it there.
     fn send_on_own(&mut self, id: RequestId, place: Lending) {
         // Like any request, it waits for its node as long as its own time lasts.
-        let lease = self.open_lease(place, self.config.request_timeout);
+        let lease = self.open_lease(place, self.cx.config.request_timeout);
         if let Some(request) = self.requests.get_mut(id) {
             // It may stay for long: it is not to hold the memory of those that came with it.
             request.command.frame = Bytes::copy_from_slice(&request.command.frame);

@@ -15,7 +15,7 @@ use super::identity;
 use super::request::Place;
 use super::{Cluster, ConnId, Connection, Event, Node, NodeKey, Output, Phase, State};
 use crate::error::{Error, Within};
-use crate::resp::{DecodeError, Decoder, Frame, RawReply, Reply, ReplyRef};
+use crate::resp::{DecodeError, Frame, RawReply, Reply, ReplyRef};
 
 /// So long a host's address has to let a socket be opened, as long as another one has not been tried: the delay between
 /// two attempts of RFC 8305 (section 8). One that took longer is tried again, patiently, when all have been.
@@ -27,7 +27,7 @@ impl Cluster {
         let Some(node) = self.nodes.get(node_key) else {
             return;
         };
-        let may_dial = node.connection.is_none() && node.redial_at <= self.now;
+        let may_dial = node.connection.is_none() && node.redial_at <= self.cx.now;
         if may_dial && self.has_room_for(node_key) {
             let conn = self.open(node_key, Usage::Shared);
             if let Some(node) = self.nodes.get_mut(node_key) {
@@ -42,9 +42,9 @@ impl Cluster {
     /// Begins to connect to a node. There has to be room.
     pub(super) fn open(&mut self, node_key: NodeKey, usage: Usage) -> Option<ConnId> {
         let ip = self.nodes.get(node_key)?.address.ip();
-        let deadline = self.now + self.config.connect_timeout;
-        let decoder = Decoder::metered(self.config.limits, self.meter.clone());
-        let connection = Connection::new(node_key, usage, decoder, self.now, deadline);
+        let deadline = self.cx.now + self.cx.config.connect_timeout;
+        let decoder = self.cx.decoder();
+        let connection = Connection::new(node_key, usage, decoder, self.cx.now, deadline);
         let conn = self.connections.insert(connection);
         self.note_open(conn);
         match ip {
@@ -91,7 +91,7 @@ impl Cluster {
     /// Tries the next address. It has its share of the time that is left; [`ADDRESS_PATIENCE`], when others
     /// have not been tried at all.
     fn dial_next(&mut self, conn: ConnId) {
-        let decoder = Decoder::metered(self.config.limits, self.meter.clone());
+        let decoder = self.cx.decoder();
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
@@ -101,11 +101,11 @@ impl Cluster {
         };
         connection.begin_anew(decoder);
         (connection.ip, connection.is_second_try) = (Some(next.ip), next.is_second);
-        let share = connection.share(self.now);
+        let share = connection.share(self.cx.now);
         let is_hasty = !next.is_second && !connection.others.is_empty();
-        connection.deadline = self.now + if is_hasty { share.min(ADDRESS_PATIENCE) } else { share };
+        connection.deadline = self.cx.now + if is_hasty { share.min(ADDRESS_PATIENCE) } else { share };
         let address = SocketAddr::new(next.ip, node.address.port());
-        self.outputs.push_back(Output::Connect { conn, address });
+        self.cx.output(Output::Connect { conn, address });
         self.watch(conn);
     }
 
@@ -119,15 +119,15 @@ impl Cluster {
         if !is_in_use && let Some(node) = self.nodes.get_mut(connection.node) {
             node.failed_ip = connection.ip;
         }
-        let is_over = connection.draining || connection.last_deadline <= self.now;
+        let is_over = connection.draining || connection.last_deadline <= self.cx.now;
         if connection.others.is_empty() || is_in_use || is_over || is_final(error) {
             return false;
         }
         if driver == Driver::MustClose {
-            self.outputs.push_back(Output::Close { conn });
+            self.cx.output(Output::Close { conn });
         }
         if connection.state != State::Dialling {
-            self.statistics.disconnects += 1;
+            self.cx.statistics.disconnects += 1;
             if let Some(node) = self.nodes.get_mut(connection.node) {
                 node.statistics.disconnects += 1;
             }
@@ -144,10 +144,10 @@ impl Cluster {
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
-        self.statistics.connects += 1;
-        connection.answered_at = self.now;
-        connection.deadline = self.now + connection.share(self.now);
-        let batch = handshake::first_batch(&self.config, connection.is_shared());
+        self.cx.statistics.connects += 1;
+        connection.answered_at = self.cx.now;
+        connection.deadline = self.cx.now + connection.share(self.cx.now);
+        let batch = handshake::first_batch(&self.cx.config, connection.is_shared());
         if let Some(node) = self.nodes.get_mut(connection.node) {
             node.statistics.connects += 1;
             node.statistics.reconnects += u64::from(node.is_down());
@@ -160,13 +160,13 @@ impl Cluster {
         if let Some(connection) = self.connections.get_mut(conn) {
             connection.state = State::Handshaking { falling_back: false };
             for (step, words) in batch {
-                connection.send_words(words, Waiting::Handshake(*step), self.now);
-                self.statistics.commands += 1;
+                connection.send_words(words, Waiting::Handshake(*step), self.cx.now);
+                self.cx.statistics.commands += 1;
             }
             if asks_identity {
                 let waiting = Waiting::Handshake(Step::Identity);
-                connection.send_words(&["CLUSTER", "MYID"], waiting, self.now);
-                self.statistics.commands += 1;
+                connection.send_words(&["CLUSTER", "MYID"], waiting, self.cx.now);
+                self.cx.statistics.commands += 1;
             }
             self.mark_unflushed(conn);
         }
@@ -174,12 +174,12 @@ impl Cluster {
 
     pub(super) fn on_received(&mut self, conn: ConnId, bytes: Bytes) {
         let length = bytes.len();
-        self.statistics.bytes_in += length as u64;
+        self.cx.statistics.bytes_in += length as u64;
         if let Some(connection) = self.connections.get_mut(conn) {
             if let Some(node) = self.nodes.get_mut(connection.node) {
                 node.statistics.bytes_in += length as u64;
             }
-            connection.receive(bytes, self.now);
+            connection.receive(bytes, self.cx.now);
         }
         // A reply may be the connection's last, so it is looked up for each.
         loop {
@@ -294,7 +294,7 @@ impl Cluster {
         let falling_back = connection.state == State::Handshaking { falling_back: true };
         let last = connection.waiting.is_empty();
         if !falling_back {
-            match handshake::judge(step, error.as_ref(), self.config.protocol) {
+            match handshake::judge(step, error.as_ref(), self.cx.config.protocol) {
                 handshake::Verdict::Continue => {
                     if step == Step::Hello
                         && let Err(error) = self.on_hello(conn, &reply.decode())
@@ -322,7 +322,7 @@ impl Cluster {
             }
         }
         if last {
-            let batch = handshake::resp2_batch(&self.config, connection.is_shared());
+            let batch = handshake::resp2_batch(&self.cx.config, connection.is_shared());
             self.send_handshake(conn, &batch);
         }
     }
@@ -375,11 +375,11 @@ impl Cluster {
                 0 => Event::Connected { node: address },
                 _ => Event::Reconnected {
                     node: address,
-                    after: self.now.saturating_since(node.failed_at),
+                    after: self.cx.now.saturating_since(node.failed_at),
                     attempts: dials,
                 },
             };
-            self.tell(event);
+            self.cx.tell(event);
         }
         if let Phase::Starting(_) = self.phase {
             self.on_seed_ready(conn);
@@ -429,9 +429,9 @@ impl Cluster {
             return;
         };
         if driver == Driver::MustClose && connection.is_announced() {
-            self.outputs.push_back(Output::Close { conn });
+            self.cx.output(Output::Close { conn });
         }
-        self.statistics.disconnects += 1;
+        self.cx.statistics.disconnects += 1;
         let reason = match &error {
             Error::Connect(reason) => reason.clone(),
             other => other.to_string(),
@@ -490,21 +490,21 @@ impl Cluster {
 
     /// Remembers that a node's connection has ended or failed, and when it may be dialled again.
     pub(super) fn fail_node(&mut self, key: NodeKey, reason: &str, was_in_use: bool) {
-        let (base, cap) = (self.config.retry.reconnect_base, self.config.retry.reconnect_cap);
+        let (base, cap) = (self.cx.config.retry.reconnect_base, self.cx.config.retry.reconnect_cap);
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
         node.last_error = reason.to_string();
         // The first time it is dialled again at once.
         if node.failures > 0 {
-            node.redial_at = self.now + self.random.full_jitter(base, cap, node.failures - 1);
+            node.redial_at = self.cx.now + self.cx.random.full_jitter(base, cap, node.failures - 1);
         } else {
-            node.failed_at = self.now;
+            node.failed_at = self.cx.now;
         }
         node.failures = node.failures.saturating_add(1);
         node.told_up &= !was_in_use;
         let (address, attempts, reason) = (node.address.clone(), node.dials.max(1), reason.to_string());
-        self.tell(match was_in_use {
+        self.cx.tell(match was_in_use {
             true => Event::Disconnected { node: address, reason },
             false => Event::ConnectFailed { node: address, reason, attempts },
         });
@@ -516,9 +516,9 @@ impl Cluster {
             return;
         };
         if connection.is_announced() {
-            self.outputs.push_back(Output::Close { conn });
+            self.cx.output(Output::Close { conn });
         }
-        self.statistics.disconnects += 1;
+        self.cx.statistics.disconnects += 1;
         if let Some(node) = self.nodes.get_mut(connection.node) {
             node.statistics.disconnects += 1;
             node.idle.retain(|idle| *idle != conn);
@@ -532,7 +532,7 @@ impl Cluster {
 
     /// Ends a connection that did not come up, or did not answer its PING, in time.
     pub(super) fn give_up(&mut self, conn: ConnId) {
-        let within = self.config.connect_timeout;
+        let within = self.cx.config.connect_timeout;
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };

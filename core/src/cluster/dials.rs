@@ -80,7 +80,8 @@ impl Cluster {
 
     /// Whether a connection may be opened that nobody waits for.
     pub(super) fn has_room_for_spare(&self) -> bool {
-        self.connections.len() < self.config.connections_max as usize && self.dials.coming_up < DIALLING_MAX
+        self.connections.len() < self.cx.config.connections_max as usize
+            && self.dials.coming_up < DIALLING_MAX
     }
 
     fn list(&mut self, key: NodeKey, listed: Listed) {
@@ -140,7 +141,7 @@ impl Cluster {
 
     /// Whether there is room for one more connection, after one was closed if need be.
     fn make_room(&mut self) -> bool {
-        if self.connections.len() < self.config.connections_max as usize {
+        if self.connections.len() < self.cx.config.connections_max as usize {
             return true;
         }
         let mut second = None;
@@ -155,7 +156,7 @@ impl Cluster {
             if !self.can_be_spared(connection) {
                 continue;
             }
-            if self.now.saturating_since(connection.answered_at) >= IN_USE {
+            if self.cx.now.saturating_since(connection.answered_at) >= IN_USE {
                 second = Some(conn);
                 break;
             }
@@ -240,7 +241,7 @@ impl Cluster {
         while self.dials.look_ups < LOOK_UPS_MAX
             && let Some(conn) = self.dials.unresolved.pop_front()
         {
-            let deadline = self.now + self.config.connect_timeout;
+            let deadline = self.cx.now + self.cx.config.connect_timeout;
             let Some(connection) = self.connections.get_mut(conn) else {
                 continue;
             };
@@ -249,7 +250,7 @@ impl Cluster {
             self.dials.look_ups += 1;
             let node = self.nodes.get(connection.node);
             let host = node.map(|node| node.address.host()).unwrap_or_default().to_string();
-            self.outputs.push_back(Output::Resolve { conn, host });
+            self.cx.output(Output::Resolve { conn, host });
             self.watch(conn);
         }
     }

@@ -42,13 +42,13 @@ impl Start {
 impl Cluster {
     /// A seed is connected: ask it, or take it alone.
     pub(super) fn on_seed_ready(&mut self, conn: ConnId) {
-        match self.config.mode {
+        match self.cx.config.mode {
             Mode::Standalone => self.start_standalone(conn),
             Mode::Auto | Mode::Cluster => {
                 // With other addresses to try it has its share of the time for the topology, too.
                 if let Some(connection) = self.connections.get_mut(conn).filter(|own| !own.others.is_empty())
                 {
-                    connection.check_until = Some(self.now + connection.share(self.now));
+                    connection.check_until = Some(self.cx.now + connection.share(self.cx.now));
                 }
                 self.ask(conn);
                 self.watch(conn);
@@ -62,7 +62,7 @@ impl Cluster {
             return;
         }
         if matches!(&answer, Answer::Refused(error) if has_no_cluster(error))
-            && self.config.mode == Mode::Auto
+            && self.cx.config.mode == Mode::Auto
         {
             return self.start_standalone(conn);
         }
@@ -75,7 +75,7 @@ impl Cluster {
                 connection.is_standalone
             });
             // A server alone need not be asked, and SCRIPT KILL has to get through to it.
-            if error.code == "BUSY" && is_alone && self.config.mode == Mode::Auto {
+            if error.code == "BUSY" && is_alone && self.cx.config.mode == Mode::Auto {
                 return self.start_standalone(conn);
             }
         }
@@ -103,7 +103,7 @@ impl Cluster {
         self.phase = Phase::Standalone(key);
         self.refresh = super::refresh::Refresh::default();
         self.forget_other_addresses();
-        self.outputs.push_back(Output::Ready(Ok(())));
+        self.cx.output(Output::Ready(Ok(())));
         self.dispatch_waiting();
         self.place_waiting_leases();
         self.retire_strangers();
@@ -131,7 +131,7 @@ impl Cluster {
         start.reasons.insert(address.clone(), Reason { error, passes });
         let is_of_no_use = |seed| start.reasons.get(seed).is_some_and(|reason| !reason.passes);
         let has_view = !self.refresh.views.is_empty();
-        if !has_view && self.config.seeds.iter().all(is_of_no_use) {
+        if !has_view && self.cx.config.seeds.iter().all(is_of_no_use) {
             self.fail_start();
         }
     }
@@ -141,13 +141,13 @@ impl Cluster {
             return;
         };
         let reasons = core::mem::take(&mut start.reasons);
-        let error = start_error(&self.config.seeds, &reasons, self.config.connect_timeout);
+        let error = start_error(&self.cx.config.seeds, &reasons, self.cx.config.connect_timeout);
         self.refuse_start(&error);
     }
 
     /// Ends the start without success.
     pub(super) fn refuse_start(&mut self, error: &Error) {
-        self.outputs.push_back(Output::Ready(Err(error.clone())));
+        self.cx.output(Output::Ready(Err(error.clone())));
         self.shut_down(error);
     }
 
@@ -162,9 +162,9 @@ impl Cluster {
     }
 
     pub(super) fn check_start_deadline(&mut self) {
-        let is_over = self.start_deadline().is_some_and(|deadline| deadline <= self.now);
+        let is_over = self.start_deadline().is_some_and(|deadline| deadline <= self.cx.now);
         self.settle_start(is_over);
-        if self.start_deadline().is_some_and(|deadline| deadline <= self.now) {
+        if self.start_deadline().is_some_and(|deadline| deadline <= self.cx.now) {
             self.fail_start();
         }
     }

@@ -64,7 +64,7 @@ impl Cluster {
         let (deadline, serial) = (request.deadline, request.serial);
         let parts = match request.command.spread {
             Spread::None => return false,
-            Spread::Keys if !self.config.split_multi_key => return false,
+            Spread::Keys if !self.cx.config.split_multi_key => return false,
             Spread::Keys => self.parts_by_slot(&request.command.clone()),
             Spread::Shards => self.parts_by_shard(&request.command.clone()),
             Spread::Nodes => self.parts_by_node(&request.command.clone()),
@@ -87,7 +87,7 @@ impl Cluster {
             let parent = Some(Parent::Whole { id, part: u32::try_from(index).unwrap_or(u32::MAX) });
             let part = self
                 .requests
-                .insert(Request { parent, ..Request::new(command, target, serial, self.now, deadline) });
+                .insert(Request { parent, ..Request::new(command, target, serial, self.cx.now, deadline) });
             if let Some(state) = self.part(id, index) {
                 state.id = Some(part);
             }
@@ -138,7 +138,7 @@ impl Cluster {
 
     /// A part has ended.
     pub(super) fn on_part(&mut self, id: RequestId, part: u32, result: Result<RawReply, Error>) {
-        let limit = self.config.limits.reply_size;
+        let limit = self.cx.config.limits.reply_size;
         let Some(gather) = self.requests.get_mut(id).and_then(|request| request.gather.as_mut()) else {
             return;
         };
@@ -163,10 +163,10 @@ impl Cluster {
         let Some(request) = self.requests.get(id) else {
             return;
         };
-        let chance = self.random.below(gather.parts.len());
+        let chance = self.cx.random.below(gather.parts.len());
         let result = conclude(&request.command, *gather, chance);
         self.abandon(id);
-        self.outputs.push_back(Output::Done { id, result });
+        self.cx.output(Output::Done { id, result });
     }
 
     /// Gives the parts of a request up with it.

@@ -53,7 +53,7 @@ pub(super) fn id_in(reply: &RawReply) -> Option<String> {
 impl Cluster {
     /// Whether a new connection asks for the node's id.
     pub(super) fn asks_identity(&self) -> bool {
-        let standalone = self.config.mode == crate::config::Mode::Standalone;
+        let standalone = self.cx.config.mode == crate::config::Mode::Standalone;
         !standalone && !matches!(self.phase, Phase::Standalone(_))
     }
 
@@ -94,7 +94,7 @@ impl Cluster {
         };
         let (key, id, is_shared) = (connection.node, connection.node_id.clone(), connection.is_shared());
         let is_strange = self.mismatch(connection).is_some();
-        let is_seed = self.nodes.get(key).is_some_and(|node| self.config.seeds.contains(&node.address));
+        let is_seed = self.nodes.get(key).is_some_and(|node| self.cx.config.seeds.contains(&node.address));
         let Some(node) = self.nodes.get_mut(key) else {
             return false;
         };
@@ -106,7 +106,7 @@ impl Cluster {
             return true;
         }
         node.stranger = id;
-        let deadline = self.now + self.config.connect_timeout;
+        let deadline = self.cx.now + self.cx.config.connect_timeout;
         if let Some(connection) = self.connections.get_mut(conn) {
             connection.state = State::Strange;
             (connection.deadline, connection.last_deadline) = (deadline, deadline);
@@ -200,7 +200,7 @@ impl Cluster {
         for key in found {
             if let Some(node) = self.nodes.get_mut(key) {
                 node.stranger = None;
-                node.redial_at = node.redial_at.min(self.now);
+                node.redial_at = node.redial_at.min(self.cx.now);
             }
             self.tend_node(key);
         }
@@ -240,7 +240,8 @@ impl Cluster {
         let Phase::Starting(_) = self.phase else {
             return;
         };
-        let waits = self.start_patience().is_some_and(|until| until > self.now) && self.are_seeds_awaited();
+        let waits =
+            self.start_patience().is_some_and(|until| until > self.cx.now) && self.are_seeds_awaited();
         let views = core::mem::take(&mut self.refresh.views);
         let Some(first) = views.first().filter(|_| !waits || is_over) else {
             self.refresh.views = views;
@@ -280,7 +281,7 @@ impl Cluster {
 
     /// Another cluster has taken the place of the one that was known.
     pub(super) fn go_over(&mut self, view: &View) {
-        self.tell(Event::ConnectFailed {
+        self.cx.tell(Event::ConnectFailed {
             node: view.from.clone(),
             reason: "no known node answers; the client goes over to the cluster that is at this address"
                 .to_string(),
@@ -289,7 +290,7 @@ impl Cluster {
         self.slots.forget_patches(|_| true);
         for node in self.nodes.values_mut() {
             (node.id, node.is_unchecked) = (None, false);
-            node.redial_at = node.redial_at.min(self.now);
+            node.redial_at = node.redial_at.min(self.cx.now);
         }
         self.adopt(&view.topology, view.epoch, view.asked_at);
     }

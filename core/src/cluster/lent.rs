@@ -45,7 +45,7 @@ impl Cluster {
             _ if !moves => self.finish(id, Err(Error::Server(error.clone()))),
             Verdict::FollowMoved(..) => self.follow_lent(id, lease, None, error),
             Verdict::FollowAsk(_, address) => {
-                self.statistics.ask += 1;
+                self.cx.statistics.ask += 1;
                 let node = self.redirect_target(&address);
                 self.follow_lent(id, lease, node, error);
             }
@@ -78,7 +78,7 @@ impl Cluster {
 
     /// Sends a borrower's first command where a redirect points.
     fn follow_lent(&mut self, id: RequestId, lease: LeaseId, asked: Option<NodeKey>, error: &ServerError) {
-        let max_redirects = self.config.max_redirects;
+        let max_redirects = self.cx.config.max_redirects;
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };

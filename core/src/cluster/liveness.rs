@@ -39,11 +39,11 @@ impl Cluster {
 
     /// Sends a word that has to be answered before anything else is put on the connection.
     pub(super) fn check_with(&mut self, conn: ConnId, word: &str, waiting: Waiting) {
-        let within = CHECK_TIMEOUT.min(self.config.connect_timeout);
+        let within = CHECK_TIMEOUT.min(self.cx.config.connect_timeout);
         if let Some(connection) = self.connections.get_mut(conn) {
-            connection.send_words(&[word], waiting, self.now);
-            connection.check_until = Some(self.now + within);
-            self.statistics.commands += 1;
+            connection.send_words(&[word], waiting, self.cx.now);
+            connection.check_until = Some(self.cx.now + within);
+            self.cx.statistics.commands += 1;
             self.mark_unflushed(conn);
             self.watch(conn);
         }
@@ -79,7 +79,7 @@ impl Cluster {
 
     /// When a connection is taken for stalled.
     pub(super) fn stalls_at(&self, connection: &Connection) -> Option<Instant> {
-        connection.stalls_at(self.config.stall_after(), self.config.request_timeout)
+        connection.stalls_at(self.cx.config.stall_after(), self.cx.config.request_timeout)
     }
 
     /// So many bytes came on a connection.
@@ -96,7 +96,7 @@ impl Cluster {
     /// Looks whether answers are due on a connection and nothing comes.
     pub(super) fn check_stall(&mut self, conn: ConnId) {
         let stalls_at = self.connections.get(conn).and_then(|connection| self.stalls_at(connection));
-        if stalls_at.is_some_and(|at| at <= self.now) {
+        if stalls_at.is_some_and(|at| at <= self.cx.now) {
             self.stall(conn);
             self.close_if_drained(conn);
         }
@@ -111,7 +111,8 @@ impl Cluster {
             return;
         }
         connection.draining = true;
-        let reason = format!("no answer for {}", Within(self.now.saturating_since(connection.due_since())));
+        let reason =
+            format!("no answer for {}", Within(self.cx.now.saturating_since(connection.due_since())));
         let requests: Vec<_> = connection.waiting.iter().filter_map(Waiting::request).collect();
         // A command that blocks is silent for good reasons.
         let blocks = requests.first().and_then(|id| self.requests.get(*id));

@@ -32,7 +32,8 @@
 //!
 //! | file | what of the machine is there |
 //! |---|---|
-//! | `mod.rs` | the contract, inputs and outputs, timers |
+//! | `mod.rs` | the contract, timers |
+//! | `io.rs`, `ids.rs`, `context.rs` | inputs and outputs; names; what every part needs |
 //! | `requests.rs` | a request's way: dispatch, reply, redirect, retry, end |
 //! | `gather.rs` | commands that several nodes answer together |
 //! | `order.rs` | the order of commands for one slot |
@@ -57,6 +58,7 @@ mod attention;
 mod blocking;
 mod connection;
 mod connections;
+mod context;
 mod dials;
 mod discovery;
 mod events;
@@ -64,6 +66,8 @@ mod failures;
 mod gather;
 mod handshake;
 mod identity;
+mod ids;
+mod io;
 mod lent;
 mod liveness;
 mod node;
@@ -88,10 +92,7 @@ mod timers;
 mod transaction;
 mod verdict;
 
-use alloc::collections::VecDeque;
-use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use litemap::LiteMap;
@@ -100,21 +101,22 @@ use slotmap::SlotMap as Arena;
 use crate::address::NodeAddr;
 use crate::config::Config;
 use crate::error::Error;
-use crate::resp::{Meter, RawReply};
 use crate::slot::Slot;
 use crate::time::Instant;
 use crate::topology::{Index, Topology};
 use connection::{Connection, State};
+use context::Context;
 use dials::Dials;
 use discovery::Start;
-use events::Events;
-pub use events::{Event, MovedSlots, TopologyChange};
+pub use events::Event;
 use failures::Failures;
+use ids::NodeKey;
+pub use ids::{ConnId, LeaseId, RequestId, ScanId};
+pub use io::{Destination, Input, Output};
 use node::Node;
 use order::Order;
 use pool::Lease;
 use queue::Queue;
-use random::Random;
 use refresh::Refresh;
 pub use request::Command;
 use request::{Request, Target};
@@ -126,123 +128,6 @@ use slots::SlotMap;
 pub use statistics::{Latency, NodeStatistics, Statistics};
 use timers::Timers;
 
-slotmap::new_key_type! {
-    /// Names one connection.
-    pub struct ConnId;
-
-    /// Names one request.
-    pub struct RequestId;
-
-    /// Names a connection that is lent, from asking for it to giving it back.
-    pub struct LeaseId;
-
-    /// Names a scan, from opening to closing it.
-    pub struct ScanId;
-
-    /// Names one node for as long as the client knows it.
-    struct NodeKey;
-}
-
-impl RequestId {
-    /// A small number that no other request under way has: an index for a driver's table.
-    #[must_use]
-    pub fn index(self) -> usize {
-        // The low half of the key is its place in the arena, from 1 on; the high half tells its users apart.
-        (slotmap::Key::data(&self).as_ffi() & u64::from(u32::MAX)) as usize
-    }
-}
-
-/// Where the caller sends a request.
-#[derive(Clone, Debug)]
-pub enum Destination {
-    /// Where its keys are; without keys, where the servers' command tips say.
-    Cluster,
-    /// To this node and to no other, whatever its keys: redirects and passing errors are answered to the caller, and it
-    /// ends at once when the node cannot be connected to.
-    Node(NodeAddr),
-    /// Over this connection, and so to one node, too: nothing is sent again.
-    Lent(LeaseId),
-    /// To this scan, with [`Command::next_batch`]: see [`Cluster::next_batch`].
-    Scan(ScanId),
-}
-
-/// What happened outside.
-#[derive(Debug)]
-pub enum Input {
-    /// Answers [`Output::Resolve`].
-    Resolved {
-        /// The connection that the name was looked up for.
-        conn: ConnId,
-        /// The host's addresses in order of preference, or why there are none.
-        result: Result<Vec<IpAddr>, String>,
-    },
-    /// Answers [`Output::Connect`]: the connection is open.
-    Connected {
-        /// The connection.
-        conn: ConnId,
-    },
-    /// Bytes came in.
-    Received {
-        /// The connection.
-        conn: ConnId,
-        /// The bytes, in the order they came; any number of them.
-        bytes: Bytes,
-    },
-    /// The connection could not be opened, or it ended. The driver has dropped it.
-    Closed {
-        /// The connection.
-        conn: ConnId,
-        /// Why, for people.
-        reason: String,
-    },
-    /// Nothing but time has passed.
-    Tick,
-}
-
-/// What the driver is to do.
-#[derive(Debug)]
-pub enum Output {
-    /// Look `host` up; answer with [`Input::Resolved`].
-    Resolve {
-        /// The connection that it is for.
-        conn: ConnId,
-        /// A host name.
-        host: String,
-    },
-    /// Open a connection; answer with [`Input::Connected`] or [`Input::Closed`]. It comes again, with the host's
-    /// next address, when one could not be opened, or was closed before the connection was of use.
-    Connect {
-        /// The connection.
-        conn: ConnId,
-        /// Where to.
-        address: SocketAddr,
-    },
-    /// Write these bytes, in one write where the socket takes them.
-    Transmit {
-        /// The connection.
-        conn: ConnId,
-        /// All that it has queued.
-        bytes: Bytes,
-    },
-    /// Drop the connection, whatever state it is in. Nothing may be said of it any more, unless it is to be
-    /// opened again.
-    Close {
-        /// The connection.
-        conn: ConnId,
-    },
-    /// The client's start has ended: it knows its topology, or is of no use. Comes once.
-    Ready(Result<(), Error>),
-    /// The request has ended. Comes once for each.
-    Done {
-        /// The request.
-        id: RequestId,
-        /// Its reply as it was sent, or why there is none. A reply that is an error is [`Error::Server`].
-        result: Result<RawReply, Error>,
-    },
-    /// Nothing more to do until something happens outside, or until this instant.
-    WaitUntil(Option<Instant>),
-}
-
 /// The client.
 ///
 /// ```text
@@ -251,10 +136,7 @@ pub enum Output {
 /// ```
 #[derive(Debug)]
 pub struct Cluster {
-    config: Config,
-    random: Random,
-    /// The latest time that the driver told.
-    now: Instant,
+    cx: Context,
     phase: Phase,
     nodes: Arena<NodeKey, Node>,
     by_address: LiteMap<NodeAddr, NodeKey>,
@@ -290,15 +172,10 @@ pub struct Cluster {
     contact: Option<ConnId>,
     /// Of addresses whose nodes were forgotten.
     failures: Failures,
-    outputs: VecDeque<Output>,
     /// Connections with something to flush.
     unflushed: Vec<ConnId>,
     /// Those of them that have much.
     full: Vec<ConnId>,
-    events: Events,
-    statistics: Statistics,
-    /// What replies hold, from their first byte until the driver lets go of them.
-    meter: Meter,
 }
 
 /// How far the client has come.
@@ -321,8 +198,7 @@ impl Cluster {
     pub fn new(config: Config, now: Instant, seed: u64) -> Self {
         let deadline = now + config.connect_timeout;
         let mut cluster = Self {
-            random: Random::new(seed),
-            now,
+            cx: Context::new(config, now, seed),
             phase: Phase::Starting(Start::new(deadline)),
             nodes: Arena::with_key(),
             by_address: LiteMap::new(),
@@ -348,21 +224,16 @@ impl Cluster {
             dials: Dials::default(),
             contact: None,
             failures: Failures::default(),
-            outputs: VecDeque::new(),
             unflushed: Vec::new(),
             full: Vec::new(),
-            events: Events::default(),
-            statistics: Statistics::default(),
-            meter: Meter::limited(config.received_bytes),
-            config,
         };
         // With a topology nothing need be asked before the first request; nodes are dialled when they are needed.
-        if let Some(topology) = cluster.config.topology.take() {
+        if let Some(topology) = cluster.cx.config.topology.take() {
             cluster.adopt(&topology, None, now);
             cluster.refresh_when_connected();
             return cluster;
         }
-        for seed in cluster.config.seeds.clone() {
+        for seed in cluster.cx.config.seeds.clone() {
             let node = cluster.node_at(&seed);
             cluster.ensure_connection(node);
         }
@@ -371,7 +242,7 @@ impl Cluster {
 
     /// Takes a request. Its end is an [`Output::Done`] with this id.
     pub fn submit(&mut self, now: Instant, command: Command, destination: &Destination) -> RequestId {
-        if now > self.now {
+        if now > self.cx.now {
             self.advance(now);
         }
         let id = self.accept(
@@ -421,7 +292,7 @@ impl Cluster {
     /// Takes in what happened.
     pub fn handle(&mut self, now: Instant, input: Input) {
         // What came in is older than what falls due now, and says more.
-        self.now = self.now.max(now);
+        self.cx.now = self.cx.now.max(now);
         match input {
             Input::Resolved { conn, result } => self.on_resolved(conn, result),
             Input::Connected { conn } => self.on_connected(conn),
@@ -441,7 +312,7 @@ impl Cluster {
                 break;
             }
         }
-        if let Some(output) = self.outputs.pop_front() {
+        if let Some(output) = self.cx.outputs.pop_front() {
             return output;
         }
         self.full.clear();
@@ -475,8 +346,8 @@ impl Cluster {
         if bytes.is_empty() {
             return None;
         }
-        self.statistics.flushes += 1;
-        self.statistics.bytes_out += bytes.len() as u64;
+        self.cx.statistics.flushes += 1;
+        self.cx.statistics.bytes_out += bytes.len() as u64;
         if let Some(node) = self.nodes.get_mut(connection.node) {
             node.statistics.bytes_out += bytes.len() as u64;
         }
@@ -507,7 +378,7 @@ impl Cluster {
     /// Ends the client: every request is done with [`Error::Closed`], every connection closed.
     pub fn close(&mut self) {
         if let Phase::Starting(_) = self.phase {
-            self.outputs.push_back(Output::Ready(Err(Error::Closed)));
+            self.cx.output(Output::Ready(Err(Error::Closed)));
         }
         self.shut_down(&Error::Closed);
     }
@@ -537,14 +408,14 @@ impl Cluster {
     /// The counters.
     #[must_use]
     pub fn statistics(&self) -> &Statistics {
-        &self.statistics
+        &self.cx.statistics
     }
 
     /// How many bytes of memory replies hold: what has come in and is not whole, and whole replies until the last who
     /// has them lets go. Small ones that came whole are left out.
     #[must_use]
     pub fn received_bytes(&self) -> usize {
-        self.meter.bytes() as usize
+        self.cx.meter.bytes() as usize
     }
 
     /// What is counted for each node that the client knows, and how many of its requests are under way on connections.
@@ -560,11 +431,7 @@ impl Cluster {
     /// What has happened since this was last asked, oldest first, and how many events before that were dropped
     /// because nobody had asked for long.
     pub fn take_events(&mut self) -> (Vec<(Instant, Event)>, u64) {
-        self.events.take()
-    }
-
-    fn tell(&mut self, event: Event) {
-        self.events.push(self.now, event);
+        self.cx.events.take()
     }
 
     /// Whether this request is under way: its [`Output::Done`] is still to be made.
@@ -604,17 +471,17 @@ impl Cluster {
             + beyond(self.lease_deadlines.len(), self.leases.len())
             + beyond(self.dials.footprint(), self.nodes.len() + self.connections.len())
             + self.failures.len()
-            + self.outputs.len()
+            + self.cx.outputs.len()
             + self.refresh.queries.len()
     }
 
     /// Moves the clock, which never goes back, and does what has fallen due.
     fn advance(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-        while let Some(id) = self.deadlines.pop_due(self.now) {
+        self.cx.now = self.cx.now.max(now);
+        while let Some(id) = self.deadlines.pop_due(self.cx.now) {
             self.time_out(id);
         }
-        while let Some(id) = self.delayed.pop_due(self.now) {
+        while let Some(id) = self.delayed.pop_due(self.cx.now) {
             self.retry(id);
         }
         self.check_connections();
@@ -650,7 +517,7 @@ impl Cluster {
         }
         for (conn, connection) in self.connections.drain() {
             if connection.is_announced() {
-                self.outputs.push_back(Output::Close { conn });
+                self.cx.output(Output::Close { conn });
             }
         }
         self.leases.clear();
@@ -682,7 +549,7 @@ impl Cluster {
             return *key;
         }
         let mut node = Node::new(address.clone());
-        self.failures.recall(&mut node, self.now);
+        self.failures.recall(&mut node, self.cx.now);
         let key = self.nodes.insert(node);
         self.by_address.insert(address.clone(), key);
         self.look_after(key);

@@ -81,11 +81,11 @@ impl Cluster {
     /// It may have to be opened, or to come back from somebody else: requests wait for it. When none is there within
     /// the check-out time-out, they end with the reason, and so does every one after them.
     pub fn lend(&mut self, now: Instant, slot: Option<Slot>) -> LeaseId {
-        if now > self.now {
+        if now > self.cx.now {
             self.advance(now);
         }
         let place = slot.map_or(Lending::Anywhere, Lending::Owner);
-        let id = self.open_lease(place, self.config.pool.checkout_timeout);
+        let id = self.open_lease(place, self.cx.config.pool.checkout_timeout);
         self.drive_refresh();
         id
     }
@@ -97,10 +97,10 @@ impl Cluster {
             queue: Queue::default(),
             place,
             asked: None,
-            blocks_until: self.now,
+            blocks_until: self.cx.now,
             sent: 0,
             patience,
-            deadline: self.now + patience,
+            deadline: self.cx.now + patience,
         };
         let id = self.leases.insert(lease);
         self.set_lease_deadline(id);
@@ -190,11 +190,11 @@ impl Cluster {
     }
 
     fn take_back(&mut self, conn: ConnId) {
-        let lifetime = self.config.pool.lifetime_max;
+        let lifetime = self.cx.config.pool.lifetime_max;
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
-        let old = self.now.saturating_since(connection.made_at) >= lifetime;
+        let old = self.cx.now.saturating_since(connection.made_at) >= lifetime;
         let unanswered: Vec<_> = connection.waiting.iter().filter_map(Waiting::request).collect();
         let in_doubt = !connection.waiting.is_empty();
         let Some(exclusive) = connection.exclusive() else {
@@ -344,8 +344,8 @@ impl Cluster {
                 self.lend_idle(id, conn);
                 continue;
             }
-            let may_dial = node.redial_at <= self.now;
-            let is_full = node.exclusive >= self.config.pool.connections_max;
+            let may_dial = node.redial_at <= self.cx.now;
+            let is_full = node.exclusive >= self.cx.config.pool.connections_max;
             if !may_dial {
                 return self.look_after(key);
             }
@@ -366,11 +366,11 @@ impl Cluster {
     }
 
     fn lend_idle(&mut self, id: LeaseId, conn: ConnId) {
-        let after = self.config.health_check_after;
+        let after = self.cx.config.health_check_after;
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
-        let needs_check = connection.needs_check(after, self.now);
+        let needs_check = connection.needs_check(after, self.cx.now);
         if let Some(exclusive) = connection.exclusive() {
             exclusive.lease = Some(id);
         }
@@ -460,8 +460,8 @@ impl Cluster {
 
     /// Tells those who have waited long enough why they get nothing.
     pub(super) fn check_lease_deadlines(&mut self) {
-        while let Some(id) = self.lease_deadlines.pop_due(self.now) {
-            let is_late = |lease: &Lease| lease.is_waiting() && lease.deadline <= self.now;
+        while let Some(id) = self.lease_deadlines.pop_due(self.cx.now) {
+            let is_late = |lease: &Lease| lease.is_waiting() && lease.deadline <= self.cx.now;
             if self.leases.get(id).is_some_and(is_late) {
                 let error = self.lease_error(id);
                 self.end_lease(id, &error);
@@ -484,7 +484,7 @@ impl Cluster {
     /// Notes until when a lease waits.
     fn set_lease_deadline(&mut self, id: LeaseId) {
         if let Some(lease) = self.leases.get_mut(id) {
-            lease.deadline = self.now + lease.patience;
+            lease.deadline = self.cx.now + lease.patience;
             self.lease_deadlines.insert(lease.deadline, id);
         }
         let leases = &self.leases;
@@ -495,7 +495,7 @@ impl Cluster {
 
     /// Why a connection has not come.
     pub(super) fn lease_error(&self, id: LeaseId) -> Error {
-        let within = self.leases.get(id).map_or(self.config.pool.checkout_timeout, |lease| lease.patience);
+        let within = self.leases.get(id).map_or(self.cx.config.pool.checkout_timeout, |lease| lease.patience);
         let conn_node = |conn: ConnId| self.connections.get(conn).map(|connection| connection.node);
         let key = match self.leases.get(id).map(|lease| &lease.state) {
             Some(LeaseState::Waiting(node)) => *node,
@@ -509,7 +509,7 @@ impl Cluster {
             ));
         };
         let address = &node.address;
-        let most = self.config.pool.connections_max;
+        let most = self.cx.config.pool.connections_max;
         if node.is_down() && !node.last_error.is_empty() {
             Error::Connect(format!("{address}: {}", node.last_error))
         } else if node.exclusive >= most {
@@ -519,7 +519,7 @@ impl Cluster {
                 Within(within)
             ))
         } else if self.lacks_room(key) {
-            let most = self.config.connections_max;
+            let most = self.cx.config.connections_max;
             Error::LimitExceeded(format!(
                 "{address}: all {most} connections of the client are in use, and none came free within {} \
                  (limit connections)",
@@ -552,20 +552,20 @@ impl Cluster {
             return;
         };
         if is_asked {
-            connection.send_words(&["ASKING"], Waiting::Asking, self.now);
+            connection.send_words(&["ASKING"], Waiting::Asking, self.cx.now);
         }
         // What is queued after MULTI could not be mended.
         let in_multi = connection.exclusive().is_some_and(|exclusive| exclusive.in_multi);
         let run: &[u32] = if in_multi { &[] } else { &connection.scripts };
         self.scripts.introduce(&mut request.command, run);
-        connection.send_request(&request.command, id, self.now);
+        connection.send_request(&request.command, id, self.cx.now);
         request.queueing = None;
         if let Some(exclusive) = connection.exclusive() {
             exclusive.note(request.command.effect);
             exclusive.blocks |= request.command.blocks.is_some();
         }
-        request.sent_at = self.now;
-        self.statistics.commands += 1;
+        request.sent_at = self.cx.now;
+        self.cx.statistics.commands += 1;
         if let Some(node) = self.nodes.get_mut(connection.node) {
             node.statistics.commands += 1;
         }
@@ -577,7 +577,7 @@ impl Cluster {
     pub(super) fn forget_at_lease(&mut self, lease: LeaseId, id: RequestId) {
         if let Some(lease) = self.leases.get_mut(lease) {
             // It may have been the one that blocks.
-            lease.blocks_until = self.now;
+            lease.blocks_until = self.cx.now;
             let requests = &self.requests;
             lease.queue.forget(id, |id| requests.contains_key(id));
         }
@@ -586,14 +586,14 @@ impl Cluster {
     /// Closes what has been idle too long or lives too long, and keeps as many idle as are wanted. Done in passing, when the
     /// client is used: nothing wakes it up for this.
     pub(super) fn tend_pools(&mut self) {
-        if self.tended_at + TEND_INTERVAL > self.now
+        if self.tended_at + TEND_INTERVAL > self.cx.now
             || !matches!(self.phase, Phase::Clustered | Phase::Standalone(_))
         {
             return;
         }
-        self.tended_at = self.now;
-        self.failures.drop_old(self.now);
-        let pool = self.config.pool;
+        self.tended_at = self.cx.now;
+        self.failures.drop_old(self.cx.now);
+        let pool = self.cx.config.pool;
         for key in self.nodes.keys().collect::<Vec<_>>() {
             let keeps = self.is_primary(key);
             let Some(node) = self.nodes.get(key) else {
@@ -607,8 +607,8 @@ impl Cluster {
                 let Some(connection) = self.connections.get(conn) else {
                     continue;
                 };
-                let is_old = self.now.saturating_since(connection.made_at) >= pool.lifetime_max;
-                let is_idle = self.now.saturating_since(connection.answered_at) >= pool.idle_timeout;
+                let is_old = self.cx.now.saturating_since(connection.made_at) >= pool.lifetime_max;
+                let is_idle = self.cx.now.saturating_since(connection.answered_at) >= pool.idle_timeout;
                 let is_free = connection.is_ready() && connection.waiting.is_empty();
                 let is_spare = !connection.is_shared() && spare > 0;
                 if is_free && (is_old || (is_idle && is_spare)) {

@@ -125,13 +125,13 @@ impl Cluster {
             return;
         }
         if let Some(ends_at) = self.round_ends_at() {
-            if ends_at <= self.now {
+            if ends_at <= self.cx.now {
                 self.end_round();
             }
             return;
         }
-        let wanted = self.refresh.wanted || self.refresh.due_at <= self.now;
-        if !wanted || self.refresh.not_before > self.now {
+        let wanted = self.refresh.wanted || self.refresh.due_at <= self.cx.now;
+        if !wanted || self.refresh.not_before > self.cx.now {
             return;
         }
         let has_contact = self.has_contact();
@@ -143,7 +143,7 @@ impl Cluster {
         if !has_contact {
             if self.refresh.wanted {
                 // The seeds may know when every node of the last topology is gone.
-                for seed in self.config.seeds.clone() {
+                for seed in self.cx.config.seeds.clone() {
                     self.node_at(&seed);
                 }
                 self.seek_contact();
@@ -156,14 +156,14 @@ impl Cluster {
         let usable = self.connections.iter().filter(|(_, connection)| usable(connection));
         let mut usable: Vec<_> = usable.map(|(conn, _)| conn).collect();
         self.refresh.wanted = false;
-        let wait = self.random.backoff(INTERVAL_BASE, INTERVAL_CAP, self.refresh.fruitless);
-        self.refresh.not_before = self.now + wait;
-        self.statistics.refreshes += 1;
+        let wait = self.cx.random.backoff(INTERVAL_BASE, INTERVAL_CAP, self.refresh.fruitless);
+        self.refresh.not_before = self.cx.now + wait;
+        self.cx.statistics.refreshes += 1;
         let others = ASKED_MAX - strange.len();
         strange.into_iter().for_each(|conn| self.ask(conn));
         for _ in 0..others.min(usable.len()) {
             // Not empty: this comes no more often than it has elements, and `below` stays below its length.
-            let chosen = usable.swap_remove(self.random.below(usable.len()));
+            let chosen = usable.swap_remove(self.cx.random.below(usable.len()));
             self.ask(chosen);
         }
     }
@@ -172,21 +172,21 @@ impl Cluster {
     /// were started together from asking together. While a node is not well it is sooner: nothing but the topology tells when a
     /// replica may serve reads again.
     pub(super) fn schedule_refresh(&mut self) {
-        let interval = self.config.refresh_interval;
+        let interval = self.cx.config.refresh_interval;
         let members = self.topology.shards.iter().flat_map(|shard| &shard.nodes);
         let is_ailing =
             members.into_iter().any(|node| matches!(node.health, Health::Failed | Health::Loading));
         self.refresh.ailing_rounds = if is_ailing { self.refresh.ailing_rounds.saturating_add(1) } else { 0 };
         let wait = match self.refresh.ailing_rounds.checked_sub(1) {
-            Some(rounds) => self.random.backoff(AILING_INTERVAL.min(interval), interval, rounds),
-            None => interval - self.random.up_to(interval / 10),
+            Some(rounds) => self.cx.random.backoff(AILING_INTERVAL.min(interval), interval, rounds),
+            None => interval - self.cx.random.up_to(interval / 10),
         };
-        self.refresh.due_at = self.now + wait;
+        self.refresh.due_at = self.cx.now + wait;
     }
 
     /// The client was given its topology: it is asked for as soon as a node is connected.
     pub(super) fn refresh_when_connected(&mut self) {
-        self.refresh.due_at = self.now;
+        self.refresh.due_at = self.cx.now;
     }
 
     /// Sends the questions.
@@ -195,23 +195,23 @@ impl Cluster {
             return;
         };
         if self.refresh.began_at.is_none() {
-            self.refresh.began_at = Some(self.now);
+            self.refresh.began_at = Some(self.cx.now);
             self.refresh.changed = false;
         }
         self.refresh.serial += 1;
         let number = self.refresh.serial;
-        connection.send_words(&["CLUSTER", "SLOTS"], Waiting::Slots(number), self.now);
-        connection.send_words(&["CLUSTER", "SHARDS"], Waiting::Shards(number), self.now);
-        connection.send_words(&["CLUSTER", "INFO"], Waiting::Info(number), self.now);
-        self.refresh.queries.push(Query { number, conn, asked_at: self.now, topology: None });
-        self.statistics.commands += 3;
+        connection.send_words(&["CLUSTER", "SLOTS"], Waiting::Slots(number), self.cx.now);
+        connection.send_words(&["CLUSTER", "SHARDS"], Waiting::Shards(number), self.cx.now);
+        connection.send_words(&["CLUSTER", "INFO"], Waiting::Info(number), self.cx.now);
+        self.refresh.queries.push(Query { number, conn, asked_at: self.cx.now, topology: None });
+        self.cx.statistics.commands += 3;
         self.mark_unflushed(conn);
     }
 
     /// Takes the answer to CLUSTER SLOTS in.
     pub(super) fn on_slots(&mut self, conn: ConnId, number: u64, reply: &Reply) {
         let asked = self.host_of(conn);
-        let map = &self.config.address_map;
+        let map = &self.cx.config.address_map;
         let Some(query) = self.refresh.queries.iter_mut().find(|query| query.number == number) else {
             return;
         };
@@ -241,7 +241,7 @@ impl Cluster {
     /// Takes the answer to CLUSTER SHARDS in. That it is an error on older servers does no harm.
     pub(super) fn on_shards(&mut self, conn: ConnId, number: u64, reply: &Reply) {
         let asked = self.host_of(conn);
-        let map = &self.config.address_map;
+        let map = &self.cx.config.address_map;
         let query = self.refresh.queries.iter_mut().find(|query| query.number == number);
         if let Some(topology) = query.and_then(|query| query.topology.as_mut())
             && let Ok(mut shards) = Topology::from_cluster_shards(reply, &asked, false)
@@ -274,7 +274,7 @@ impl Cluster {
     }
 
     fn on_view(&mut self, view: View) {
-        self.refresh.first_answer_at.get_or_insert(self.now);
+        self.refresh.first_answer_at.get_or_insert(self.cx.now);
         let conn = view.conn;
         if let Phase::Starting(_) = self.phase {
             self.forgive(conn);
@@ -329,7 +329,7 @@ impl Cluster {
                 self.adopt(&best.topology, best.epoch, best.asked_at);
             }
         } else if self.refresh.refused {
-            self.refresh.not_before = self.refresh.not_before.max(self.now + REFUSED_INTERVAL);
+            self.refresh.not_before = self.refresh.not_before.max(self.cx.now + REFUSED_INTERVAL);
         } else {
             self.refresh.wanted = true;
         }
@@ -349,7 +349,7 @@ impl Cluster {
         if changed {
             self.refresh.ailing_rounds = 0;
         }
-        self.tell(Event::Refreshed { answers, changed });
+        self.cx.tell(Event::Refreshed { answers, changed });
         self.schedule_refresh();
         if self.is_anything_unserved() {
             self.refresh.wanted = true;
@@ -411,14 +411,14 @@ impl Cluster {
             self.phase = Phase::Clustered;
             self.forget_other_addresses();
             self.schedule_refresh();
-            self.outputs.push_back(Output::Ready(Ok(())));
+            self.cx.output(Output::Ready(Ok(())));
         }
         self.recognise_anew();
         self.dispatch_waiting();
         self.place_waiting_leases();
         self.retire_strangers();
         // With a topology that nobody was asked for, nodes are dialled when they are first needed.
-        let from_replicas = self.config.replica_reads != ReplicaReads::Primary && self.refresh.serial > 0;
+        let from_replicas = self.cx.config.replica_reads != ReplicaReads::Primary && self.refresh.serial > 0;
         let replicas: Vec<_> = self.nodes.values().flat_map(|node| node.replicas.iter().copied()).collect();
         self.nodes.values_mut().for_each(|node| node.serves_reads = false);
         for key in replicas.into_iter().filter(|_| from_replicas) {
@@ -433,7 +433,7 @@ impl Cluster {
     /// Says what is different now, and connects to primaries that are new.
     fn tell_changes(&mut self, topology: &Topology) {
         for (from, to) in topology.failovers_since(&self.topology) {
-            self.tell(Event::FailedOver { from, to });
+            self.cx.tell(Event::FailedOver { from, to });
         }
         let change = topology.changes_since(&self.topology);
         if change.is_empty() {
@@ -442,11 +442,11 @@ impl Cluster {
         self.refresh.changed = true;
         let takers = change.moved.iter().filter_map(|moved| self.by_address.get(moved.to.as_ref()?).copied());
         let takers: Vec<_> = takers.collect();
-        self.tell(Event::TopologyChanged(change));
+        self.cx.tell(Event::TopologyChanged(change));
         for key in takers {
             if let Some(node) = self.nodes.get_mut(key) {
                 // One that fails is not dialled again for this.
-                node.is_new = node.connection.is_none() && node.redial_at <= self.now;
+                node.is_new = node.connection.is_none() && node.redial_at <= self.cx.now;
             }
             self.ensure_connection(key);
         }
@@ -491,7 +491,7 @@ impl Cluster {
             && let Some(node) = self.nodes.remove(key)
         {
             self.by_address.remove(&node.address);
-            self.failures.remember(&node, self.now, self.config.retry.reconnect_cap);
+            self.failures.remember(&node, self.cx.now, self.cx.config.retry.reconnect_cap);
         }
     }
 
@@ -509,7 +509,7 @@ impl Cluster {
             Some(at) => Some(at),
             // Without anybody to ask, the seeds are dialled then.
             None if self.refresh.wanted
-                && (self.refresh.not_before > self.now || !self.refresh_wants_connections()) =>
+                && (self.refresh.not_before > self.cx.now || !self.refresh_wants_connections()) =>
             {
                 Some(self.refresh.not_before)
             }

@@ -27,7 +27,7 @@ impl Cluster {
         if let Some(node) = node.filter(|node| !node.told_refused.contains(&command)) {
             node.told_refused.push(command);
             let event = Event::Refused { node: node.address.clone(), command, reason: error.to_string() };
-            self.tell(event);
+            self.cx.tell(event);
         }
     }
 
@@ -45,7 +45,7 @@ impl Cluster {
             return;
         };
         if let Some(node) = self.nodes.get_mut(key) {
-            node.avoid_until = self.now + READS_AVOID;
+            node.avoid_until = self.cx.now + READS_AVOID;
         }
         self.tell_refused(conn, "READONLY", error);
     }

@@ -23,19 +23,19 @@ const EXPLORE: usize = 32;
 impl Cluster {
     /// Whom a read of this slot is sent to; `owner` is its primary.
     pub(super) fn reader(&mut self, slot: Slot, owner: NodeKey) -> NodeKey {
-        let strategy = self.config.replica_reads;
-        if strategy == ReplicaReads::Primary || self.slots.is_moving(slot, self.now) {
+        let strategy = self.cx.config.replica_reads;
+        if strategy == ReplicaReads::Primary || self.slots.is_moving(slot, self.cx.now) {
             return owner;
         }
         let replicas = self.nodes.get(owner).map(|node| node.replicas.as_slice()).unwrap_or_default();
         let can_serve = |key: &NodeKey| {
-            let node = self.nodes.get(*key).filter(|node| node.avoid_until <= self.now);
+            let node = self.nodes.get(*key).filter(|node| node.avoid_until <= self.cx.now);
             node.is_some_and(|node| !self.is_out_of_reach(node))
         };
         let mut able: alloc::vec::Vec<_> = replicas.iter().copied().filter(can_serve).collect();
         let chosen = match strategy {
             ReplicaReads::Primary => None,
-            ReplicaReads::PreferReplica => self.random.choose(&able).copied(),
+            ReplicaReads::PreferReplica => self.cx.random.choose(&able).copied(),
             ReplicaReads::RoundRobin => {
                 let turn = self.nodes.get_mut(owner).map_or(0, |node| {
                     node.turn = node.turn.wrapping_add(1);
@@ -45,19 +45,20 @@ impl Cluster {
             }
             ReplicaReads::Random => {
                 able.push(owner);
-                self.random.choose(&able).copied()
+                self.cx.random.choose(&able).copied()
             }
             ReplicaReads::LowestLatency => {
                 able.push(owner);
                 self.fastest(&able)
             }
             ReplicaReads::SameZone => {
-                let is_near = |key: &NodeKey| self.zone_of(*key) == self.config.availability_zone.as_deref();
+                let is_near =
+                    |key: &NodeKey| self.zone_of(*key) == self.cx.config.availability_zone.as_deref();
                 let near: alloc::vec::Vec<_> = able.iter().copied().filter(is_near).collect();
-                match self.random.choose(&near) {
+                match self.cx.random.choose(&near) {
                     Some(near) => Some(*near),
-                    None if self.zone_of(owner) == self.config.availability_zone.as_deref() => Some(owner),
-                    None => self.random.choose(&able).copied(),
+                    None if self.zone_of(owner) == self.cx.config.availability_zone.as_deref() => Some(owner),
+                    None => self.cx.random.choose(&able).copied(),
                 }
             }
         };
@@ -66,8 +67,8 @@ impl Cluster {
 
     /// The node that has answered fastest of late. One that was never measured comes first.
     fn fastest(&mut self, nodes: &[NodeKey]) -> Option<NodeKey> {
-        if self.random.below(EXPLORE) == 0 {
-            return self.random.choose(nodes).copied();
+        if self.cx.random.below(EXPLORE) == 0 {
+            return self.cx.random.choose(nodes).copied();
         }
         let latency =
             |key: &&NodeKey| self.nodes.get(**key).and_then(|node| node.statistics.latency.smoothed());
@@ -90,7 +91,7 @@ impl Cluster {
     /// Sends a read to the primary that a replica could not serve.
     pub(super) fn fall_back(&mut self, id: RequestId, key: NodeKey, error: &ServerError) {
         if let Some(node) = self.nodes.get_mut(key) {
-            node.avoid_until = self.now + AVOID;
+            node.avoid_until = self.cx.now + AVOID;
         }
         self.want_refresh();
         self.send_again(id, Some(key), &alloc::string::ToString::to_string(error));

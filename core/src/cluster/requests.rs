@@ -31,13 +31,13 @@ const REDIRECT_CAP: Duration = Duration::from_millis(100);
 impl Cluster {
     /// Takes a request in and sends it on its way.
     pub(super) fn accept(&mut self, command: Command, target: Option<Target>) -> RequestId {
-        self.statistics.requests += 1;
+        self.cx.statistics.requests += 1;
         let deadline = match &target {
             Some(Target::Lent(lease)) => self.deadline_on_lease(&command, *lease),
             _ => self.deadline_of(&command),
         };
         let serial = self.order.next();
-        let id = self.requests.insert(Request::new(command, target, serial, self.now, deadline));
+        let id = self.requests.insert(Request::new(command, target, serial, self.cx.now, deadline));
         self.dispatch(id);
         if self.requests.contains_key(id) {
             self.deadlines.insert(deadline, id);
@@ -48,7 +48,7 @@ impl Cluster {
 
     /// Ends a new request that would wait for a node that is down, when too much waits already.
     pub(super) fn refuse_beyond_limits(&mut self, id: RequestId) {
-        let limits = self.config.waiting;
+        let limits = self.cx.config.waiting;
         let waits_for_nobody = match self.requests.get(id).map(|request| request.place) {
             Some(Place::AtNode(node)) => self.nodes.get(node).is_some_and(|node| self.is_out_of_reach(node)),
             Some(Place::Unrouted) => matches!(self.phase, Phase::Clustered),
@@ -155,7 +155,7 @@ impl Cluster {
     pub(super) fn node_for_caller(&mut self, address: &NodeAddr) -> Option<NodeKey> {
         let key = self.redirect_target(address)?;
         if let Some(node) = self.nodes.get_mut(key) {
-            node.redial_at = node.redial_at.min(self.now);
+            node.redial_at = node.redial_at.min(self.cx.now);
         }
         self.look_after(key);
         Some(key)
@@ -164,7 +164,7 @@ impl Cluster {
     /// A primary for a command without keys: by chance, but none that cannot be reached while others can.
     pub(super) fn any_primary(&mut self) -> Option<NodeKey> {
         let owners = self.slots.owners();
-        let first = self.random.below(owners.len());
+        let first = self.cx.random.below(owners.len());
         let (before, after) = owners.split_at_checked(first)?;
         let mut in_turn = after.iter().chain(before);
         let reachable =
@@ -180,27 +180,29 @@ impl Cluster {
         let current = node.connection.and_then(|conn| Some((conn, self.connections.get_mut(conn)?)));
         let usable = current.filter(|(_, connection)| connection.is_usable());
         match usable {
-            Some((conn, connection)) if connection.needs_check(self.config.health_check_after, self.now) => {
+            Some((conn, connection))
+                if connection.needs_check(self.cx.config.health_check_after, self.cx.now) =>
+            {
                 self.check_health(conn);
                 self.queue_at(id, key);
                 self.look_after(key);
             }
             Some((conn, connection)) => {
                 if matches!(request.target, Some(Target::Ask(_))) {
-                    connection.send_words(&["ASKING"], Waiting::Asking, self.now);
-                    self.statistics.commands += 1;
+                    connection.send_words(&["ASKING"], Waiting::Asking, self.cx.now);
+                    self.cx.statistics.commands += 1;
                 }
                 if request.at_replica && core::mem::take(&mut connection.reads_refused) {
-                    connection.send_words(&["READONLY"], Waiting::ReadOnly, self.now);
-                    self.statistics.commands += 1;
+                    connection.send_words(&["READONLY"], Waiting::ReadOnly, self.cx.now);
+                    self.cx.statistics.commands += 1;
                 }
                 self.scripts.introduce(&mut request.command, &connection.scripts);
-                connection.send_request(&request.command, id, self.now);
+                connection.send_request(&request.command, id, self.cx.now);
                 request.queueing = None;
                 let flushes = request.command.script == ScriptUse::Flushes;
-                self.statistics.commands += 1;
+                self.cx.statistics.commands += 1;
                 node.statistics.commands += 1;
-                request.sent_at = self.now;
+                request.sent_at = self.cx.now;
                 if connection.is_full() && self.full.last() != Some(&conn) {
                     self.full.push(conn);
                 }
@@ -222,7 +224,7 @@ impl Cluster {
         if let Some(node) = self.nodes.get_mut(key) {
             node.queue.push_back(id);
             if could_go_elsewhere {
-                node.reads_since.get_or_insert(self.now);
+                node.reads_since.get_or_insert(self.cx.now);
             }
             self.place(id, Place::AtNode(key));
         }
@@ -305,7 +307,7 @@ impl Cluster {
         }
         let key = self.connections.get(conn).map(|connection| connection.node).unwrap_or_default();
         if let Some(node) = self.nodes.get_mut(key) {
-            node.statistics.latency.record(self.now.saturating_since(request.sent_at));
+            node.statistics.latency.record(self.cx.now.saturating_since(request.sent_at));
         }
         let has_blocked = request.command.blocks.is_some();
         if let (true, Some(lease)) = (has_blocked, request.lease()) {
@@ -361,7 +363,7 @@ impl Cluster {
             && points_at(address)
         {
             // What it says of itself, and is not served: another node is meant.
-            self.statistics.moved += 1;
+            self.cx.statistics.moved += 1;
             self.want_refresh();
             if !self.leave_stale(conn) {
                 verdict = Verdict::WaitAndRetry;
@@ -375,12 +377,12 @@ impl Cluster {
             && matches!(self.phase, Phase::Clustered)
             && let Some(node) = self.redirect_target(address)
         {
-            self.statistics.moved += 1;
+            self.cx.statistics.moved += 1;
             if own_slot == Some(*slot) {
                 if self.slots.owner(*slot) != Some(node) {
                     self.order.hold(*slot);
                 }
-                self.slots.patch(*slot, node, self.now);
+                self.slots.patch(*slot, node, self.cx.now);
             }
             self.want_refresh();
         }
@@ -415,9 +417,9 @@ impl Cluster {
             _ if self.is_at_replica(id) => self.fall_back(id, key, error),
             Verdict::FollowMoved(_, address) => self.follow(id, Target::Moved(address), error),
             Verdict::FollowAsk(slot, address) => {
-                self.statistics.ask += 1;
+                self.cx.statistics.ask += 1;
                 if own_slot == Some(slot) {
-                    self.slots.note_move(slot, self.now);
+                    self.slots.note_move(slot, self.cx.now);
                 }
                 self.follow(id, Target::Ask(address), error);
             }
@@ -431,7 +433,7 @@ impl Cluster {
 
     /// The verdict, with the address at which the node is reached.
     fn reachable(&self, verdict: Verdict) -> Verdict {
-        let map = &self.config.address_map;
+        let map = &self.cx.config.address_map;
         match verdict {
             Verdict::FollowMoved(slot, address) => Verdict::FollowMoved(slot, map.actual(address)),
             Verdict::FollowAsk(slot, address) => Verdict::FollowAsk(slot, map.actual(address)),
@@ -454,7 +456,7 @@ impl Cluster {
             }
             Target::Node(_) | Target::Lent(_) | Target::Scan(_) => true,
         };
-        let max_redirects = self.config.max_redirects;
+        let max_redirects = self.cx.config.max_redirects;
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
@@ -482,9 +484,9 @@ impl Cluster {
 
     /// Lets a request wait that has been redirected so often.
     pub(super) fn delay_redirect(&mut self, id: RequestId, redirects: u32) {
-        let wait = self.random.backoff(REDIRECT_BASE, REDIRECT_CAP, redirects - PROMPT_REDIRECTS - 1);
+        let wait = self.cx.random.backoff(REDIRECT_BASE, REDIRECT_CAP, redirects - PROMPT_REDIRECTS - 1);
         self.place(id, Place::Delayed);
-        self.delayed.insert(self.now + wait, id);
+        self.delayed.insert(self.cx.now + wait, id);
     }
 
     /// An ASK holds for now. After a wait the slot may have come and gone, and a key that the node imports from elsewhere
@@ -497,7 +499,7 @@ impl Cluster {
 
     /// Lets a request wait before it is routed anew.
     pub(super) fn delay(&mut self, id: RequestId, key: NodeKey, error: &ServerError) {
-        let retry = self.config.retry;
+        let retry = self.cx.config.retry;
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
@@ -512,9 +514,9 @@ impl Cluster {
             return;
         }
         self.lead(id);
-        let wait = self.random.backoff(retry.base, retry.cap, retries);
+        let wait = self.cx.random.backoff(retry.base, retry.cap, retries);
         self.place(id, Place::Delayed);
-        self.delayed.insert(self.now + wait, id);
+        self.delayed.insert(self.cx.now + wait, id);
     }
 
     /// Sends a request again that has the whole script now.
@@ -534,12 +536,12 @@ impl Cluster {
         request.retries += 1;
         request.redirects = 0;
         request.target.take_if(|target| !target.is_fixed());
-        self.statistics.retries += 1;
+        self.cx.statistics.retries += 1;
         let attempt = request.retries;
         if let Some(node) = node.and_then(|key| self.nodes.get_mut(key)) {
             node.statistics.retries += 1;
             let event = Event::Retried { node: node.address.clone(), reason: reason.to_string(), attempt };
-            self.tell(event);
+            self.cx.tell(event);
         }
     }
 
@@ -556,7 +558,7 @@ impl Cluster {
 
     /// Whether a request may be sent again after it may have been executed.
     pub(super) fn may_resend(&mut self, id: RequestId) -> bool {
-        let retry = self.config.retry;
+        let retry = self.cx.config.retry;
         let Some(request) = self.requests.get_mut(id) else {
             return false;
         };
@@ -599,7 +601,7 @@ impl Cluster {
             return;
         };
         // Its parts end at the same time, each with its own reason. One that waits anew has more time.
-        if request.place == Place::Gathering || request.deadline > self.now {
+        if request.place == Place::Gathering || request.deadline > self.cx.now {
             return;
         }
         if let Place::AtScan(scan) = request.place {
@@ -609,7 +611,7 @@ impl Cluster {
         let (stalled, may_have_run) = (request.stalled, request.may_have_run);
         // Without a server's error, it was sent again because its connection had ended.
         let lost = request.retries;
-        let within = Within(self.config.request_timeout).to_string();
+        let within = Within(self.cx.config.request_timeout).to_string();
         let conn = if let Place::OnConnection(conn) = place { self.connections.get(conn) } else { None };
         let is_unsent = conn.is_some_and(|connection| connection.has_unsent(id));
         let error = match (place, last_error) {
@@ -640,7 +642,7 @@ impl Cluster {
                     let address = other.map(|node| &node.address);
                     let mut message = format!("no connection within {within}");
                     if self.lacks_room(node) {
-                        let most = self.config.connections_max;
+                        let most = self.cx.config.connections_max;
                         message.push_str(&format!(
                             ": all {most} connections of the client are in use (limit connections)"
                         ));
@@ -685,7 +687,7 @@ impl Cluster {
         }
         match request.parent {
             Some(parent) => self.tell_parent(parent, request.place, Ok(reply)),
-            None => self.outputs.push_back(Output::Done { id, result: Ok(reply) }),
+            None => self.cx.output(Output::Done { id, result: Ok(reply) }),
         }
     }
 
@@ -700,7 +702,7 @@ impl Cluster {
         self.abandon(id);
         match parent {
             Some(parent) => self.tell_parent(parent, place, result),
-            None => self.outputs.push_back(Output::Done { id, result }),
+            None => self.cx.output(Output::Done { id, result }),
         }
     }
 

@@ -199,7 +199,7 @@ impl Cluster {
                     scan.on_review(&pass, &reply, is_replica)
                 }
                 Question::Page => {
-                    scan.paged_at = self.now;
+                    scan.paged_at = self.cx.now;
                     scan.on_page(&mut pass, conn, &reply)
                 }
                 Question::Identity | Question::Nothing => {

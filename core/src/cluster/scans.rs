@@ -118,11 +118,11 @@ impl Cluster {
         let asked = self.scans.get(scan).into_iter().flat_map(|scan| &scan.passes);
         let asked: Vec<_> = asked.filter_map(|pass| pass.asked.map(|(request, _)| request)).collect();
         for own in asked {
-            if self.requests.get(own).is_some_and(|request| request.deadline <= self.now) {
+            if self.requests.get(own).is_some_and(|request| request.deadline <= self.cx.now) {
                 self.time_out(own);
             }
         }
-        let within = Within(self.config.request_timeout);
+        let within = Within(self.cx.config.request_timeout);
         let submitted_at = self.requests.get(id).map(|request| request.sent_at).unwrap_or_default();
         let Some(scan) = self.scans.get_mut(scan) else {
             return;
@@ -151,7 +151,7 @@ impl Cluster {
 
     /// Marks the scans that have something to do now.
     pub(super) fn check_scans(&mut self) {
-        let is_due = |scan: &Scan| scan.is_wanted() && scan.wakes_at().is_some_and(|at| at <= self.now);
+        let is_due = |scan: &Scan| scan.is_wanted() && scan.wakes_at().is_some_and(|at| at <= self.cx.now);
         let due = self.scans.iter().filter(|(_, scan)| is_due(scan)).map(|(id, _)| id);
         self.scans_due.extend(due);
     }
@@ -174,10 +174,10 @@ impl Cluster {
         if scan.error.is_some() {
             return;
         }
-        scan.not_before.take_if(|at| *at <= self.now);
+        scan.not_before.take_if(|at| *at <= self.cx.now);
         match (&scan.source, &self.phase) {
             (_, Phase::Closed) => return,
-            (_, Phase::Starting(_)) => scan.not_before = Some(self.now + self.config.retry.base),
+            (_, Phase::Starting(_)) => scan.not_before = Some(self.cx.now + self.cx.config.retry.base),
             (Source::Keys(_), Phase::Clustered) => {
                 // Another server's, which was alone.
                 scan.passes.retain(|pass| pass.node.is_some());
@@ -267,7 +267,7 @@ impl Cluster {
             let known = self.directory.with_id(&self.topology, &half.to);
             let known = known.and_then(|place| self.topology.member(place));
             // A token may name any address; only the cluster's nodes are dialled.
-            let told = || half.address.clone().map(|told| self.config.address_map.actual(told));
+            let told = || half.address.clone().map(|told| self.cx.config.address_map.actual(told));
             let told = || told().filter(|address| self.is_member(address));
             match known.map(|member| member.address.clone()).or_else(told) {
                 Some(address) if is_free(&address) => return Some((address, Some(half.to.clone()))),
@@ -318,12 +318,12 @@ impl Cluster {
 
     /// A pass has come to nothing, or there is none to begin: the topology has changed, or is about to.
     pub(super) fn note_fruitless(&mut self, id: ScanId, trouble: Option<Error>) {
-        let retry = self.config.retry;
+        let retry = self.cx.config.retry;
         let fruitless = self.scans.get(id).map_or(0, |scan| scan.fruitless);
-        let wait = self.random.backoff(retry.base, retry.cap, fruitless.min(10));
+        let wait = self.cx.random.backoff(retry.base, retry.cap, fruitless.min(10));
         if let Some(scan) = self.scans.get_mut(id) {
             scan.fruitless = scan.fruitless.saturating_add(1);
-            scan.not_before = Some(self.now + wait);
+            scan.not_before = Some(self.cx.now + wait);
             scan.trouble = trouble.or(scan.trouble.take());
         }
         self.want_refresh();
@@ -346,7 +346,7 @@ impl Cluster {
         let Some(pass) = scan.passes.iter().find(|pass| pass.number == number) else {
             return;
         };
-        let must_wait = pass.failures > 0 && (!scan.is_wanted() || pass.not_before > self.now);
+        let must_wait = pass.failures > 0 && (!scan.is_wanted() || pass.not_before > self.cx.now);
         if pass.asked.is_some() || pass.has_batch() || must_wait {
             return;
         }
@@ -391,14 +391,14 @@ impl Cluster {
         command: Command,
         target: Option<Target>,
     ) {
-        let deadline = self.now + self.config.request_timeout;
+        let deadline = self.cx.now + self.cx.config.request_timeout;
         let parent = Some(Parent::Pass { scan: id, number });
         let serial = self.order.next();
         // Replicas have cursors of their own.
         let request = Request {
             parent,
             primary_only: true,
-            ..Request::new(command, target, serial, self.now, deadline)
+            ..Request::new(command, target, serial, self.cx.now, deadline)
         };
         let request = self.requests.insert(request);
         if let Some(pass) = self.scans.get_mut(id).and_then(|scan| scan.pass(number)) {
@@ -431,8 +431,8 @@ impl Cluster {
 
     /// A pass's question has failed.
     pub(super) fn note_failure(&mut self, id: ScanId, number: u32, error: Error) {
-        let retry = self.config.retry;
-        let jitter = self.random.backoff(retry.base, retry.cap, 0);
+        let retry = self.cx.config.retry;
+        let jitter = self.cx.random.backoff(retry.base, retry.cap, 0);
         let Some(scan) = self.scans.get_mut(id) else {
             return;
         };
@@ -450,7 +450,7 @@ impl Cluster {
         };
         let wait = jitter.saturating_mul(1 << pass.failures.min(5)).min(retry.cap);
         pass.failures = pass.failures.saturating_add(1);
-        pass.not_before = self.now + wait;
+        pass.not_before = self.cx.now + wait;
         pass.failure = passes.then_some(error);
         pass.conn = None;
         if pass.failures >= FAILURES_MAX

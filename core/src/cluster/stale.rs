@@ -40,15 +40,15 @@ impl Cluster {
         let rounds = match at {
             // It was given up already, and this was under way.
             Some(at) if made_at < at => return true,
-            Some(at) if self.now < at + believed => return false,
-            Some(at) if self.now < at + 2 * believed => rounds.saturating_add(1),
+            Some(at) if self.cx.now < at + believed => return false,
+            Some(at) if self.cx.now < at + 2 * believed => rounds.saturating_add(1),
             _ => 0,
         };
-        node.stale = Staleness { at: Some(self.now), rounds };
+        node.stale = Staleness { at: Some(self.cx.now), rounds };
         if core::mem::take(&mut node.told_up) {
             let node = node.address.clone();
             let reason = "it says that another node is at its address now".to_string();
-            self.tell(Event::Disconnected { node, reason });
+            self.cx.tell(Event::Disconnected { node, reason });
         }
         self.leave_connections(key);
         true
