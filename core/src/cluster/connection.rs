@@ -21,9 +21,9 @@ use core::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::handshake::Step;
-use super::request::{Command, Effect};
 use super::timers::Alarm;
 use super::{LeaseId, NodeKey, RequestId};
+use crate::command::prepared::{Command, Effect};
 use crate::error::ServerError;
 use crate::resp::{Begun, Decoder, encode_command};
 use crate::time::Instant;

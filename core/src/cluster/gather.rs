@@ -13,9 +13,11 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::request::{Command, Parent, Place, Request, Route, Spread, Target, quoted};
+use super::request::{Parent, Place, Request, Target};
 use super::{Cluster, Output, RequestId};
 use crate::command::merge::{self, Merge};
+use crate::command::prepared::{Command, Spread};
+use crate::command::route::{Route, quoted};
 use crate::command::split;
 use crate::command::{ResponsePolicy, find};
 use crate::error::{Error, Interrupted, ServerError};

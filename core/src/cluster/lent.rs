@@ -7,10 +7,11 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use super::request::{Request, Route, Target};
+use super::request::{Request, Target};
 use super::requests::PROMPT_REDIRECTS;
 use super::verdict::Verdict;
 use super::{Cluster, LeaseId, NodeKey, Phase, RequestId};
+use crate::command::route::Route;
 use crate::error::{Error, ServerError};
 use crate::resp::RawReply;
 

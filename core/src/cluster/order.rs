@@ -32,9 +32,10 @@ use alloc::vec::Vec;
 
 use litemap::LiteMap;
 
-use super::request::{Command, Place, Request, Target};
+use super::request::{Place, Request, Target};
 use super::{Cluster, NodeKey, RequestId};
 use crate::command::find;
+use crate::command::prepared::Command;
 use crate::resp::take_request;
 use crate::slot::{SLOT_COUNT, Slot};
 

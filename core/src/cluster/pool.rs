@@ -19,8 +19,9 @@ use core::time::Duration;
 
 use super::connection::{Connection, Exclusive, Usage, Waiting};
 use super::queue::Queue;
-use super::request::{Effect, Place, Request, Target};
+use super::request::{Place, Request, Target};
 use super::{Cluster, ConnId, LeaseId, NodeKey, Phase, RequestId};
+use crate::command::prepared::Effect;
 use crate::error::{Error, Interrupted, Within};
 use crate::resp::Reply;
 use crate::slot::Slot;

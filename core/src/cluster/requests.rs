@@ -7,11 +7,13 @@ use core::time::Duration;
 
 use super::connection::{Connection, Waiting};
 use super::connections::Driver;
-use super::request::{Command, Parent, Place, Request, Route, Spread, Target};
-use super::scripts::ScriptUse;
+use super::request::{Parent, Place, Request, Target};
 use super::verdict::{Verdict, judge};
 use super::{Cluster, ConnId, Event, NodeKey, Output, Phase, RequestId};
 use crate::address::NodeAddr;
+use crate::command::prepared::{Command, Spread};
+use crate::command::route::Route;
+use crate::command::script::ScriptUse;
 use crate::config::RetryWrites;
 use crate::error::{Error, Interrupted, ServerError, Within};
 use crate::resp::RawReply;

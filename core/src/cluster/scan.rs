@@ -5,9 +5,9 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::queue::Queue;
-use super::request::Command;
 use super::scan_pass::Pass;
 use crate::address::NodeAddr;
+use crate::command::prepared::Command;
 use crate::error::Error;
 use crate::scan::{Ledger, Token};
 use crate::time::Instant;
@@ -195,13 +195,5 @@ impl Scan {
 
     pub(super) fn footprint(&self) -> usize {
         self.passes.len() + self.waiting.footprint() + self.ready.len()
-    }
-}
-
-impl Command {
-    /// What is submitted to [`Destination::Scan`](super::Destination::Scan): nothing is sent for it.
-    #[must_use]
-    pub fn next_batch() -> Self {
-        Self { read_only: true, ..Self::plain() }
     }
 }

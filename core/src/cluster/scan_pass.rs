@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::connections::Driver;
-use super::request::{Command, Place};
+use super::request::Place;
 use super::scan::{Scan, Source};
 use super::verdict::{Verdict, judge};
 use super::{Cluster, ConnId, RequestId, ScanId};
 use crate::address::NodeAddr;
+use crate::command::prepared::Command;
 use crate::error::Error;
 use crate::resp::{RawReply, ReplyRef, Token, Tokens};
 use crate::scan::{Bookmark, Claim, Ledger, NodeView};

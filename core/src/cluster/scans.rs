@@ -25,11 +25,12 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use slotmap::SecondaryMap;
 
-use super::request::{Command, Parent, Place, Request, Target};
+use super::request::{Parent, Place, Request, Target};
 use super::scan::{Scan, ScanOptions, Source};
 use super::scan_pass::{Pass, Question, is_passing};
 use super::{Cluster, Destination, NodeKey, Phase, RequestId, ScanId};
 use crate::address::NodeAddr;
+use crate::command::prepared::Command;
 use crate::error::{Error, Interrupted, Within};
 use crate::resp::RawReply;
 use crate::scan::Token;

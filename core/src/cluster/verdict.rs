@@ -5,8 +5,9 @@
 
 use alloc::format;
 
-use super::request::{Command, Route};
 use crate::address::NodeAddr;
+use crate::command::prepared::Command;
+use crate::command::route::Route;
 use crate::error::ServerError;
 use crate::slot::Slot;
 

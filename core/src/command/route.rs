@@ -4,18 +4,42 @@
 //! where nobody finds it. So the client does not count on that. A command with a key goes where the key is, also when something is
 //! wrong with it; one with keys of several slots is cut, or refused unsent.
 
+use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::request::{Route, quoted};
-use crate::command::{CommandSpec, split, unlisted};
+use super::{CommandSpec, split, unlisted};
 use crate::slot::Slot;
+
+/// Where a command belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// To the primary of this slot.
+    Slot(Slot),
+    /// To any primary.
+    Any,
+    /// To a node that the caller has to name, where there are several: it is about what another command has left there.
+    OneNode,
+    /// Nowhere in a cluster, but a server alone takes it: two of its keys and their slots.
+    CrossSlot(Box<str>),
+}
+
+impl Route {
+    /// The slot that it belongs to.
+    pub(crate) fn slot(&self) -> Option<Slot> {
+        match self {
+            Self::Slot(slot) => Some(*slot),
+            Self::Any | Self::OneNode | Self::CrossSlot(_) => None,
+        }
+    }
+}
 
 /// Commands about one slot, whose number is the second argument. Only the slot's primary has something to say.
 const BY_SLOT: &[&str] = &["CLUSTER COUNTKEYSINSLOT", "CLUSTER FLUSHSLOT", "CLUSTER GETKEYSINSLOT"];
 
 /// Where a command with these arguments belongs.
-pub(super) fn route(spec: Option<&CommandSpec>, args: &[&[u8]]) -> Route {
+pub(crate) fn route(spec: Option<&CommandSpec>, args: &[&[u8]]) -> Route {
     let Some(spec) = spec else {
         let positions = unlisted::positions(args).unwrap_or_else(|| Vec::from([1]));
         return by_keys(None, args, &positions);
@@ -66,14 +90,19 @@ fn by_keys(spec: Option<&CommandSpec>, args: &[&[u8]], positions: &[usize]) -> R
     }
 }
 
+/// A key for people: printable ASCII as it is, other bytes as `\xNN`, cut after 40 bytes.
+pub(crate) fn quoted(key: &[u8]) -> String {
+    const SHOWN: usize = 40;
+    let more = if key.len() > SHOWN { "…" } else { "" };
+    format!("\"{}{more}\"", key.get(..SHOWN).unwrap_or(key).escape_ascii())
+}
+
 #[cfg(test)]
 mod tests {
-    use alloc::string::String;
     use alloc::vec;
 
     use super::*;
-    use crate::cluster::Command;
-    use crate::cluster::request::Spread;
+    use crate::command::prepared::{Command, Spread};
     use crate::command::{self, BeginSearch, FindKeys};
     use crate::resp::decode_command;
 
