@@ -30,66 +30,32 @@
 //! cluster.handle(now, Input::Tick);
 //! ```
 //!
-//! | file | what of the machine is there |
+//! | folder, file | what of the machine is there |
 //! |---|---|
-//! | `mod.rs` | the contract, timers |
+//! | `mod.rs` | the contract, and what falls due |
 //! | `io.rs`, `ids.rs`, `context.rs` | inputs and outputs; names; what every part needs |
-//! | `requests.rs` | a request's way: dispatch, reply, redirect, retry, end |
-//! | `gather.rs` | commands that several nodes answer together |
-//! | `order.rs` | the order of commands for one slot |
-//! | `replicas.rs` | which node of a shard serves a read |
-//! | `connections.rs` | a connection's way: dial, handshake, replies, loss |
-//! | `dials.rs`, `failures.rs` | how many connections there are, and which node is dialled next; failures of addresses |
-//! | `attention.rs` | when connections and nodes want attention |
-//! | `liveness.rs` | health checks, and nodes that stop answering |
-//! | `pool.rs` | connections that are lent for exclusive use |
-//! | `lent.rs` | what becomes of a lent connection's first command when it is refused |
-//! | `transaction.rs`, `scripts.rs`, `blocking.rs` | MULTI to EXEC; EVALSHA; commands that block |
-//! | `scans.rs`, `scan.rs`, `scan_pass.rs` | scans of all keys, or of one |
-//! | `answers.rs` | how large the answers to its own questions may be, and of which types |
-//! | `discovery.rs`, `refresh.rs` | the start, and learning the topology anew |
-//! | `refused.rs` | the client's own commands that a server refuses |
-//! | `identity.rs`, `stale.rs` | who is at an address; connections whose address has another node by now |
+//! | `links/` | connections: dial, handshake, bytes, health, loss |
+//! | `nodes/` | what is known of a node, and of addresses that failed |
+//! | `topology/` | who serves what; who is asked when that is in doubt; who is at an address; who serves a read |
+//! | `requests/` | a request's way: dispatch, order, parts, reply, redirect, retry, end |
+//! | `pool/` | connections that are lent for exclusive use |
+//! | `scans/` | scans of all keys, or of one |
 //! | `events.rs`, `statistics.rs` | what the driver can ask about |
-//! | `request.rs`, `connection.rs`, `node.rs`, `handshake.rs`, `slots.rs`, `verdict.rs`, `timers.rs`, `queue.rs` | the parts |
+//! | `timers.rs`, `random.rs` | deadlines; chance |
 
-mod answers;
-mod attention;
-mod blocking;
-mod connection;
-mod connections;
 mod context;
-mod dials;
-mod discovery;
 mod events;
-mod failures;
-mod gather;
-mod handshake;
-mod identity;
 mod ids;
 mod io;
-mod lent;
-mod liveness;
-mod node;
-mod order;
+mod links;
+mod nodes;
 mod pool;
-mod queue;
 mod random;
-mod refresh;
-mod refused;
-mod replicas;
-mod request;
 mod requests;
-mod scan;
-mod scan_pass;
 mod scans;
-mod scripts;
-mod slots;
-mod stale;
 mod statistics;
 mod timers;
-mod transaction;
-mod verdict;
+mod topology;
 
 use alloc::vec::Vec;
 
@@ -105,27 +71,27 @@ use crate::error::Error;
 use crate::slot::Slot;
 use crate::time::Instant;
 use crate::topology::{Index, Topology};
-use connection::{Connection, State};
 use context::Context;
-use dials::Dials;
-use discovery::Start;
 pub use events::Event;
-use failures::Failures;
 use ids::NodeKey;
 pub use ids::{ConnId, LeaseId, RequestId, ScanId};
 pub use io::{Destination, Input, Output};
-use node::Node;
-use order::Order;
+use links::connection::{Connection, State};
+use links::dials::Dials;
+use nodes::failures::Failures;
+use nodes::node::Node;
 use pool::Lease;
-use queue::Queue;
-use refresh::Refresh;
-use request::{Request, Target};
 use requests::Held;
-use scan::Scan;
-pub use scan::{ScanOptions, Subject};
-use slots::SlotMap;
+use requests::order::Order;
+use requests::queue::Queue;
+use requests::request::{Request, Target};
+use scans::scan::Scan;
+pub use scans::scan::{ScanOptions, Subject};
 pub use statistics::{Latency, NodeStatistics, Statistics};
 use timers::Timers;
+use topology::discovery::Start;
+use topology::refresh::Refresh;
+use topology::slots::SlotMap;
 
 /// The client.
 ///
@@ -282,7 +248,7 @@ impl Cluster {
         let parts = parts.into_iter().flat_map(|gather| gather.under_way());
         let requests = whole.into_iter().chain(parts.filter_map(|part| self.requests.get(part)));
         let conn = |request: &Request| match request.place {
-            request::Place::OnConnection(conn) => Some(conn),
+            requests::request::Place::OnConnection(conn) => Some(conn),
             _ => None,
         };
         requests.filter_map(conn).collect()

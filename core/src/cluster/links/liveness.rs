@@ -1,0 +1,180 @@
+//! Whether a connection that is open is alive: the PING after a silence, and nodes that stop answering.
+//!
+//! Only what is due is a sign of life: a whole reply, or a part of the next one as long as its request waits for it. So
+//! a value of any size may take its request's whole time. No sign are pushes, however many; a part that has no more than a
+//! drip's bytes; and a part of a reply whose request has been given up. A reply that is due for longer than a request may take is
+//! given up too, whoever asked.
+//!
+//! | who waits | what ends it |
+//! |---|---|
+//! | a shared connection, RESP2 or RESP3 | the stall, here: it takes nothing new, and drains |
+//! | a lent one | its borrower, who gives it back, and then it is closed; silence is right while a command blocks |
+//! | a PING, or what cleans a connection | `check_until` |
+//! | a handshake | the connect time-out |
+//! | a question for the topology | the round's end; its connection: the stall |
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::cluster::links::Driver;
+use crate::cluster::links::connection::{Connection, Waiting};
+use crate::cluster::requests::request::Place;
+use crate::cluster::{Cluster, ConnId, Node, RequestId};
+use crate::error::{Error, Within};
+use crate::time::Instant;
+
+/// So long a connection has for the answer to the health check's PING, or to what cleans it.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// So long a read waits for a replica that is being connected to; then the primary serves it.
+pub(in crate::cluster) const REPLICA_PATIENCE: Duration = Duration::from_millis(100);
+
+impl Cluster {
+    /// Asks a connection whether it is alive. Until it answers nothing else is put on it.
+    pub(in crate::cluster) fn check_health(&mut self, conn: ConnId) {
+        self.check_with(conn, "PING", Waiting::Ping);
+    }
+
+    /// Sends a word that has to be answered before anything else is put on the connection.
+    pub(in crate::cluster) fn check_with(&mut self, conn: ConnId, word: &str, waiting: Waiting) {
+        let within = CHECK_TIMEOUT.min(self.cx.config.connect_timeout);
+        if let Some(connection) = self.connections.get_mut(conn) {
+            connection.send_words(&[word], waiting, self.cx.now);
+            connection.check_until = Some(self.cx.now + within);
+            self.cx.statistics.commands += 1;
+            self.mark_unflushed(conn);
+            self.watch(conn);
+        }
+    }
+
+    /// The answer to the PING: whatever it says, the node is there.
+    pub(in crate::cluster) fn on_pong(&mut self, conn: ConnId) {
+        self.forgive(conn);
+        let Some(connection) = self.connections.get_mut(conn) else {
+            return;
+        };
+        connection.check_until = None;
+        let node = connection.node;
+        if connection.is_shared() {
+            self.send_queue(node);
+        } else {
+            self.on_exclusive_ready(conn);
+        }
+    }
+
+    /// This request got no answer in time. When it would have been the next, what has come of it does not count, and the
+    /// connection has stalled as soon as that was due for the time of a stall: mostly now.
+    pub(in crate::cluster) fn suspect(&mut self, conn: ConnId, id: RequestId) {
+        if let Some(connection) = self.connections.get_mut(conn)
+            && connection.waiting.front().and_then(Waiting::of_request) == Some(id)
+        {
+            connection.discount_progress();
+            self.check_stall(conn);
+            self.watch(conn);
+        }
+        self.close_if_drained(conn);
+    }
+
+    /// When a connection is taken for stalled.
+    pub(in crate::cluster) fn stalls_at(&self, connection: &Connection) -> Option<Instant> {
+        connection.stalls_at(self.cx.config.stall_after(), self.cx.config.request_timeout)
+    }
+
+    /// So many bytes came on a connection.
+    pub(in crate::cluster) fn note_progress(&mut self, conn: ConnId, length: usize) {
+        let next = self.connections.get(conn).and_then(|connection| connection.waiting.front());
+        let is_given_up = next.and_then(Waiting::of_request).is_some_and(|id| {
+            self.requests.get(id).is_none_or(|request| request.place != Place::OnConnection(conn))
+        });
+        if !is_given_up && let Some(connection) = self.connections.get_mut(conn) {
+            connection.note_progress(length);
+        }
+    }
+
+    /// Looks whether answers are due on a connection and nothing comes.
+    pub(in crate::cluster) fn check_stall(&mut self, conn: ConnId) {
+        let stalls_at = self.connections.get(conn).and_then(|connection| self.stalls_at(connection));
+        if stalls_at.is_some_and(|at| at <= self.cx.now) {
+            self.stall(conn);
+            self.close_if_drained(conn);
+        }
+    }
+
+    /// Puts nothing more on a connection. What is on it may still be answered, and what only reads is sent again.
+    fn stall(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else {
+            return;
+        };
+        if !connection.is_usable() || !connection.is_shared() {
+            return;
+        }
+        connection.draining = true;
+        let reason =
+            format!("no answer for {}", Within(self.cx.now.saturating_since(connection.due_since())));
+        let requests: Vec<_> = connection.waiting.iter().filter_map(Waiting::request).collect();
+        // A command that blocks is silent for good reasons.
+        let blocks = requests.first().and_then(|id| self.requests.get(*id));
+        let blocks = blocks.is_some_and(|request| request.command.blocks.is_some());
+        let (key, ip) = (connection.node, connection.ip);
+        if let Some(node) = self.nodes.get_mut(key)
+            && node.connection == Some(conn)
+        {
+            node.connection = None;
+            if !blocks {
+                node.failed_ip = ip;
+                self.fail_node(key, &reason, true);
+            }
+        }
+        if !blocks {
+            self.want_refresh();
+        }
+        self.leave_behind(&requests, conn);
+        for id in requests {
+            self.resend_stalled(conn, id, &reason);
+        }
+        self.look_after(key);
+    }
+
+    /// Sends a request again that got no answer from a stalled node, if that does no harm.
+    fn resend_stalled(&mut self, conn: ConnId, id: RequestId, reason: &str) {
+        let may = self.may_resend(id);
+        let Some(request) = self.requests.get_mut(id) else {
+            return;
+        };
+        if request.place != Place::OnConnection(conn) || request.command.blocks.is_some() || !may {
+            return;
+        }
+        let node = self.connections.get(conn).map(|connection| connection.node);
+        request.stalled = true;
+        request.primary_only |= request.at_replica;
+        self.send_again(id, node, reason);
+        self.dispatch(id);
+    }
+
+    /// Closes a connection that takes no new commands, once nobody waits for its replies.
+    pub(in crate::cluster) fn close_if_drained(&mut self, conn: ConnId) {
+        let drained = self
+            .connections
+            .get(conn)
+            .is_some_and(|connection| connection.draining && !self.is_awaited(conn, connection));
+        if drained {
+            self.lose(conn, Error::Connect("the node stopped answering".to_string()), Driver::MustClose);
+        }
+    }
+
+    /// Whether a request waits for a reply on this connection.
+    pub(in crate::cluster) fn is_awaited(&self, conn: ConnId, connection: &Connection) -> bool {
+        let is_here =
+            |id| self.requests.get(id).is_some_and(|request| request.place == Place::OnConnection(conn));
+        // Those that came first are given up first, so the last is the likeliest to be there.
+        connection.waiting.iter().rev().filter_map(Waiting::request).any(is_here)
+    }
+
+    /// Whether a node's last connection failed, and no new one is up.
+    pub(in crate::cluster) fn is_out_of_reach(&self, node: &Node) -> bool {
+        let current = node.connection.and_then(|conn| self.connections.get(conn));
+        node.is_down() && !current.is_some_and(Connection::is_ready)
+    }
+}
