@@ -38,7 +38,7 @@
 //! | `nodes/` | what is known of a node, and of addresses that failed |
 //! | `topology/` | who serves what; who is asked when that is in doubt; who is at an address; who serves a read |
 //! | `requests/` | a request's way: dispatch, order, parts, reply, redirect, retry, end |
-//! | `pool/` | connections that are lent for exclusive use |
+//! | `pool/` | connections that are dedicated to one caller at a time |
 //! | `scans/` | scans of all keys, or of one |
 //! | `events.rs`, `statistics.rs` | what the driver can ask about |
 //! | `timers.rs`, `random.rs` | deadlines; chance |
@@ -81,7 +81,7 @@ use links::dials::Dials;
 use nodes::failures::Failures;
 use nodes::node::Node;
 use pool::Lease;
-use requests::Held;
+use requests::backlog::Backlog;
 use requests::order::Order;
 use requests::queue::Queue;
 use requests::request::{Request, Target};
@@ -121,7 +121,7 @@ pub struct Cluster {
     /// Requests whose slot has no node, until a topology has one; before the start's end, all requests.
     unrouted: Queue,
     /// What waits, and must not be without bound.
-    held: Held,
+    backlog: Backlog,
     order: Order,
     scripts: Scripts,
     /// When requests' time runs out.
@@ -178,7 +178,7 @@ impl Cluster {
             refresh: Refresh::default(),
             tended_at: now,
             unrouted: Queue::default(),
-            held: Held::default(),
+            backlog: Backlog::default(),
             order: Order::new(),
             scripts: Scripts::default(),
             deadlines: Timers::default(),
@@ -247,8 +247,8 @@ impl Cluster {
         let parts = whole.and_then(|request| request.gather.as_ref());
         let parts = parts.into_iter().flat_map(|gather| gather.under_way());
         let requests = whole.into_iter().chain(parts.filter_map(|part| self.requests.get(part)));
-        let conn = |request: &Request| match request.place {
-            requests::request::Place::OnConnection(conn) => Some(conn),
+        let conn = |request: &Request| match request.stage {
+            requests::request::Stage::OnConnection(conn) => Some(conn),
             _ => None,
         };
         requests.filter_map(conn).collect()
@@ -388,7 +388,7 @@ impl Cluster {
         self.by_address.iter().filter_map(|(address, key)| {
             let node = self.nodes.get(*key)?;
             let own = node.connections.iter().filter_map(|conn| self.connections.get(*conn));
-            let in_flight = own.map(|connection| connection.waiting.len()).sum();
+            let in_flight = own.map(|connection| connection.expected.len()).sum();
             Some((address, &node.statistics, in_flight))
         })
     }
@@ -415,8 +415,8 @@ impl Cluster {
     /// nodes, timers. For tests of the promise that nothing grows without bound.
     #[must_use]
     pub fn footprint(&self) -> usize {
-        let waiting: usize = self.connections.values().map(|connection| connection.waiting.len()).sum();
-        let of_node = |node: &Node| node.queue.footprint() + node.borrowers.len() + node.idle.len();
+        let waiting: usize = self.connections.values().map(|connection| connection.expected.len()).sum();
+        let of_node = |node: &Node| node.queue.footprint() + node.waiters.len() + node.idle.len();
         let queued: usize = self.nodes.values().map(of_node).sum();
         // What is swept now and then may have this much for each thing that is counted already.
         let beyond = |entries: usize, counted: usize| entries.saturating_sub(256 + 4 * counted);

@@ -173,13 +173,13 @@ impl Command {
     /// # Errors
     /// The same.
     pub fn of_request(frame: Bytes, args: &[&[u8]], lent: bool, finder: &mut Finder) -> Result<Self, Error> {
-        let mut command = Self::told(finder.find(args), args, lent)?;
+        let mut command = Self::analyse(finder.find(args), args, lent)?;
         command.frame = frame;
         Ok(command)
     }
 
     fn encoded(args: &[&[u8]], lent: bool) -> Result<Self, Error> {
-        let mut command = Self::told(super::find(args), args, lent)?;
+        let mut command = Self::analyse(super::find(args), args, lent)?;
         let mut frame = BytesMut::with_capacity(encoded_length(args));
         encode_command(args, &mut frame);
         command.frame = frame.freeze();
@@ -206,7 +206,7 @@ impl Command {
     }
 
     /// What can be told of a command by its arguments: everything but its frame.
-    fn told(spec: Option<&'static CommandSpec>, args: &[&[u8]], lent: bool) -> Result<Self, Error> {
+    fn analyse(spec: Option<&'static CommandSpec>, args: &[&[u8]], lent: bool) -> Result<Self, Error> {
         if args.first().is_none_or(|name| name.is_empty()) {
             return Err(Error::InvalidArgument("the command is empty: its name is missing".to_owned()));
         }

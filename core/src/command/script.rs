@@ -59,7 +59,7 @@ impl Scripts {
     }
 
     /// Puts the text into a command that is about to be sent over a connection where it has not run: `run` are those that have.
-    pub(crate) fn introduce(&self, command: &mut Command, run: &[u32]) {
+    pub(crate) fn inline_source(&self, command: &mut Command, run: &[u32]) {
         if command.script != ScriptUse::Runs {
             return;
         }

@@ -1,4 +1,4 @@
-//! When connections, nodes and borrowers want attention without anything having happened.
+//! When connections, nodes and waiters want attention without anything having happened.
 //!
 //! Each has one alarm among the machine's timers, which is set when something begins to be due and looked at when it goes off.
 //! So an event costs what it is about, however many nodes and connections there are.
@@ -67,7 +67,7 @@ impl Cluster {
             if gives_up_at.is_some_and(|at| at <= self.cx.now) {
                 self.give_up(conn);
             }
-            self.check_stall(conn);
+            self.stall_if_due(conn);
             self.watch(conn);
         }
     }
@@ -86,8 +86,8 @@ impl Cluster {
     /// When a node is to be dialled again, or what waits for it has waited long enough.
     fn wakes_at(&self, node: &Node) -> Option<Instant> {
         let shared = node.connection.is_none() && node.listed == Listed::No && self.wants_connection(node);
-        // When it is not the wait that keeps borrowers waiting, somebody has to give a connection back.
-        let lends = !node.borrowers.is_empty() && node.redial_at > self.cx.now;
+        // When it is not the wait that keeps waiters waiting, somebody has to give a connection back.
+        let lends = !node.waiters.is_empty() && node.redial_at > self.cx.now;
         let redial = (shared || lends).then_some(node.redial_at);
         redial.into_iter().chain(node.reads_since.map(|since| since + REPLICA_PATIENCE)).min()
     }
@@ -115,7 +115,7 @@ impl Cluster {
             self.ensure_connection(key);
         }
         if self.nodes.get(key).is_some_and(|node| node.redial_at <= self.cx.now) {
-            self.serve_borrowers(key);
+            self.serve_waiters(key);
         }
         self.look_after(key);
     }

@@ -12,9 +12,9 @@ use alloc::format;
 use alloc::string::String;
 
 use crate::cluster::links::Driver;
-use crate::cluster::links::connection::Waiting;
-use crate::cluster::links::handshake::Step;
-use crate::cluster::requests::request::{Parent, Place};
+use crate::cluster::links::connection::Expected;
+use crate::cluster::links::handshake::HandshakeStep;
+use crate::cluster::requests::request::{Parent, Stage};
 use crate::cluster::{Cluster, ConnId, Connection};
 use crate::error::Error;
 use crate::resp::{DecodeError, RawReply};
@@ -41,20 +41,20 @@ pub(in crate::cluster) struct Question {
     markers: &'static [u8],
 }
 
-impl Waiting {
+impl Expected {
     /// The client's own question that it is for; `None` when it is a request's.
     pub(in crate::cluster) fn question(&self) -> Option<Question> {
         let (name, markers): (_, &[u8]) = match self {
             Self::Request(_) => return None,
             Self::Queued(_) => ("MULTI or a command behind it", b""),
-            Self::Handshake(Step::Hello) => ("HELLO", b"%*"),
-            Self::Handshake(Step::Auth) => ("AUTH", b"+"),
-            Self::Handshake(Step::Select) => ("SELECT", b"+"),
+            Self::Handshake(HandshakeStep::Hello) => ("HELLO", b"%*"),
+            Self::Handshake(HandshakeStep::Auth) => ("AUTH", b"+"),
+            Self::Handshake(HandshakeStep::Select) => ("SELECT", b"+"),
             // Proxies say OK to all of CLIENT: then it has no id.
-            Self::Handshake(Step::Id) => ("CLIENT ID", b":+"),
-            Self::Handshake(Step::Courtesy) => ("CLIENT SETNAME or CLIENT SETINFO", b"+"),
-            Self::Handshake(Step::ReadOnly) | Self::ReadOnly => ("READONLY", b"+"),
-            Self::Handshake(Step::Identity) => ("CLUSTER MYID", b"$+"),
+            Self::Handshake(HandshakeStep::Id) => ("CLIENT ID", b":+"),
+            Self::Handshake(HandshakeStep::Courtesy) => ("CLIENT SETNAME or CLIENT SETINFO", b"+"),
+            Self::Handshake(HandshakeStep::ReadOnly) | Self::ReadOnly => ("READONLY", b"+"),
+            Self::Handshake(HandshakeStep::Identity) => ("CLUSTER MYID", b"$+"),
             Self::Asking => ("ASKING", b"+"),
             Self::Unblocking => ("CLIENT UNBLOCK", b":"),
             Self::Slots(_) => ("CLUSTER SLOTS", b"*"),
@@ -86,7 +86,7 @@ impl Cluster {
     /// The client's own question whose answer is the next on this connection.
     fn next_question(&self, connection: &Connection) -> Option<Question> {
         match connection.next_due()? {
-            Waiting::Request(id) => {
+            Expected::Request(id) => {
                 let Parent::Pass { scan, number } = self.requests.get(*id)?.parent? else {
                     return None;
                 };
@@ -106,7 +106,7 @@ impl Cluster {
         let limit = match connection.next_due() {
             // Nothing is due but pushes.
             None => ANSWER_MAX,
-            Some(Waiting::Request(_)) if self.scans.is_empty() => u64::MAX,
+            Some(Expected::Request(_)) if self.scans.is_empty() => u64::MAX,
             Some(_) => self.next_question(connection).map_or(u64::MAX, |question| question.limit),
         };
         if let Some(connection) = self.connections.get_mut(conn) {
@@ -122,10 +122,10 @@ impl Cluster {
             return;
         };
         match connection.replied() {
-            Some(Waiting::Request(id)) => {
-                self.forgive(conn);
+            Some(Expected::Request(id)) => {
+                self.mark_healthy(conn);
                 let request =
-                    self.requests.get(id).filter(|request| request.place == Place::OnConnection(conn));
+                    self.requests.get(id).filter(|request| request.stage == Stage::OnConnection(conn));
                 let Some(request) = request else {
                     return;
                 };
@@ -135,7 +135,7 @@ impl Cluster {
                 self.finish(id, Err(told));
             }
             Some(waiting) => {
-                if let Waiting::Slots(query) | Waiting::Shards(query) | Waiting::Info(query) = waiting {
+                if let Expected::Slots(query) | Expected::Shards(query) | Expected::Info(query) = waiting {
                     self.abandon_query(query);
                 }
                 let text = format!("{told}: none is nested so");
@@ -187,21 +187,21 @@ mod tests {
     #[test]
     fn every_question_knows_the_types_of_its_answers() {
         let every_question = [
-            (Waiting::Handshake(Step::Hello), "%*"),
-            (Waiting::Handshake(Step::Auth), "+"),
-            (Waiting::Handshake(Step::Select), "+"),
-            (Waiting::Handshake(Step::Id), ":+"),
-            (Waiting::Handshake(Step::Identity), "$+"),
-            (Waiting::Handshake(Step::Courtesy), "+"),
-            (Waiting::Handshake(Step::ReadOnly), "+"),
-            (Waiting::ReadOnly, "+"),
-            (Waiting::Asking, "+"),
-            (Waiting::Unblocking, ":"),
-            (Waiting::Slots(1), "*"),
-            (Waiting::Shards(1), "*"),
-            (Waiting::Info(1), "$=+"),
-            (Waiting::Ping, "+$"),
-            (Waiting::Cleaning, "+"),
+            (Expected::Handshake(HandshakeStep::Hello), "%*"),
+            (Expected::Handshake(HandshakeStep::Auth), "+"),
+            (Expected::Handshake(HandshakeStep::Select), "+"),
+            (Expected::Handshake(HandshakeStep::Id), ":+"),
+            (Expected::Handshake(HandshakeStep::Identity), "$+"),
+            (Expected::Handshake(HandshakeStep::Courtesy), "+"),
+            (Expected::Handshake(HandshakeStep::ReadOnly), "+"),
+            (Expected::ReadOnly, "+"),
+            (Expected::Asking, "+"),
+            (Expected::Unblocking, ":"),
+            (Expected::Slots(1), "*"),
+            (Expected::Shards(1), "*"),
+            (Expected::Info(1), "$=+"),
+            (Expected::Ping, "+$"),
+            (Expected::Cleaning, "+"),
         ];
         for (waiting, markers) in every_question {
             let question = waiting.question().unwrap();

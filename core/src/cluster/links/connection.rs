@@ -10,7 +10,7 @@
 //! the start has a topology), and the next one is dialled when one fails, wherever on its way.
 //!
 //! Replies come in the order of the commands (RESP has no other way to tell them apart), so a connection is a queue:
-//! `waiting` has one entry for each command whose reply is still to come, whoever has given it up meanwhile.
+//! `expected` has one entry for each command whose reply is still to come, whoever has given it up meanwhile.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -20,7 +20,7 @@ use core::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::cluster::links::handshake::Step;
+use crate::cluster::links::handshake::HandshakeStep;
 use crate::cluster::timers::Alarm;
 use crate::cluster::{LeaseId, NodeKey, RequestId};
 use crate::command::prepared::{Command, Effect};
@@ -38,13 +38,13 @@ const PROGRESS_MIN: usize = 512;
 
 /// Whose reply comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cluster) enum Waiting {
+pub(in crate::cluster) enum Expected {
     /// A request's; it is dropped when the request is gone.
     Request(RequestId),
     /// A transaction's, before that of its EXEC: MULTI's, or one of its commands'.
     Queued(RequestId),
     /// One of the handshake's.
-    Handshake(Step),
+    Handshake(HandshakeStep),
     /// ASKING's: `+OK`, for nobody.
     Asking,
     /// That of READONLY, which was refused before.
@@ -59,11 +59,11 @@ pub(in crate::cluster) enum Waiting {
     Info(u64),
     /// The health check's PING.
     Ping,
-    /// What undoes the last borrower's WATCH or MULTI.
+    /// What undoes the last holder's WATCH or MULTI.
     Cleaning,
 }
 
-impl Waiting {
+impl Expected {
     /// The request that it is for.
     pub(in crate::cluster) fn request(&self) -> Option<RequestId> {
         match self {
@@ -86,13 +86,13 @@ impl Waiting {
 pub(in crate::cluster) enum Usage {
     /// Every request for its node.
     Shared,
-    /// One borrower at a time, or nobody.
-    Exclusive(Exclusive),
+    /// One holder at a time, or nobody.
+    Dedicated(Dedicated),
 }
 
-/// What a connection for exclusive use is up to.
+/// What a dedicated connection is up to.
 #[derive(Debug, Default)]
-pub(in crate::cluster) struct Exclusive {
+pub(in crate::cluster) struct Dedicated {
     /// Who has it, or is to have it once it is ready.
     pub(in crate::cluster) lease: Option<LeaseId>,
     /// Whether anything of theirs has been handed to the driver.
@@ -103,10 +103,10 @@ pub(in crate::cluster) struct Exclusive {
     /// Between MULTI and EXEC.
     pub(in crate::cluster) in_multi: bool,
     /// It is closed when it comes back.
-    pub(in crate::cluster) spoilt: bool,
+    pub(in crate::cluster) dirty: bool,
 }
 
-impl Exclusive {
+impl Dedicated {
     /// Remembers what a command does to the connection.
     pub(in crate::cluster) fn note(&mut self, effect: Effect) {
         match effect {
@@ -116,7 +116,7 @@ impl Exclusive {
             Effect::Unwatches => {}
             Effect::Opens => self.in_multi = true,
             Effect::Ends => (self.watching, self.in_multi) = (false, false),
-            Effect::Spoils | Effect::Breaks => self.spoilt = true,
+            Effect::Spoils | Effect::Breaks => self.dirty = true,
         }
     }
 }
@@ -173,8 +173,8 @@ pub(in crate::cluster) struct Connection {
     /// Whether its host is being looked up.
     pub(in crate::cluster) looks_up: bool,
     pub(in crate::cluster) decoder: Decoder,
-    pub(in crate::cluster) waiting: VecDeque<Waiting>,
-    /// How many of the last in `waiting` are still in `out`: nobody but us has seen them.
+    pub(in crate::cluster) expected: VecDeque<Expected>,
+    /// How many of the last in `expected` are still in `out`: nobody but us has seen them.
     unsent: usize,
     out: BytesMut,
     /// Whether it is on the machine's list of those to flush.
@@ -233,7 +233,7 @@ impl Connection {
             alarm: Alarm::default(),
             looks_up: false,
             decoder,
-            waiting: VecDeque::new(),
+            expected: VecDeque::new(),
             unsent: 0,
             out: BytesMut::new(),
             is_unflushed: false,
@@ -263,7 +263,7 @@ impl Connection {
     pub(in crate::cluster) fn begin_anew(&mut self, decoder: Decoder) {
         self.state = State::Dialling;
         self.decoder = decoder;
-        self.waiting.clear();
+        self.expected.clear();
         self.unsent = 0;
         self.out.clear();
         (self.is_unread, self.check_until) = (false, None);
@@ -281,29 +281,29 @@ impl Connection {
         self.out.extend_from_slice(&command.frame);
         if let Some(queued) = command.queued {
             for _ in 0..=queued {
-                self.owe_reply(Waiting::Queued(id), now);
+                self.owe_reply(Expected::Queued(id), now);
             }
         }
-        self.owe_reply(Waiting::Request(id), now);
+        self.owe_reply(Expected::Request(id), now);
     }
 
     /// Encodes and queues a command of the client's own.
     pub(in crate::cluster) fn send_words<A: AsRef<[u8]>>(
         &mut self,
         words: &[A],
-        waiting: Waiting,
+        expected: Expected,
         now: Instant,
     ) {
         encode_command(words, &mut self.out);
-        self.owe_reply(waiting, now);
+        self.owe_reply(expected, now);
     }
 
     /// Remembers whose reply is to come.
-    fn owe_reply(&mut self, waiting: Waiting, now: Instant) {
-        if self.waiting.is_empty() {
+    fn owe_reply(&mut self, expected: Expected, now: Instant) {
+        if self.expected.is_empty() {
             self.expect_next(now);
         }
-        self.waiting.push_back(waiting);
+        self.expected.push_back(expected);
         self.unsent += 1;
     }
 
@@ -343,21 +343,21 @@ impl Connection {
 
     /// Whether a request's command is still here, and the driver has none of it.
     pub(in crate::cluster) fn has_unsent(&self, id: RequestId) -> bool {
-        self.waiting.iter().rev().take(self.unsent).any(|waiting| waiting.of_request() == Some(id))
+        self.expected.iter().rev().take(self.unsent).any(|expected| expected.of_request() == Some(id))
     }
 
     /// Everything queued since the last flush.
     pub(in crate::cluster) fn flush(&mut self) -> Bytes {
         self.unsent = 0;
-        if let Some(exclusive) = self.exclusive() {
-            exclusive.used = exclusive.lease.is_some();
+        if let Some(dedicated) = self.dedicated() {
+            dedicated.used = dedicated.lease.is_some();
         }
         self.out.split().freeze()
     }
 
     /// Whose reply the server has to send next; `None` when it has been sent nothing that is not answered.
-    pub(in crate::cluster) fn next_due(&self) -> Option<&Waiting> {
-        if self.waiting.len() > self.unsent { self.waiting.front() } else { None }
+    pub(in crate::cluster) fn next_due(&self) -> Option<&Expected> {
+        if self.expected.len() > self.unsent { self.expected.front() } else { None }
     }
 
     /// Whether a frame has begun that answers nothing: no reply is due, and it is no push. Its end must not be taken
@@ -369,22 +369,22 @@ impl Connection {
     }
 
     /// Whose reply just came; `None` when nobody asked.
-    pub(in crate::cluster) fn replied(&mut self) -> Option<Waiting> {
+    pub(in crate::cluster) fn replied(&mut self) -> Option<Expected> {
         // A reply to a command that was never sent answers nothing either.
         self.next_due()?;
-        let waiting = self.waiting.pop_front();
+        let expected = self.expected.pop_front();
         self.answered_at = self.received_at;
         self.expect_next(self.received_at);
-        waiting
+        expected
     }
 
     /// Takes what is waited for, each with whether it has been handed to the driver.
-    pub(in crate::cluster) fn take_waiting(&mut self) -> impl Iterator<Item = (Waiting, bool)> + use<> {
-        let sent = self.waiting.len() - self.unsent.min(self.waiting.len());
-        core::mem::take(&mut self.waiting)
+    pub(in crate::cluster) fn take_expected(&mut self) -> impl Iterator<Item = (Expected, bool)> + use<> {
+        let sent = self.expected.len() - self.unsent.min(self.expected.len());
+        core::mem::take(&mut self.expected)
             .into_iter()
             .enumerate()
-            .map(move |(index, waiting)| (waiting, index < sent))
+            .map(move |(index, expected)| (expected, index < sent))
     }
 
     pub(in crate::cluster) fn is_ready(&self) -> bool {
@@ -398,7 +398,7 @@ impl Connection {
 
     /// Whether it has not answered for so long that it has to answer a PING first.
     pub(in crate::cluster) fn needs_check(&self, after: Duration, now: Instant) -> bool {
-        self.waiting.is_empty() && now.saturating_since(self.answered_at) >= after
+        self.expected.is_empty() && now.saturating_since(self.answered_at) >= after
     }
 
     /// When it is given up: it does not come up, or does not answer the check.
@@ -408,7 +408,7 @@ impl Connection {
 
     /// When it is taken for stalled: after such a silence, or when one reply takes so long as a whole.
     pub(in crate::cluster) fn stalls_at(&self, silence: Duration, whole: Duration) -> Option<Instant> {
-        let watched = self.is_usable() && self.is_shared() && !self.waiting.is_empty();
+        let watched = self.is_usable() && self.is_shared() && !self.expected.is_empty();
         watched.then(|| (self.silent_since + silence).min(self.due_since + whole))
     }
 
@@ -426,17 +426,17 @@ impl Connection {
         matches!(self.usage, Usage::Shared)
     }
 
-    pub(in crate::cluster) fn exclusive(&mut self) -> Option<&mut Exclusive> {
+    pub(in crate::cluster) fn dedicated(&mut self) -> Option<&mut Dedicated> {
         match &mut self.usage {
             Usage::Shared => None,
-            Usage::Exclusive(exclusive) => Some(exclusive),
+            Usage::Dedicated(dedicated) => Some(dedicated),
         }
     }
 
     pub(in crate::cluster) fn lease(&self) -> Option<LeaseId> {
         match &self.usage {
             Usage::Shared => None,
-            Usage::Exclusive(exclusive) => exclusive.lease,
+            Usage::Dedicated(dedicated) => dedicated.lease,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A server's list may name thousands of nodes, and each connection is a descriptor of the host's process. So there is a limit
 //! on all connections together (`limit connections`), and what nobody waits for is dialled in rounds. A node that cannot be
-//! dialled for lack of room is listed; those that requests or borrowers wait for come first, and for them a connection is closed
+//! dialled for lack of room is listed; those that requests or waiters wait for come first, and for them a connection is closed
 //! that nothing is under way on. Of the host's resolver only a few names are asked at a time.
 
 use alloc::collections::VecDeque;
@@ -62,7 +62,7 @@ impl Cluster {
     /// Whether somebody waits for a connection to this node.
     fn is_awaited_at(&self, node: &Node) -> bool {
         let starts = matches!(self.phase, Phase::Starting(_));
-        starts || !node.queue.is_empty() || !node.borrowers.is_empty()
+        starts || !node.queue.is_empty() || !node.waiters.is_empty()
     }
 
     /// Whether a node may be dialled now; else it is listed.
@@ -176,9 +176,9 @@ impl Cluster {
     /// Whether nothing is under way on a connection, and nobody has it.
     fn can_be_spared(&self, connection: &Connection) -> bool {
         let is_unused =
-            connection.is_usable() && connection.waiting.is_empty() && connection.lease().is_none();
+            connection.is_usable() && connection.expected.is_empty() && connection.lease().is_none();
         let is_awaited =
-            |node: &Node| !node.queue.is_empty() || !(connection.is_shared() || node.borrowers.is_empty());
+            |node: &Node| !node.queue.is_empty() || !(connection.is_shared() || node.waiters.is_empty());
         is_unused && !self.nodes.get(connection.node).is_some_and(is_awaited)
     }
 
@@ -196,7 +196,7 @@ impl Cluster {
         let is_shared = connection.is_shared();
         if let Some(node) = self.nodes.get_mut(connection.node) {
             node.connections.push(conn);
-            node.exclusive += u32::from(!is_shared);
+            node.dedicated += u32::from(!is_shared);
         }
     }
 
@@ -220,7 +220,7 @@ impl Cluster {
             if let Some(index) = node.connections.iter().position(|own| *own == conn) {
                 node.connections.swap_remove(index);
             }
-            node.exclusive -= u32::from(!connection.is_shared());
+            node.dedicated -= u32::from(!connection.is_shared());
         }
         if connection.looks_up {
             self.end_look_up();

@@ -25,7 +25,7 @@ const LIBRARY_NAME: &str = "keyslot";
 
 /// What one command of the batch was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cluster) enum Step {
+pub(in crate::cluster) enum HandshakeStep {
     Hello,
     Auth,
     Select,
@@ -41,7 +41,7 @@ pub(in crate::cluster) enum Step {
 
 /// Where a step's answer leaves the handshake.
 #[derive(Debug)]
-pub(in crate::cluster) enum Verdict {
+pub(in crate::cluster) enum HandshakeAction {
     /// On to the next answer.
     Continue,
     /// The server refuses HELLO 3: ignore the rest of this batch, and log in as RESP2 has it.
@@ -53,7 +53,7 @@ pub(in crate::cluster) enum Verdict {
 }
 
 /// The first batch. `shared`: of the connection that a node's requests share.
-pub(in crate::cluster) fn first_batch(config: &Config, shared: bool) -> Vec<(Step, Vec<String>)> {
+pub(in crate::cluster) fn first_batch(config: &Config, shared: bool) -> Vec<(HandshakeStep, Vec<String>)> {
     if config.protocol == Protocol::Resp2 {
         return resp2_batch(config, shared);
     }
@@ -61,42 +61,47 @@ pub(in crate::cluster) fn first_batch(config: &Config, shared: bool) -> Vec<(Ste
     if let Some(password) = &config.password {
         hello.extend(words(&["AUTH", config.username.as_deref().unwrap_or("default"), password]));
     }
-    let mut batch = Vec::from([(Step::Hello, hello)]);
+    let mut batch = Vec::from([(HandshakeStep::Hello, hello)]);
     batch.extend(common(config, shared));
     batch
 }
 
 /// The batch for RESP2, first or after HELLO was not understood.
-pub(in crate::cluster) fn resp2_batch(config: &Config, shared: bool) -> Vec<(Step, Vec<String>)> {
+pub(in crate::cluster) fn resp2_batch(config: &Config, shared: bool) -> Vec<(HandshakeStep, Vec<String>)> {
     let mut batch = Vec::new();
     match (&config.username, &config.password) {
-        (Some(username), Some(password)) => batch.push((Step::Auth, words(&["AUTH", username, password]))),
-        (None, Some(password)) => batch.push((Step::Auth, words(&["AUTH", password]))),
+        (Some(username), Some(password)) => {
+            batch.push((HandshakeStep::Auth, words(&["AUTH", username, password])));
+        }
+        (None, Some(password)) => batch.push((HandshakeStep::Auth, words(&["AUTH", password]))),
         (_, None) => {}
     }
     batch.extend(common(config, shared));
     batch
 }
 
-fn common(config: &Config, shared: bool) -> Vec<(Step, Vec<String>)> {
+fn common(config: &Config, shared: bool) -> Vec<(HandshakeStep, Vec<String>)> {
     let mut batch = Vec::new();
     if let Some(name) = &config.client_name {
-        batch.push((Step::Courtesy, words(&["CLIENT", "SETNAME", name])));
+        batch.push((HandshakeStep::Courtesy, words(&["CLIENT", "SETNAME", name])));
     }
     if config.library_info {
-        batch.push((Step::Courtesy, words(&["CLIENT", "SETINFO", "LIB-NAME", LIBRARY_NAME])));
-        batch.push((Step::Courtesy, words(&["CLIENT", "SETINFO", "LIB-VER", env!("CARGO_PKG_VERSION")])));
+        batch.push((HandshakeStep::Courtesy, words(&["CLIENT", "SETINFO", "LIB-NAME", LIBRARY_NAME])));
+        batch.push((
+            HandshakeStep::Courtesy,
+            words(&["CLIENT", "SETINFO", "LIB-VER", env!("CARGO_PKG_VERSION")]),
+        ));
     }
     if config.database != 0 {
-        batch.push((Step::Select, words(&["SELECT", &config.database.to_string()])));
+        batch.push((HandshakeStep::Select, words(&["SELECT", &config.database.to_string()])));
     }
     if !shared {
-        batch.push((Step::Id, words(&["CLIENT", "ID"])));
+        batch.push((HandshakeStep::Id, words(&["CLIENT", "ID"])));
     }
     // A primary takes no notice of it, so every node gets it: roles change while a connection lives. A server
     // without cluster support refuses it, which does no harm.
     if shared && config.replica_reads != ReplicaReads::Primary {
-        batch.push((Step::ReadOnly, words(&["READONLY"])));
+        batch.push((HandshakeStep::ReadOnly, words(&["READONLY"])));
     }
     batch
 }
@@ -106,35 +111,43 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 /// Takes the answer to one step in; `None` is success.
-pub(in crate::cluster) fn judge(step: Step, error: Option<&ServerError>, protocol: Protocol) -> Verdict {
+pub(in crate::cluster) fn classify(
+    step: HandshakeStep,
+    error: Option<&ServerError>,
+    protocol: Protocol,
+) -> HandshakeAction {
     let Some(error) = error else {
-        return Verdict::Continue;
+        return HandshakeAction::Continue;
     };
     if refuses_log_in(step, error) {
-        return Verdict::Fail(Error::Authentication(error.to_string()));
+        return HandshakeAction::Fail(Error::Authentication(error.to_string()));
     }
     if refuses_connection(error) {
-        return Verdict::NotNow(refused(error));
+        return HandshakeAction::NotNow(refused(error));
     }
     match step {
-        Step::Courtesy | Step::Id | Step::Identity | Step::ReadOnly => Verdict::Continue,
-        _ if passes(error) => Verdict::NotNow(refused(error)),
-        Step::Hello if protocol != Protocol::Resp3 => Verdict::FallBack,
-        Step::Hello if is_unknown_command(error) => {
-            Verdict::Fail(Error::Connect(format!("the server does not speak RESP3: {error}")))
+        HandshakeStep::Courtesy | HandshakeStep::Id | HandshakeStep::Identity | HandshakeStep::ReadOnly => {
+            HandshakeAction::Continue
         }
-        Step::Hello | Step::Auth | Step::Select => Verdict::Fail(refused(error)),
+        _ if passes(error) => HandshakeAction::NotNow(refused(error)),
+        HandshakeStep::Hello if protocol != Protocol::Resp3 => HandshakeAction::FallBack,
+        HandshakeStep::Hello if is_unknown_command(error) => {
+            HandshakeAction::Fail(Error::Connect(format!("the server does not speak RESP3: {error}")))
+        }
+        HandshakeStep::Hello | HandshakeStep::Auth | HandshakeStep::Select => {
+            HandshakeAction::Fail(refused(error))
+        }
     }
 }
 
 /// Why a connection that the server ended before it was ready did not come about; `last` is the last error that it sent.
-pub(in crate::cluster) fn why_ended(last: Option<&ServerError>, reason: &str) -> Verdict {
+pub(in crate::cluster) fn why_ended(last: Option<&ServerError>, reason: &str) -> HandshakeAction {
     match last {
-        Some(error) if refuses_connection(error) || passes(error) => Verdict::NotNow(refused(error)),
+        Some(error) if refuses_connection(error) || passes(error) => HandshakeAction::NotNow(refused(error)),
         Some(error) => {
-            Verdict::Fail(Error::Connect(format!("{reason}; before, the server answered: {error}")))
+            HandshakeAction::Fail(Error::Connect(format!("{reason}; before, the server answered: {error}")))
         }
-        None => Verdict::Fail(Error::Connect(reason.to_string())),
+        None => HandshakeAction::Fail(Error::Connect(reason.to_string())),
     }
 }
 
@@ -143,7 +156,7 @@ fn refused(error: &ServerError) -> Error {
 }
 
 /// Whether the user or the password is not right.
-fn refuses_log_in(step: Step, error: &ServerError) -> bool {
+fn refuses_log_in(step: HandshakeStep, error: &ServerError) -> bool {
     // Before Redis 6, and proxies since.
     const OLD_WORDS: &[&str] = &[
         "invalid password",
@@ -153,7 +166,9 @@ fn refuses_log_in(step: Step, error: &ServerError) -> bool {
     ];
     match error.code.as_str() {
         "NOAUTH" | "WRONGPASS" => true,
-        "ERR" if step == Step::Auth => OLD_WORDS.iter().any(|words| error.message.starts_with(words)),
+        "ERR" if step == HandshakeStep::Auth => {
+            OLD_WORDS.iter().any(|words| error.message.starts_with(words))
+        }
         _ => false,
     }
 }
@@ -184,21 +199,28 @@ fn is_unknown_command(error: &ServerError) -> bool {
 mod tests {
     use super::*;
 
-    fn judged(step: Step, text: &str) -> &'static str {
+    fn judged(step: HandshakeStep, text: &str) -> &'static str {
         let (code, message) = text.split_once(' ').unwrap();
         let error = ServerError { code: code.into(), message: message.into() };
-        match judge(step, Some(&error), Protocol::Auto) {
-            Verdict::Continue => "continue",
-            Verdict::FallBack => "fall back",
-            Verdict::NotNow(_) => "not now",
-            Verdict::Fail(Error::Authentication(_)) => "no log-in",
-            Verdict::Fail(_) => "fail",
+        match classify(step, Some(&error), Protocol::Auto) {
+            HandshakeAction::Continue => "continue",
+            HandshakeAction::FallBack => "fall back",
+            HandshakeAction::NotNow(_) => "not now",
+            HandshakeAction::Fail(Error::Authentication(_)) => "no log-in",
+            HandshakeAction::Fail(_) => "fail",
         }
     }
 
     #[test]
     fn an_error_is_judged_by_its_words_and_then_by_its_step() {
-        let steps = [Step::Hello, Step::Auth, Step::Select, Step::Courtesy, Step::Id, Step::ReadOnly];
+        let steps = [
+            HandshakeStep::Hello,
+            HandshakeStep::Auth,
+            HandshakeStep::Select,
+            HandshakeStep::Courtesy,
+            HandshakeStep::Id,
+            HandshakeStep::ReadOnly,
+        ];
         let on_all = |text: &str| steps.map(|step| judged(step, text));
         for text in [
             "ERR max number of clients reached",
@@ -217,8 +239,8 @@ mod tests {
             "ERR Client sent AUTH, but no password is set",
             "ERR AUTH <password> called without any password configured for the default user. Are you sure?",
         ] {
-            assert_eq!(judged(Step::Auth, text), "no log-in", "{text}");
-            assert_eq!(judged(Step::Courtesy, text), "continue", "{text}");
+            assert_eq!(judged(HandshakeStep::Auth, text), "no log-in", "{text}");
+            assert_eq!(judged(HandshakeStep::Courtesy, text), "continue", "{text}");
         }
         for text in [
             "ERR unsupported command `HELLO`",
@@ -227,8 +249,8 @@ mod tests {
             "NOPROTO unsupported protocol version",
             "ERR syntax error",
         ] {
-            assert_eq!(judged(Step::Hello, text), "fall back", "{text}");
-            assert_eq!(judged(Step::Auth, text), "fail", "{text}");
+            assert_eq!(judged(HandshakeStep::Hello, text), "fall back", "{text}");
+            assert_eq!(judged(HandshakeStep::Auth, text), "fail", "{text}");
         }
     }
 }

@@ -8,7 +8,7 @@
 //! | who waits | what ends it |
 //! |---|---|
 //! | a shared connection, RESP2 or RESP3 | the stall, here: it takes nothing new, and drains |
-//! | a lent one | its borrower, who gives it back, and then it is closed; silence is right while a command blocks |
+//! | a lent one | its holder, who gives it back, and then it is closed; silence is right while a command blocks |
 //! | a PING, or what cleans a connection | `check_until` |
 //! | a handshake | the connect time-out |
 //! | a question for the topology | the round's end; its connection: the stall |
@@ -19,8 +19,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::cluster::links::Driver;
-use crate::cluster::links::connection::{Connection, Waiting};
-use crate::cluster::requests::request::Place;
+use crate::cluster::links::connection::{Connection, Expected};
+use crate::cluster::requests::request::Stage;
 use crate::cluster::{Cluster, ConnId, Node, RequestId};
 use crate::error::{Error, Within};
 use crate::time::Instant;
@@ -34,11 +34,11 @@ pub(in crate::cluster) const REPLICA_PATIENCE: Duration = Duration::from_millis(
 impl Cluster {
     /// Asks a connection whether it is alive. Until it answers nothing else is put on it.
     pub(in crate::cluster) fn check_health(&mut self, conn: ConnId) {
-        self.check_with(conn, "PING", Waiting::Ping);
+        self.check_with(conn, "PING", Expected::Ping);
     }
 
     /// Sends a word that has to be answered before anything else is put on the connection.
-    pub(in crate::cluster) fn check_with(&mut self, conn: ConnId, word: &str, waiting: Waiting) {
+    pub(in crate::cluster) fn check_with(&mut self, conn: ConnId, word: &str, waiting: Expected) {
         let within = CHECK_TIMEOUT.min(self.cx.config.connect_timeout);
         if let Some(connection) = self.connections.get_mut(conn) {
             connection.send_words(&[word], waiting, self.cx.now);
@@ -51,7 +51,7 @@ impl Cluster {
 
     /// The answer to the PING: whatever it says, the node is there.
     pub(in crate::cluster) fn on_pong(&mut self, conn: ConnId) {
-        self.forgive(conn);
+        self.mark_healthy(conn);
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
@@ -60,18 +60,18 @@ impl Cluster {
         if connection.is_shared() {
             self.send_queue(node);
         } else {
-            self.on_exclusive_ready(conn);
+            self.on_dedicated_ready(conn);
         }
     }
 
     /// This request got no answer in time. When it would have been the next, what has come of it does not count, and the
     /// connection has stalled as soon as that was due for the time of a stall: mostly now.
-    pub(in crate::cluster) fn suspect(&mut self, conn: ConnId, id: RequestId) {
+    pub(in crate::cluster) fn check_stalled(&mut self, conn: ConnId, id: RequestId) {
         if let Some(connection) = self.connections.get_mut(conn)
-            && connection.waiting.front().and_then(Waiting::of_request) == Some(id)
+            && connection.expected.front().and_then(Expected::of_request) == Some(id)
         {
             connection.discount_progress();
-            self.check_stall(conn);
+            self.stall_if_due(conn);
             self.watch(conn);
         }
         self.close_if_drained(conn);
@@ -84,9 +84,9 @@ impl Cluster {
 
     /// So many bytes came on a connection.
     pub(in crate::cluster) fn note_progress(&mut self, conn: ConnId, length: usize) {
-        let next = self.connections.get(conn).and_then(|connection| connection.waiting.front());
-        let is_given_up = next.and_then(Waiting::of_request).is_some_and(|id| {
-            self.requests.get(id).is_none_or(|request| request.place != Place::OnConnection(conn))
+        let next = self.connections.get(conn).and_then(|connection| connection.expected.front());
+        let is_given_up = next.and_then(Expected::of_request).is_some_and(|id| {
+            self.requests.get(id).is_none_or(|request| request.stage != Stage::OnConnection(conn))
         });
         if !is_given_up && let Some(connection) = self.connections.get_mut(conn) {
             connection.note_progress(length);
@@ -94,7 +94,7 @@ impl Cluster {
     }
 
     /// Looks whether answers are due on a connection and nothing comes.
-    pub(in crate::cluster) fn check_stall(&mut self, conn: ConnId) {
+    pub(in crate::cluster) fn stall_if_due(&mut self, conn: ConnId) {
         let stalls_at = self.connections.get(conn).and_then(|connection| self.stalls_at(connection));
         if stalls_at.is_some_and(|at| at <= self.cx.now) {
             self.stall(conn);
@@ -113,7 +113,7 @@ impl Cluster {
         connection.draining = true;
         let reason =
             format!("no answer for {}", Within(self.cx.now.saturating_since(connection.due_since())));
-        let requests: Vec<_> = connection.waiting.iter().filter_map(Waiting::request).collect();
+        let requests: Vec<_> = connection.expected.iter().filter_map(Expected::request).collect();
         // A command that blocks is silent for good reasons.
         let blocks = requests.first().and_then(|id| self.requests.get(*id));
         let blocks = blocks.is_some_and(|request| request.command.blocks.is_some());
@@ -130,7 +130,7 @@ impl Cluster {
         if !blocks {
             self.want_refresh();
         }
-        self.leave_behind(&requests, conn);
+        self.exclude_stalled(&requests, conn);
         for id in requests {
             self.resend_stalled(conn, id, &reason);
         }
@@ -143,7 +143,7 @@ impl Cluster {
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        if request.place != Place::OnConnection(conn) || request.command.blocks.is_some() || !may {
+        if request.stage != Stage::OnConnection(conn) || request.command.blocks.is_some() || !may {
             return;
         }
         let node = self.connections.get(conn).map(|connection| connection.node);
@@ -167,9 +167,9 @@ impl Cluster {
     /// Whether a request waits for a reply on this connection.
     pub(in crate::cluster) fn is_awaited(&self, conn: ConnId, connection: &Connection) -> bool {
         let is_here =
-            |id| self.requests.get(id).is_some_and(|request| request.place == Place::OnConnection(conn));
+            |id| self.requests.get(id).is_some_and(|request| request.stage == Stage::OnConnection(conn));
         // Those that came first are given up first, so the last is the likeliest to be there.
-        connection.waiting.iter().rev().filter_map(Waiting::request).any(is_here)
+        connection.expected.iter().rev().filter_map(Expected::request).any(is_here)
     }
 
     /// Whether a node's last connection failed, and no new one is up.

@@ -18,9 +18,9 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::cluster::links::answers::ZONE_LENGTH_MAX;
-use crate::cluster::links::connection::{Candidate, Usage, Waiting};
-use crate::cluster::links::handshake::Step;
-use crate::cluster::requests::request::Place;
+use crate::cluster::links::connection::{Candidate, Expected, Usage};
+use crate::cluster::links::handshake::HandshakeStep;
+use crate::cluster::requests::request::Stage;
 use crate::cluster::topology::identity;
 use crate::cluster::{Cluster, ConnId, Connection, Event, Node, NodeKey, Output, Phase, State};
 use crate::error::{Error, Within};
@@ -164,16 +164,16 @@ impl Cluster {
         self.send_handshake(conn, &batch);
     }
 
-    fn send_handshake(&mut self, conn: ConnId, batch: &[(Step, Vec<String>)]) {
+    fn send_handshake(&mut self, conn: ConnId, batch: &[(HandshakeStep, Vec<String>)]) {
         let asks_identity = self.asks_identity();
         if let Some(connection) = self.connections.get_mut(conn) {
             connection.state = State::Handshaking { falling_back: false };
             for (step, words) in batch {
-                connection.send_words(words, Waiting::Handshake(*step), self.cx.now);
+                connection.send_words(words, Expected::Handshake(*step), self.cx.now);
                 self.cx.statistics.commands += 1;
             }
             if asks_identity {
-                let waiting = Waiting::Handshake(Step::Identity);
+                let waiting = Expected::Handshake(HandshakeStep::Identity);
                 connection.send_words(&["CLUSTER", "MYID"], waiting, self.cx.now);
                 self.cx.statistics.commands += 1;
             }
@@ -236,48 +236,48 @@ impl Cluster {
     }
 
     /// Gives a reply to whoever waits for it.
-    fn on_awaited(&mut self, conn: ConnId, waiting: Waiting, reply: RawReply) {
+    fn on_awaited(&mut self, conn: ConnId, waiting: Expected, reply: RawReply) {
         if let Some(error) = waiting.question().and_then(|question| question.misfit(&reply)) {
             // Its connection's end would not come back to it.
-            if let Waiting::Slots(query) | Waiting::Shards(query) | Waiting::Info(query) = waiting {
+            if let Expected::Slots(query) | Expected::Shards(query) | Expected::Info(query) = waiting {
                 self.abandon_query(query);
             }
             return self.lose(conn, error, Driver::MustClose);
         }
         match waiting {
-            Waiting::Request(id) => {
-                self.forgive(conn);
+            Expected::Request(id) => {
+                self.mark_healthy(conn);
                 if reply.as_error().is_some() {
                     self.note_refusal(conn, id);
                 }
                 self.on_reply(conn, id, reply);
             }
-            Waiting::Queued(id) => {
-                self.forgive(conn);
+            Expected::Queued(id) => {
+                self.mark_healthy(conn);
                 self.on_queued(conn, id, &reply);
             }
-            Waiting::Handshake(step) => self.on_handshake(conn, step, &reply),
-            Waiting::Asking => {
+            Expected::Handshake(step) => self.on_handshake(conn, step, &reply),
+            Expected::Asking => {
                 if let Some(error) = reply.as_kept_error() {
                     self.on_asking_refused(conn, error);
                 }
             }
-            Waiting::ReadOnly => self.on_read_only(conn, reply.as_kept_error().as_ref()),
-            Waiting::Unblocking => {
+            Expected::ReadOnly => self.on_read_only(conn, reply.as_kept_error().as_ref()),
+            Expected::Unblocking => {
                 if let Some(error) = reply.as_kept_error() {
                     self.tell_refused(conn, "CLIENT UNBLOCK", &error);
                 }
             }
-            Waiting::Slots(query) => self.on_slots(conn, query, &reply.decode()),
-            Waiting::Shards(query) => self.on_shards(conn, query, &reply.decode()),
-            Waiting::Info(query) => self.on_info(conn, query, &reply.decode()),
-            Waiting::Ping => self.on_pong(conn),
-            Waiting::Cleaning => self.on_cleaned(conn, &reply.decode()),
+            Expected::Slots(query) => self.on_slots(conn, query, &reply.decode()),
+            Expected::Shards(query) => self.on_shards(conn, query, &reply.decode()),
+            Expected::Info(query) => self.on_info(conn, query, &reply.decode()),
+            Expected::Ping => self.on_pong(conn),
+            Expected::Cleaning => self.on_cleaned(conn, &reply.decode()),
         }
     }
 
     /// A node that answers is well: it is dialled at once when its connection ends.
-    pub(in crate::cluster) fn forgive(&mut self, conn: ConnId) {
+    pub(in crate::cluster) fn mark_healthy(&mut self, conn: ConnId) {
         let node = self.connections.get(conn).and_then(|connection| self.nodes.get_mut(connection.node));
         if let Some(node) = node.filter(|node| node.is_down()) {
             node.failures = 0;
@@ -285,34 +285,34 @@ impl Cluster {
         }
     }
 
-    fn on_handshake(&mut self, conn: ConnId, step: Step, reply: &RawReply) {
+    fn on_handshake(&mut self, conn: ConnId, step: HandshakeStep, reply: &RawReply) {
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
         let error = reply.as_kept_error();
-        if step == Step::Id {
+        if step == HandshakeStep::Id {
             connection.client_id = reply.root().and_then(|root| root.as_integer());
         }
-        if step == Step::Identity {
+        if step == HandshakeStep::Identity {
             connection.node_id = identity::id_in(reply);
         }
-        connection.speaks_resp3 |= step == Step::Hello && error.is_none();
+        connection.speaks_resp3 |= step == HandshakeStep::Hello && error.is_none();
         if error.is_some() {
             connection.last_word.clone_from(&error);
         }
         let falling_back = connection.state == State::Handshaking { falling_back: true };
-        let last = connection.waiting.is_empty();
+        let last = connection.expected.is_empty();
         if !falling_back {
-            match handshake::judge(step, error.as_ref(), self.cx.config.protocol) {
-                handshake::Verdict::Continue => {
-                    if step == Step::Hello
+            match handshake::classify(step, error.as_ref(), self.cx.config.protocol) {
+                handshake::HandshakeAction::Continue => {
+                    if step == HandshakeStep::Hello
                         && let Err(error) = self.on_hello(conn, &reply.decode())
                     {
                         return self.lose(conn, error, Driver::MustClose);
                     }
                     match (step, &error) {
-                        (Step::ReadOnly, error) => self.on_read_only(conn, error.as_ref()),
-                        (Step::Id, Some(error)) => self.tell_refused(conn, "CLIENT ID", error),
+                        (HandshakeStep::ReadOnly, error) => self.on_read_only(conn, error.as_ref()),
+                        (HandshakeStep::Id, Some(error)) => self.tell_refused(conn, "CLIENT ID", error),
                         _ => {}
                     }
                     if last {
@@ -320,14 +320,16 @@ impl Cluster {
                     }
                     return;
                 }
-                handshake::Verdict::NotNow(error) => {
+                handshake::HandshakeAction::NotNow(error) => {
                     connection.is_not_now = true;
                     return self.lose(conn, error, Driver::MustClose);
                 }
-                handshake::Verdict::Fail(error) => {
+                handshake::HandshakeAction::Fail(error) => {
                     return self.lose(conn, error, Driver::MustClose);
                 }
-                handshake::Verdict::FallBack => connection.state = State::Handshaking { falling_back: true },
+                handshake::HandshakeAction::FallBack => {
+                    connection.state = State::Handshaking { falling_back: true }
+                }
             }
         }
         if last {
@@ -372,7 +374,7 @@ impl Cluster {
         let (key, is_shared) = (connection.node, connection.is_shared());
         self.note_ready();
         if !is_shared {
-            return self.on_exclusive_ready(conn);
+            return self.on_dedicated_ready(conn);
         }
         self.contact = Some(conn);
         let dials = self.nodes.get_mut(key).map_or(0, |node| core::mem::take(&mut node.dials));
@@ -394,15 +396,15 @@ impl Cluster {
             self.on_seed_ready(conn);
         }
         self.send_queue(key);
-        self.serve_borrowers(key);
+        self.serve_waiters(key);
     }
 
     /// What came is no RESP, or too large. The one whose reply it was is told so; the others' replies
     /// are lost with the connection.
     fn on_unreadable(&mut self, conn: ConnId, told: Error) {
         let waiting = self.connections.get_mut(conn).and_then(Connection::replied);
-        if let Some(Waiting::Request(id) | Waiting::Queued(id)) = waiting
-            && self.requests.get(id).is_some_and(|request| request.place == Place::OnConnection(conn))
+        if let Some(Expected::Request(id) | Expected::Queued(id)) = waiting
+            && self.requests.get(id).is_some_and(|request| request.stage == Stage::OnConnection(conn))
         {
             self.finish(id, Err(told.clone()));
         }
@@ -415,12 +417,14 @@ impl Cluster {
         };
         let error = match connection.state {
             State::Handshaking { .. } => match handshake::why_ended(connection.last_word.as_ref(), &reason) {
-                handshake::Verdict::NotNow(error) => {
+                handshake::HandshakeAction::NotNow(error) => {
                     connection.is_not_now = true;
                     error
                 }
-                handshake::Verdict::Fail(error) => error,
-                handshake::Verdict::Continue | handshake::Verdict::FallBack => Error::Connect(reason),
+                handshake::HandshakeAction::Fail(error) => error,
+                handshake::HandshakeAction::Continue | handshake::HandshakeAction::FallBack => {
+                    Error::Connect(reason)
+                }
             },
             State::Resolving | State::Dialling | State::Strange | State::Ready => Error::Connect(reason),
         };
@@ -461,33 +465,33 @@ impl Cluster {
         }
         self.want_refresh();
         let lease = connection.lease();
-        // A borrower who has not used it yet gets another one, and notices nothing.
-        let is_fresh = lease.is_some() && connection.exclusive().is_some_and(|exclusive| !exclusive.used);
-        for (waiting, sent) in connection.take_waiting() {
+        // A holder who has not used it yet gets another one, and notices nothing.
+        let is_fresh = lease.is_some() && connection.dedicated().is_some_and(|dedicated| !dedicated.used);
+        for (waiting, sent) in connection.take_expected() {
             match waiting {
-                Waiting::Request(id) if is_fresh => self.wait_at_lease(id, lease),
-                Waiting::Request(id) => self.on_lost(conn, id, sent, &address, &reason),
-                Waiting::Slots(query) | Waiting::Shards(query) | Waiting::Info(query) => {
+                Expected::Request(id) if is_fresh => self.wait_at_lease(id, lease),
+                Expected::Request(id) => self.on_lost(conn, id, sent, &address, &reason),
+                Expected::Slots(query) | Expected::Shards(query) | Expected::Info(query) => {
                     self.abandon_query(query);
                 }
-                Waiting::Queued(_)
-                | Waiting::Handshake(_)
-                | Waiting::Asking
-                | Waiting::ReadOnly
-                | Waiting::Unblocking
-                | Waiting::Ping
-                | Waiting::Cleaning => {}
+                Expected::Queued(_)
+                | Expected::Handshake(_)
+                | Expected::Asking
+                | Expected::ReadOnly
+                | Expected::Unblocking
+                | Expected::Ping
+                | Expected::Cleaning => {}
             }
         }
         if !connection.is_shared() {
-            self.on_exclusive_lost(conn, key, lease, connection.is_ready() && !is_fresh, &reason);
+            self.on_dedicated_lost(conn, key, lease, connection.is_ready() && !is_fresh, &reason);
         }
         let hopeless = is_final(&error);
         if is_current {
             self.release_queue(key, hopeless.then_some(&error));
         }
         if hopeless {
-            self.refuse_borrowers(key, &error);
+            self.refuse_waiters(key, &error);
         }
         if let Phase::Starting(_) = self.phase {
             self.on_seed_failed(&address, error, connection.is_not_now);

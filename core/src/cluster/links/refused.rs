@@ -13,7 +13,7 @@
 use alloc::string::ToString;
 use core::time::Duration;
 
-use crate::cluster::links::connection::Waiting;
+use crate::cluster::links::connection::Expected;
 use crate::cluster::{Cluster, ConnId, Event, Phase, RequestId};
 use crate::error::ServerError;
 
@@ -58,7 +58,7 @@ impl Cluster {
     /// The answer to ASKING is an error: it is that of the request which comes next, should its node send it away.
     pub(in crate::cluster) fn on_asking_refused(&mut self, conn: ConnId, error: ServerError) {
         if let Some(connection) = self.connections.get_mut(conn)
-            && let Some(id) = connection.waiting.front().and_then(Waiting::of_request)
+            && let Some(id) = connection.expected.front().and_then(Expected::of_request)
         {
             connection.asking_refused = Some((id, error));
         }

@@ -29,8 +29,8 @@ pub(in crate::cluster) struct Node {
     pub(in crate::cluster) connection: Option<ConnId>,
     /// All its connections.
     pub(in crate::cluster) connections: Vec<ConnId>,
-    /// How many of them are for exclusive use.
-    pub(in crate::cluster) exclusive: u32,
+    /// How many of them are dedicated.
+    pub(in crate::cluster) dedicated: u32,
     /// Requests for when it is connected, in order.
     pub(in crate::cluster) queue: Queue,
     /// Since when reads are in the queue that the primary could serve as well.
@@ -69,10 +69,10 @@ pub(in crate::cluster) struct Node {
     /// Not part of the topology any more: it goes when nothing waits for it.
     pub(in crate::cluster) retired: bool,
     pub(in crate::cluster) availability_zone: Option<String>,
-    /// Connections for exclusive use that nobody has; the one used last is the last.
+    /// Dedicated connections that nobody has; the one used last is the last.
     pub(in crate::cluster) idle: Vec<ConnId>,
     /// Those who wait for one, in order.
-    pub(in crate::cluster) borrowers: VecDeque<LeaseId>,
+    pub(in crate::cluster) waiters: VecDeque<LeaseId>,
     pub(in crate::cluster) statistics: NodeStatistics,
 }
 
@@ -86,7 +86,7 @@ impl Node {
             stale: Staleness::default(),
             connection: None,
             connections: Vec::new(),
-            exclusive: 0,
+            dedicated: 0,
             queue: Queue::default(),
             reads_since: None,
             failures: 0,
@@ -107,7 +107,7 @@ impl Node {
             retired: false,
             availability_zone: None,
             idle: Vec::new(),
-            borrowers: VecDeque::new(),
+            waiters: VecDeque::new(),
             statistics: NodeStatistics::default(),
         }
     }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Lending takes no time: requests for a connection that is still to come wait for it.
-//! A borrower waits its turn in its node's queue. An idle connection that has not been used for a while answers a
+//! A lease waits its turn in its node's queue. An idle connection that has not been used for a while answers a
 //! PING first. One that comes back with a WATCH or an open MULTI is cleaned by UNWATCH or DISCARD; one whose replies
 //! are not all there, or whose state was changed in another way, is closed.
 
@@ -20,9 +20,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::cluster::links::connection::{Connection, Exclusive, Usage, Waiting};
+use crate::cluster::links::connection::{Connection, Dedicated, Expected, Usage};
 use crate::cluster::requests::queue::Queue;
-use crate::cluster::requests::request::{Place, Request, Target};
+use crate::cluster::requests::request::{Request, Stage, Target};
 use crate::cluster::{Cluster, ConnId, LeaseId, NodeKey, Phase, RequestId};
 use crate::command::prepared::Effect;
 use crate::error::{Error, Interrupted, Within};
@@ -75,7 +75,7 @@ enum LeaseState {
     /// For this connection to come up, or to answer its PING.
     Opening(ConnId),
     Held(ConnId),
-    /// There is none, or it has ended under its borrower: what every request is told from now on.
+    /// There is none, or it has ended under its holder: what every request is told from now on.
     Ended(Error),
 }
 
@@ -112,7 +112,7 @@ impl Cluster {
         id
     }
 
-    /// Lets a borrower begin anew, at its slot's owner or at the node that an ASK has named.
+    /// Lets a holder begin anew, at its slot's owner or at the node that an ASK has named.
     pub(in crate::cluster) fn move_lease(&mut self, id: LeaseId, asked: Option<NodeKey>) {
         let Some(lease) = self.leases.get_mut(id) else {
             return;
@@ -140,31 +140,31 @@ impl Cluster {
         match *state {
             LeaseState::Waiting(node) => {
                 if let Some(node) = node.and_then(|key| self.nodes.get_mut(key)) {
-                    node.borrowers.retain(|borrower| *borrower != lease);
+                    node.waiters.retain(|waiter| *waiter != lease);
                 }
             }
             // Whoever comes next has it.
             LeaseState::Opening(conn) => {
-                if let Some(exclusive) = self.connections.get_mut(conn).and_then(|conn| conn.exclusive()) {
-                    exclusive.lease = None;
+                if let Some(dedicated) = self.connections.get_mut(conn).and_then(|conn| conn.dedicated()) {
+                    dedicated.lease = None;
                 }
             }
-            LeaseState::Held(conn) => self.take_back(conn),
+            LeaseState::Held(conn) => self.reclaim(conn),
             LeaseState::Paused | LeaseState::Ended(_) => {}
         }
     }
 
-    /// Lets a borrower wait, without a connection, while its first command waits for its retry. What it sends meanwhile
+    /// Lets a holder wait, without a connection, while its first command waits for its retry. What it sends meanwhile
     /// comes after that.
     pub(in crate::cluster) fn pause_lease(&mut self, first: RequestId, id: LeaseId) {
-        let waits = self.requests.get(first).is_some_and(|request| request.place == Place::Delayed);
+        let waits = self.requests.get(first).is_some_and(|request| request.stage == Stage::Delayed);
         if let Some(lease) = self.leases.get_mut(id).filter(|_| waits) {
             let before = core::mem::replace(&mut lease.state, LeaseState::Paused);
             self.leave(id, &before);
         }
     }
 
-    /// The first command's wait is over: its borrower goes where the slot is now. False when it is no borrower's.
+    /// The first command's wait is over: its holder goes where the slot is now. False when it is no holder's.
     pub(in crate::cluster) fn resume_lease(&mut self, first: RequestId) -> bool {
         let target = self.requests.get(first).and_then(|request| request.target.as_ref());
         let Some(&Target::Lent(id)) = target else {
@@ -174,7 +174,7 @@ impl Cluster {
             return false;
         };
         lease.queue.push_front(first);
-        self.place(first, Place::AtLease(id));
+        self.set_stage(first, Stage::AtLease(id));
         self.move_lease(id, None);
         true
     }
@@ -193,20 +193,20 @@ impl Cluster {
         self.end_lease(id, &Error::ConnectionLost(error));
     }
 
-    fn take_back(&mut self, conn: ConnId) {
+    fn reclaim(&mut self, conn: ConnId) {
         let lifetime = self.cx.config.pool.lifetime_max;
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
         let old = self.cx.now.saturating_since(connection.made_at) >= lifetime;
-        let unanswered: Vec<_> = connection.waiting.iter().filter_map(Waiting::request).collect();
-        let in_doubt = !connection.waiting.is_empty();
-        let Some(exclusive) = connection.exclusive() else {
+        let unanswered: Vec<_> = connection.expected.iter().filter_map(Expected::request).collect();
+        let in_doubt = !connection.expected.is_empty();
+        let Some(dedicated) = connection.dedicated() else {
             return;
         };
-        exclusive.lease = None;
-        let blocks = core::mem::take(&mut exclusive.blocks) && in_doubt;
-        if in_doubt || exclusive.spoilt || old {
+        dedicated.lease = None;
+        let blocks = core::mem::take(&mut dedicated.blocks) && in_doubt;
+        if in_doubt || dedicated.dirty || old {
             let (key, client_id) = (connection.node, connection.client_id);
             if blocks && let Some(client_id) = client_id {
                 self.unblock(key, client_id);
@@ -217,17 +217,17 @@ impl Cluster {
             }
             return self.discard(conn);
         }
-        let undo = match exclusive {
-            Exclusive { in_multi: true, .. } => Some("DISCARD"),
-            Exclusive { watching: true, .. } => Some("UNWATCH"),
+        let undo = match dedicated {
+            Dedicated { in_multi: true, .. } => Some("DISCARD"),
+            Dedicated { watching: true, .. } => Some("UNWATCH"),
             _ => None,
         };
         match undo {
             Some(word) => {
-                exclusive.note(Effect::Ends);
-                self.check_with(conn, word, Waiting::Cleaning);
+                dedicated.note(Effect::Ends);
+                self.check_with(conn, word, Expected::Cleaning);
             }
-            None => self.on_exclusive_ready(conn),
+            None => self.on_dedicated_ready(conn),
         }
     }
 
@@ -235,13 +235,13 @@ impl Cluster {
     pub(in crate::cluster) fn note_refusal(&mut self, conn: ConnId, id: RequestId) {
         let is_harmless = |request: &Request| request.command.effect == Effect::None;
         if !self.requests.get(id).is_some_and(is_harmless)
-            && let Some(exclusive) = self.connections.get_mut(conn).and_then(Connection::exclusive)
+            && let Some(dedicated) = self.connections.get_mut(conn).and_then(Connection::dedicated)
         {
-            exclusive.spoilt = true;
+            dedicated.dirty = true;
         }
     }
 
-    /// What the last borrower left is undone, unless the server says otherwise.
+    /// What the last holder left is undone, unless the server says otherwise.
     pub(in crate::cluster) fn on_cleaned(&mut self, conn: ConnId, reply: &Reply) {
         if reply.as_error().is_some() {
             return self.discard(conn);
@@ -249,19 +249,19 @@ impl Cluster {
         if let Some(connection) = self.connections.get_mut(conn) {
             connection.check_until = None;
         }
-        self.on_exclusive_ready(conn);
+        self.on_dedicated_ready(conn);
     }
 
     /// Closes a connection that nobody has; another may take its place.
     pub(in crate::cluster) fn discard(&mut self, conn: ConnId) {
         let key = self.connections.get(conn).map(|connection| connection.node).unwrap_or_default();
         self.close_quietly(conn);
-        self.serve_borrowers(key);
+        self.serve_waiters(key);
         self.drop_if_retired(key);
     }
 
-    /// A connection of its own is ready for its borrower, or for the next.
-    pub(in crate::cluster) fn on_exclusive_ready(&mut self, conn: ConnId) {
+    /// A connection of its own is ready for its holder, or for the next.
+    pub(in crate::cluster) fn on_dedicated_ready(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get(conn) else {
             return;
         };
@@ -276,7 +276,7 @@ impl Cluster {
             return self.discard(conn);
         }
         node.idle.push(conn);
-        self.serve_borrowers(key);
+        self.serve_waiters(key);
     }
 
     fn grant(&mut self, id: LeaseId, conn: ConnId) {
@@ -285,15 +285,15 @@ impl Cluster {
         };
         lease.state = LeaseState::Held(conn);
         lease.sent = 0;
-        if let Some(exclusive) = self.connections.get_mut(conn).and_then(Connection::exclusive) {
-            exclusive.used = false;
+        if let Some(dedicated) = self.connections.get_mut(conn).and_then(Connection::dedicated) {
+            dedicated.used = false;
         }
         for request in lease.queue.take() {
             self.send_on_lease(request, id);
         }
     }
 
-    /// Puts a borrower into the queue of the node that it belongs to.
+    /// Puts a lease into the queue of the node that it belongs to.
     fn place_lease(&mut self, id: LeaseId) {
         let Some(lease) = self.leases.get(id) else {
             return;
@@ -312,8 +312,8 @@ impl Cluster {
         }
         match node.and_then(|key| Some((key, self.nodes.get_mut(key)?))) {
             Some((key, node)) => {
-                node.borrowers.push_back(id);
-                self.serve_borrowers(key);
+                node.waiters.push_back(id);
+                self.serve_waiters(key);
             }
             None => self.want_refresh(),
         }
@@ -322,7 +322,7 @@ impl Cluster {
     /// The topology has changed: those who wait go where they belong now.
     pub(in crate::cluster) fn place_waiting_leases(&mut self) {
         for node in self.nodes.values_mut() {
-            node.borrowers.clear();
+            node.waiters.clear();
         }
         let is_waiting = |lease: &Lease| matches!(lease.state, LeaseState::Waiting(_));
         let waiting = self.leases.iter().filter(|(_, lease)| is_waiting(lease));
@@ -338,30 +338,30 @@ impl Cluster {
     }
 
     /// Hands idle connections to those who wait, and opens more where there may be more.
-    pub(in crate::cluster) fn serve_borrowers(&mut self, key: NodeKey) {
+    pub(in crate::cluster) fn serve_waiters(&mut self, key: NodeKey) {
         while let Some(node) = self.nodes.get_mut(key) {
-            let Some(id) = node.borrowers.front().copied() else {
+            let Some(id) = node.waiters.front().copied() else {
                 return;
             };
             if let Some(conn) = node.idle.pop() {
-                node.borrowers.pop_front();
+                node.waiters.pop_front();
                 self.lend_idle(id, conn);
                 continue;
             }
             let may_dial = node.redial_at <= self.cx.now;
-            let is_full = node.exclusive >= self.cx.config.pool.connections_max;
+            let is_full = node.dedicated >= self.cx.config.pool.connections_max;
             if !may_dial {
                 return self.look_after(key);
             }
             if is_full || !self.has_room_for(key) {
                 return;
             }
-            let usage = Usage::Exclusive(Exclusive { lease: Some(id), ..Exclusive::default() });
+            let usage = Usage::Dedicated(Dedicated { lease: Some(id), ..Dedicated::default() });
             let Some(conn) = self.open(key, usage) else {
                 return;
             };
             if let Some(node) = self.nodes.get_mut(key) {
-                node.borrowers.pop_front();
+                node.waiters.pop_front();
             }
             if let Some(lease) = self.leases.get_mut(id) {
                 lease.state = LeaseState::Opening(conn);
@@ -375,8 +375,8 @@ impl Cluster {
             return;
         };
         let needs_check = connection.needs_check(after, self.cx.now);
-        if let Some(exclusive) = connection.exclusive() {
-            exclusive.lease = Some(id);
+        if let Some(dedicated) = connection.dedicated() {
+            dedicated.lease = Some(id);
         }
         if !needs_check {
             return self.grant(id, conn);
@@ -387,8 +387,8 @@ impl Cluster {
         self.check_health(conn);
     }
 
-    /// A connection for exclusive use has ended.
-    pub(in crate::cluster) fn on_exclusive_lost(
+    /// A dedicated connection has ended.
+    pub(in crate::cluster) fn on_dedicated_lost(
         &mut self,
         conn: ConnId,
         key: NodeKey,
@@ -419,7 +419,7 @@ impl Cluster {
                 lease.state = LeaseState::Waiting(Some(key));
                 let is_retired = node.retired;
                 if !is_retired {
-                    node.borrowers.push_front(id);
+                    node.waiters.push_front(id);
                 }
                 if was_held {
                     self.set_lease_deadline(id);
@@ -437,14 +437,14 @@ impl Cluster {
             && self.requests.contains_key(id)
         {
             lease.queue.push_back(id);
-            self.place(id, Place::AtLease(id_of_lease));
+            self.set_stage(id, Stage::AtLease(id_of_lease));
         }
     }
 
     /// A node's log-in fails: nobody gets a connection to it.
-    pub(in crate::cluster) fn refuse_borrowers(&mut self, key: NodeKey, error: &Error) {
-        let borrowers = self.nodes.get_mut(key).map(|node| core::mem::take(&mut node.borrowers));
-        for id in borrowers.into_iter().flatten() {
+    pub(in crate::cluster) fn refuse_waiters(&mut self, key: NodeKey, error: &Error) {
+        let waiters = self.nodes.get_mut(key).map(|node| core::mem::take(&mut node.waiters));
+        for id in waiters.into_iter().flatten() {
             self.end_lease(id, error);
         }
     }
@@ -473,7 +473,7 @@ impl Cluster {
         }
     }
 
-    /// When the next borrower has waited long enough.
+    /// When the next waiter has waited long enough.
     pub(in crate::cluster) fn next_lease_deadline(&mut self) -> Option<Instant> {
         while let Some((at, id)) = self.lease_deadlines.first() {
             let lease = self.leases.get(id);
@@ -516,7 +516,7 @@ impl Cluster {
         let most = self.cx.config.pool.connections_max;
         if node.is_down() && !node.last_error.is_empty() {
             Error::Connect(format!("{address}: {}", node.last_error))
-        } else if node.exclusive >= most {
+        } else if node.dedicated >= most {
             Error::LimitExceeded(format!(
                 "all {most} connections of {address} are lent, and none came back within {} \
                  (pool max-connections, checkout-timeout-ms)",
@@ -547,7 +547,7 @@ impl Cluster {
             }
             Some(waiting) => {
                 waiting.queue.push_back(id);
-                return self.place(id, Place::AtLease(lease));
+                return self.set_stage(id, Stage::AtLease(lease));
             }
             None => return self.finish(id, Err(given_back(String::new(), false))),
         };
@@ -556,24 +556,24 @@ impl Cluster {
             return;
         };
         if is_asked {
-            connection.send_words(&["ASKING"], Waiting::Asking, self.cx.now);
+            connection.send_words(&["ASKING"], Expected::Asking, self.cx.now);
         }
         // What is queued after MULTI could not be mended.
-        let in_multi = connection.exclusive().is_some_and(|exclusive| exclusive.in_multi);
+        let in_multi = connection.dedicated().is_some_and(|dedicated| dedicated.in_multi);
         let run: &[u32] = if in_multi { &[] } else { &connection.scripts };
-        self.scripts.introduce(&mut request.command, run);
+        self.scripts.inline_source(&mut request.command, run);
         connection.send_request(&request.command, id, self.cx.now);
         request.queueing = None;
-        if let Some(exclusive) = connection.exclusive() {
-            exclusive.note(request.command.effect);
-            exclusive.blocks |= request.command.blocks.is_some();
+        if let Some(dedicated) = connection.dedicated() {
+            dedicated.note(request.command.effect);
+            dedicated.blocks |= request.command.blocks.is_some();
         }
         request.sent_at = self.cx.now;
         self.cx.statistics.commands += 1;
         if let Some(node) = self.nodes.get_mut(connection.node) {
             node.statistics.commands += 1;
         }
-        self.place(id, Place::OnConnection(conn));
+        self.set_stage(id, Stage::OnConnection(conn));
         self.mark_unflushed(conn);
     }
 
@@ -613,11 +613,11 @@ impl Cluster {
                 };
                 let is_old = self.cx.now.saturating_since(connection.made_at) >= pool.lifetime_max;
                 let is_idle = self.cx.now.saturating_since(connection.answered_at) >= pool.idle_timeout;
-                let is_free = connection.is_ready() && connection.waiting.is_empty();
+                let is_free = connection.is_ready() && connection.expected.is_empty();
                 let is_spare = !connection.is_shared() && spare > 0;
                 if is_free && (is_old || (is_idle && is_spare)) {
                     spare = spare.saturating_sub(usize::from(!connection.is_shared()));
-                    self.forgive(conn);
+                    self.mark_healthy(conn);
                     self.close_quietly(conn);
                 }
             }
@@ -626,10 +626,10 @@ impl Cluster {
             };
             let own = node.connections.iter().filter_map(|conn| self.connections.get(*conn));
             let ready = own.filter(|own| !own.is_shared() && own.lease().is_none()).count();
-            let room = pool.connections_max.saturating_sub(node.exclusive) as usize;
+            let room = pool.connections_max.saturating_sub(node.dedicated) as usize;
             for _ in 0..least.saturating_sub(ready).min(room).min(OPENED_MAX) {
                 if self.has_room_for_spare() {
-                    self.open(key, Usage::Exclusive(Exclusive::default()));
+                    self.open(key, Usage::Dedicated(Dedicated::default()));
                 }
             }
         }
@@ -649,7 +649,7 @@ impl Lease {
         }
     }
 
-    /// The connection that its borrower has.
+    /// The connection that its holder has.
     pub(in crate::cluster) fn connection(&self) -> Option<ConnId> {
         match self.state {
             LeaseState::Held(conn) => Some(conn),
@@ -657,7 +657,7 @@ impl Lease {
         }
     }
 
-    /// Whether its borrower loses nothing when it moves, to where `slot` is if it is redirected: only one request was sent.
+    /// Whether its holder loses nothing when it moves, to where `slot` is if it is redirected: only one request was sent.
     pub(in crate::cluster) fn may_move(&self, slot: Option<Slot>) -> bool {
         let own = self.slot();
         let is_its_own = slot.is_none() || slot == own;

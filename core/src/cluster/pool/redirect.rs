@@ -1,6 +1,6 @@
 //! When a server refuses what was sent over a lent connection.
 //!
-//! The first command decides where a borrower belongs: when it is redirected, or has to wait, the borrower moves on with it, to a
+//! The first command decides where a holder belongs: when it is redirected, or has to wait, the holder moves on with it, to a
 //! connection of the node where the slot is. From the second on there may be a WATCH that moving would lose: then the
 //! server's word is the caller's.
 
@@ -8,7 +8,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use crate::cluster::requests::PROMPT_REDIRECTS;
-use crate::cluster::requests::error_policy::Verdict;
+use crate::cluster::requests::error_policy::ErrorAction;
 use crate::cluster::requests::request::{Request, Target};
 use crate::cluster::{Cluster, LeaseId, NodeKey, Phase, RequestId};
 use crate::command::route::Route;
@@ -21,7 +21,7 @@ impl Cluster {
         &mut self,
         id: RequestId,
         key: NodeKey,
-        verdict: Verdict,
+        action: ErrorAction,
         error: &ServerError,
     ) {
         let Some(request) = self.requests.get(id) else {
@@ -31,8 +31,8 @@ impl Cluster {
             return;
         };
         let is_transaction = request.command.queued.is_some();
-        let slot = match &verdict {
-            Verdict::FollowMoved(slot, _) | Verdict::FollowAsk(slot, _) => Some(*slot),
+        let slot = match &action {
+            ErrorAction::FollowMoved(slot, _) | ErrorAction::FollowAsk(slot, _) => Some(*slot),
             _ => None,
         };
         let moves = self.leases.get(lease).is_some_and(|lease| lease.may_move(slot))
@@ -40,30 +40,30 @@ impl Cluster {
         if moves {
             self.give_time_back(id);
         }
-        match verdict {
+        match action {
             // What was watched is elsewhere, or may have changed: as if it had.
             _ if !moves && is_transaction => self.finish(id, Ok(RawReply::null())),
             _ if !moves => self.finish(id, Err(Error::Server(error.clone()))),
-            Verdict::FollowMoved(..) => self.follow_lent(id, lease, None, error),
-            Verdict::FollowAsk(_, address) => {
+            ErrorAction::FollowMoved(..) => self.follow_lent(id, lease, None, error),
+            ErrorAction::FollowAsk(_, address) => {
                 self.cx.statistics.ask += 1;
                 let node = self.redirect_target(&address);
                 self.follow_lent(id, lease, node, error);
             }
-            Verdict::WaitAndRetry | Verdict::RefreshAndRetry => {
-                if verdict == Verdict::RefreshAndRetry {
+            ErrorAction::WaitAndRetry | ErrorAction::RefreshAndRetry => {
+                if action == ErrorAction::RefreshAndRetry {
                     self.want_refresh();
                 }
                 self.delay(id, key, error);
                 self.pause_lease(id, lease);
             }
-            Verdict::Authentication | Verdict::Surface => {
+            ErrorAction::Authentication | ErrorAction::Surface => {
                 self.finish(id, Err(Error::Server(error.clone())));
             }
         }
     }
 
-    /// Why no node could serve a request for a borrower: its keys, or those of a transaction and what is watched, are in several slots.
+    /// Why no node could serve a request for a holder: its keys, or those of a transaction and what is watched, are in several slots.
     pub(in crate::cluster) fn spans_slots(&self, request: &Request, lease: LeaseId) -> Option<String> {
         let own = self.leases.get(lease)?.slot();
         match &request.command.route {
@@ -77,7 +77,7 @@ impl Cluster {
         }
     }
 
-    /// Sends a borrower's first command where a redirect points.
+    /// Sends a holder's first command where a redirect points.
     fn follow_lent(&mut self, id: RequestId, lease: LeaseId, asked: Option<NodeKey>, error: &ServerError) {
         let max_redirects = self.cx.config.max_redirects;
         let Some(request) = self.requests.get_mut(id) else {

@@ -13,7 +13,7 @@ use crate::slot::Slot;
 
 /// What the client does when a request is answered with an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::cluster) enum Verdict {
+pub(in crate::cluster) enum ErrorAction {
     /// The slot is served elsewhere: remember it, and send the request there.
     FollowMoved(Slot, NodeAddr),
     /// This one key is elsewhere while its slot moves: send the request there once, after ASKING.
@@ -34,37 +34,37 @@ pub(in crate::cluster) enum Verdict {
 ///
 /// What passes was not executed, and can be executed later or elsewhere. The words are those of Redis 7.0 to 8.0 and Valkey 7.2 to
 /// 9.1.
-const POLICY: &[(&str, &str, Verdict)] = &[
+const POLICY: &[(&str, &str, ErrorAction)] = &[
     // "Multiple keys request during rehashing of slot": some of the keys have moved and some have not; over when the slot has
     // moved.
-    ("TRYAGAIN", "", Verdict::WaitAndRetry),
+    ("TRYAGAIN", "", ErrorAction::WaitAndRetry),
     // "… is loading the dataset in memory": the node is reading its data from disk or from its primary.
-    ("LOADING", "", Verdict::RefreshAndRetry),
+    ("LOADING", "", ErrorAction::RefreshAndRetry),
     // "The cluster is down", "The cluster is down and only accepts read commands", "Hash slot not served": the node sees no
     // majority, or nobody serves the slot. Others may know more.
-    ("CLUSTERDOWN", "", Verdict::RefreshAndRetry),
+    ("CLUSTERDOWN", "", ErrorAction::RefreshAndRetry),
     // "Link with MASTER is down …": a replica without its primary. Of a script it is said before it begins.
-    ("MASTERDOWN", "", Verdict::RefreshAndRetry),
+    ("MASTERDOWN", "", ErrorAction::RefreshAndRetry),
     // "You can't write against a read only replica.", "Can not run script with write flag on readonly replica": a write reached
     // a replica. The primary was demoted, and the slot map has not heard of it.
-    ("READONLY", "", Verdict::RefreshAndRetry),
+    ("READONLY", "", ErrorAction::RefreshAndRetry),
     // It was blocked on a primary that was demoted; nothing was done. With the same code somebody's CLIENT UNBLOCK … ERROR ends
     // it ("client unblocked via CLIENT UNBLOCK"), and Redis 7.0 says that its stream was deleted ("the stream key no longer
     // exists"): neither gets better by itself, and a module may end what it blocks in words of its own.
-    ("UNBLOCKED", "force unblock from blocking operation", Verdict::RefreshAndRetry),
+    ("UNBLOCKED", "force unblock from blocking operation", ErrorAction::RefreshAndRetry),
     // "Authentication required.": the user of this connection was taken from it. NOPERM is another matter: the user is known and
     // may not do this.
-    ("NOAUTH", "", Verdict::Authentication),
+    ("NOAUTH", "", ErrorAction::Authentication),
     // "… is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", "… is busy running a module command.", or a
     // module's own words: it may last for ever, and it is the caller who can end it.
-    ("BUSY", "", Verdict::Surface),
+    ("BUSY", "", ErrorAction::Surface),
     // "… is configured to save RDB snapshots, but it's currently unable to persist to disk …", "Errors writing to the AOF file:
     // …": somebody has to make room on a disk.
-    ("MISCONF", "", Verdict::Surface),
+    ("MISCONF", "", ErrorAction::Surface),
     // "Not enough good replicas to write.": what the operator has asked the server to say.
-    ("NOREPLICAS", "", Verdict::Surface),
+    ("NOREPLICAS", "", ErrorAction::Surface),
     // "command not allowed when used memory > 'maxmemory'.": over when somebody has deleted something.
-    ("OOM", "", Verdict::Surface),
+    ("OOM", "", ErrorAction::Surface),
 ];
 
 /// The whole of what servers say with these codes. A script can answer with any error after it has written, so
@@ -93,49 +93,51 @@ const REFUSED_IN_SCRIPT: &str = "You can't write against a read only replica.";
 /// A redirect that cannot be read is the caller's to see, as the server's words; so is one that a script may have
 /// made up, and one for another slot than that of the command's keys: it answers another command, or none. Of a command
 /// that the table does not know, which of its arguments are keys is a guess: its redirects are followed.
-pub(in crate::cluster) fn judge(error: &ServerError, asked: &str, command: &Command) -> Verdict {
-    let verdict = look_up(error, asked);
-    if let Verdict::FollowMoved(slot, _) | Verdict::FollowAsk(slot, _) = &verdict
+pub(in crate::cluster) fn classify(error: &ServerError, asked: &str, command: &Command) -> ErrorAction {
+    let action = look_up(error, asked);
+    if let ErrorAction::FollowMoved(slot, _) | ErrorAction::FollowAsk(slot, _) = &action
         && command.route != Route::Slot(*slot)
         && !command.keys_are_guessed
     {
-        return Verdict::Surface;
+        return ErrorAction::Surface;
     }
     if !command.is_writing_script {
-        return verdict;
+        return action;
     }
-    let believed = match &verdict {
-        Verdict::FollowMoved(slot, _) | Verdict::FollowAsk(slot, _) => command.route == Route::Slot(*slot),
-        Verdict::RefreshAndRetry
+    let believed = match &action {
+        ErrorAction::FollowMoved(slot, _) | ErrorAction::FollowAsk(slot, _) => {
+            command.route == Route::Slot(*slot)
+        }
+        ErrorAction::RefreshAndRetry
             if error.code == "READONLY" && error.message.starts_with(REFUSED_IN_SCRIPT) =>
         {
             true
         }
         _ => SERVERS_WORDS.contains(&error.message.as_str()),
     };
-    if believed { verdict } else { Verdict::Surface }
+    if believed { action } else { ErrorAction::Surface }
 }
 
 /// Whether an error that is no redirect is dealt with by the client.
 pub(in crate::cluster) fn passes(error: &ServerError) -> bool {
-    policy(error) != Verdict::Surface
+    policy(error) != ErrorAction::Surface
 }
 
 /// What the table says.
-fn policy(error: &ServerError) -> Verdict {
+fn policy(error: &ServerError) -> ErrorAction {
     let fits = |code: &str, words: &str| error.code == code && error.message.starts_with(words);
     let row = POLICY.iter().find(|(code, words, _)| fits(code, words));
-    row.map_or(Verdict::Surface, |(.., verdict)| verdict.clone())
+    row.map_or(ErrorAction::Surface, |(.., action)| action.clone())
 }
 
-fn look_up(error: &ServerError, asked: &str) -> Verdict {
+fn look_up(error: &ServerError, asked: &str) -> ErrorAction {
     match error.code.as_str() {
         // The node knows of nobody who serves the slot: it has not heard where the other is reached.
-        "MOVED" | "ASK" if is_to_nowhere(error) => Verdict::RefreshAndRetry,
+        "MOVED" | "ASK" if is_to_nowhere(error) => ErrorAction::RefreshAndRetry,
         "MOVED" => redirect(error, asked)
-            .map_or(Verdict::Surface, |(slot, address)| Verdict::FollowMoved(slot, address)),
+            .map_or(ErrorAction::Surface, |(slot, address)| ErrorAction::FollowMoved(slot, address)),
         "ASK" => redirect(error, asked)
-            .map_or(Verdict::Surface, |(slot, address)| Verdict::FollowAsk(slot, address)),
+            .map_or(ErrorAction::Surface, |(slot, address)| ErrorAction::FollowAsk(slot, address)),
         _ => policy(error),
     }
 }
@@ -168,26 +170,26 @@ mod tests {
     #[test]
     fn a_redirect_to_nowhere_passes() {
         for text in ["3999 :0", "3999 ?:0", "3999 10.0.0.1:0"] {
-            assert_eq!(judged("MOVED", text), Verdict::RefreshAndRetry, "{text}");
+            assert_eq!(judged("MOVED", text), ErrorAction::RefreshAndRetry, "{text}");
         }
         for text in [":0", "16384 :0", "3999 :00 x", "3999 :", "3999 0"] {
-            assert_eq!(judged("MOVED", text), Verdict::Surface, "{text}");
+            assert_eq!(judged("MOVED", text), ErrorAction::Surface, "{text}");
         }
-        assert_eq!(judged_for(&["EVAL", "…", "1", "key"], "MOVED", "3999 :0"), Verdict::Surface);
+        assert_eq!(judged_for(&["EVAL", "…", "1", "key"], "MOVED", "3999 :0"), ErrorAction::Surface);
     }
 
-    fn judged(code: &str, message: &str) -> Verdict {
+    fn judged(code: &str, message: &str) -> ErrorAction {
         judged_for(&["GET", "key"], code, message)
     }
 
-    fn judged_for(command: &[&str], code: &str, message: &str) -> Verdict {
+    fn judged_for(command: &[&str], code: &str, message: &str) -> ErrorAction {
         let error = ServerError { code: code.to_string(), message: message.to_string() };
-        judge(&error, "10.0.0.1", &Command::new(command).unwrap())
+        classify(&error, "10.0.0.1", &Command::new(command).unwrap())
     }
 
     #[test]
     fn each_of_the_servers_errors_is_told_by_its_words() {
-        use Verdict::{Authentication, RefreshAndRetry, Surface, WaitAndRetry};
+        use ErrorAction::{Authentication, RefreshAndRetry, Surface, WaitAndRetry};
         const STALE: &str = "Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
         const STALE_SCRIPT: &str = "Link with MASTER is down, replica-serve-stale-data is set to 'no' and 'allow-stale' flag is not set on the script.";
         // What servers say, what is done about it, and the same when a script that writes says so.
@@ -263,13 +265,13 @@ mod tests {
             ("ERR LOADING", Surface, true),
             ("loading Redis is loading the dataset in memory", Surface, true),
         ];
-        for (text, verdict, of_scripts_too) in table {
+        for (text, action, of_scripts_too) in table {
             let (code, message) = text.split_once(' ').unwrap_or((text, ""));
-            assert_eq!(judged(code, message), verdict, "{text}");
+            assert_eq!(judged(code, message), action, "{text}");
             let error = ServerError { code: code.to_string(), message: message.to_string() };
-            assert_eq!(passes(&error), verdict != Surface, "{text}");
+            assert_eq!(passes(&error), action != Surface, "{text}");
             let of_script = judged_for(&["FCALL", "f", "1", "key"], code, message);
-            assert_eq!(of_script, if of_scripts_too { verdict } else { Surface }, "{text}");
+            assert_eq!(of_script, if of_scripts_too { action } else { Surface }, "{text}");
         }
         let named = "You can't write against a read only replica. script: 4ca2…, on @user_script:1.";
         assert_eq!(judged_for(&["EVAL", "…", "1", "key"], "READONLY", named), RefreshAndRetry);
@@ -280,12 +282,12 @@ mod tests {
         let script = ["EVAL", "…", "1", "key"];
         let own = Slot::of_key(b"key").number();
         let moved = |slot: u16| judged_for(&script, "MOVED", &format!("{slot} 10.0.0.2:6381"));
-        assert!(matches!(moved(own), Verdict::FollowMoved(..)));
-        assert_eq!(moved(own + 1), Verdict::Surface);
-        assert_eq!(judged_for(&script, "TRYAGAIN", "made up"), Verdict::Surface);
+        assert!(matches!(moved(own), ErrorAction::FollowMoved(..)));
+        assert_eq!(moved(own + 1), ErrorAction::Surface);
+        assert_eq!(judged_for(&script, "TRYAGAIN", "made up"), ErrorAction::Surface);
         let words = "Multiple keys request during rehashing of slot";
-        assert_eq!(judged_for(&script, "TRYAGAIN", words), Verdict::WaitAndRetry);
-        assert_eq!(judged_for(&["EVAL_RO", "…", "1", "key"], "TRYAGAIN", "x"), Verdict::WaitAndRetry);
+        assert_eq!(judged_for(&script, "TRYAGAIN", words), ErrorAction::WaitAndRetry);
+        assert_eq!(judged_for(&["EVAL_RO", "…", "1", "key"], "TRYAGAIN", "x"), ErrorAction::WaitAndRetry);
     }
 
     #[test]
@@ -294,7 +296,7 @@ mod tests {
         for code in ["MOVED", "ASK"] {
             let judged = |command: &[&str], slot: u16| {
                 let text = format!("{slot} 10.0.0.2:6381");
-                judged_for(command, code, &text) != Verdict::Surface
+                judged_for(command, code, &text) != ErrorAction::Surface
             };
             for command in [&["GET", "key"][..], &["SPUBLISH", "key", "x"], &["MGET", "key", "{key}"]] {
                 assert!(judged(command, own) && !judged(command, own + 1), "{code} {command:?}");
@@ -308,7 +310,7 @@ mod tests {
             let command =
                 Command::transaction(&[words.to_vec()], &crate::cluster::Scripts::default()).unwrap();
             let error = ServerError { code: "MOVED".into(), message: format!("{own} 10.0.0.2:6381") };
-            judge(&error, "", &command) != Verdict::Surface
+            classify(&error, "", &command) != ErrorAction::Surface
         };
         assert!(transaction(&[b"GET", b"key"]) && !transaction(&[b"GET", b"other"]));
     }
@@ -320,17 +322,17 @@ mod tests {
         let judged = |code: &str, message: &str| judged_for(&["NO.SUCH", "key"], code, message);
         assert_eq!(
             judged("MOVED", "3999 10.0.0.2:6381"),
-            Verdict::FollowMoved(slot, NodeAddr::new("10.0.0.2", 6381))
+            ErrorAction::FollowMoved(slot, NodeAddr::new("10.0.0.2", 6381))
         );
         assert_eq!(
             judged("MOVED", "3999 :6381"),
-            Verdict::FollowMoved(slot, NodeAddr::new("10.0.0.1", 6381))
+            ErrorAction::FollowMoved(slot, NodeAddr::new("10.0.0.1", 6381))
         );
         assert_eq!(
             judged("MOVED", "3999 ?:6381"),
-            Verdict::FollowMoved(slot, NodeAddr::new("10.0.0.1", 6381))
+            ErrorAction::FollowMoved(slot, NodeAddr::new("10.0.0.1", 6381))
         );
-        assert_eq!(judged("ASK", "3999 ::1:6381"), Verdict::FollowAsk(slot, NodeAddr::new("::1", 6381)));
+        assert_eq!(judged("ASK", "3999 ::1:6381"), ErrorAction::FollowAsk(slot, NodeAddr::new("::1", 6381)));
     }
 
     #[test]
@@ -338,15 +340,15 @@ mod tests {
         for message in
             ["", "3999", "16384 10.0.0.2:6381", "x 10.0.0.2:6381", "3999 10.0.0.2", "3999 10.0.0.2:x"]
         {
-            assert_eq!(judged("MOVED", message), Verdict::Surface, "{message}");
+            assert_eq!(judged("MOVED", message), ErrorAction::Surface, "{message}");
         }
         for host in
             ["\x1b[2J", "a\u{9b}b", "a\tb", "b\u{fc}cher.example", "user@a", "a/b", "?a", &"a".repeat(254)]
         {
-            assert_eq!(judged("MOVED", &format!("3999 {host}:6381")), Verdict::Surface, "{host}");
-            assert_eq!(judged("ASK", &format!("3999 {host}:6381")), Verdict::Surface, "{host}");
+            assert_eq!(judged("MOVED", &format!("3999 {host}:6381")), ErrorAction::Surface, "{host}");
+            assert_eq!(judged("ASK", &format!("3999 {host}:6381")), ErrorAction::Surface, "{host}");
         }
-        assert_eq!(judged("WRONGTYPE", "…"), Verdict::Surface);
-        assert_eq!(judged("ERR", "MOVED 3999 10.0.0.2:6381"), Verdict::Surface);
+        assert_eq!(judged("WRONGTYPE", "…"), ErrorAction::Surface);
+        assert_eq!(judged("ERR", "MOVED 3999 10.0.0.2:6381"), ErrorAction::Surface);
     }
 }

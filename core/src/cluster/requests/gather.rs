@@ -13,7 +13,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::cluster::requests::request::{Parent, Place, Request, Target};
+use crate::cluster::requests::request::{Parent, Request, Stage, Target};
 use crate::cluster::{Cluster, Output, RequestId};
 use crate::command::merge::{self, Merge};
 use crate::command::prepared::{Command, Spread};
@@ -81,7 +81,7 @@ impl Cluster {
             outcome: None,
         });
         let gather = Gather { parts: states.collect(), open: parts.len(), size: 0 };
-        self.place(id, Place::Gathering);
+        self.set_stage(id, Stage::Gathering);
         if let Some(request) = self.requests.get_mut(id) {
             request.gather = Some(Box::new(gather));
         }

@@ -1,5 +1,6 @@
 //! A request's way through the machine: to a node, back with a reply, or around again.
 
+pub(in crate::cluster) mod backlog;
 pub(in crate::cluster) mod error_policy;
 pub(in crate::cluster) mod gather;
 pub(in crate::cluster) mod order;
@@ -15,9 +16,9 @@ use core::time::Duration;
 
 use crate::address::NodeAddr;
 use crate::cluster::links::Driver;
-use crate::cluster::links::connection::{Connection, Waiting};
-use crate::cluster::requests::error_policy::{Verdict, judge};
-use crate::cluster::requests::request::{Parent, Place, Request, Target};
+use crate::cluster::links::connection::{Connection, Expected};
+use crate::cluster::requests::error_policy::{ErrorAction, classify};
+use crate::cluster::requests::request::{Parent, Request, Stage, Target};
 use crate::cluster::{Cluster, ConnId, Event, NodeKey, Output, Phase, RequestId};
 use crate::command::prepared::{Command, Spread};
 use crate::command::route::Route;
@@ -58,21 +59,14 @@ impl Cluster {
 
     /// Ends a new request that would wait for a node that is down, when too much waits already.
     pub(in crate::cluster) fn refuse_beyond_limits(&mut self, id: RequestId) {
-        let limits = self.cx.config.waiting;
-        let waits_for_nobody = match self.requests.get(id).map(|request| request.place) {
-            Some(Place::AtNode(node)) => self.nodes.get(node).is_some_and(|node| self.is_out_of_reach(node)),
-            Some(Place::Unrouted) => matches!(self.phase, Phase::Clustered),
-            Some(Place::AtLease(_)) => true,
+        let waits_for_nobody = match self.requests.get(id).map(|request| request.stage) {
+            Some(Stage::AtNode(node)) => self.nodes.get(node).is_some_and(|node| self.is_out_of_reach(node)),
+            Some(Stage::Unrouted) => matches!(self.phase, Phase::Clustered),
+            Some(Stage::AtLease(_)) => true,
             _ => false,
         };
-        let Held { requests, bytes } = self.held;
-        if waits_for_nobody && (requests > u64::from(limits.requests) || bytes > limits.bytes) {
-            let text = format!(
-                "{} requests with {bytes} bytes wait for nodes that are down (limits waiting-requests, \
-                 waiting-bytes); this one was not sent",
-                requests - 1
-            );
-            self.finish(id, Err(Error::LimitExceeded(text)));
+        if waits_for_nobody && let Some(error) = self.backlog.excess(self.cx.config.waiting) {
+            self.finish(id, Err(error));
         }
     }
 
@@ -154,7 +148,7 @@ impl Cluster {
             Some(node) if self.goes_around(id, node) => self.send_around(id, node),
             Some(node) => self.send_to(id, node),
             None => {
-                self.place(id, Place::Unrouted);
+                self.set_stage(id, Stage::Unrouted);
                 self.unrouted.push_back(id);
                 self.want_refresh();
             }
@@ -199,14 +193,14 @@ impl Cluster {
             }
             Some((conn, connection)) => {
                 if matches!(request.target, Some(Target::Ask(_))) {
-                    connection.send_words(&["ASKING"], Waiting::Asking, self.cx.now);
+                    connection.send_words(&["ASKING"], Expected::Asking, self.cx.now);
                     self.cx.statistics.commands += 1;
                 }
                 if request.at_replica && core::mem::take(&mut connection.reads_refused) {
-                    connection.send_words(&["READONLY"], Waiting::ReadOnly, self.cx.now);
+                    connection.send_words(&["READONLY"], Expected::ReadOnly, self.cx.now);
                     self.cx.statistics.commands += 1;
                 }
-                self.scripts.introduce(&mut request.command, &connection.scripts);
+                self.scripts.inline_source(&mut request.command, &connection.scripts);
                 connection.send_request(&request.command, id, self.cx.now);
                 request.queueing = None;
                 let flushes = request.command.script == ScriptUse::Flushes;
@@ -216,7 +210,7 @@ impl Cluster {
                 if connection.is_full() && self.full.last() != Some(&conn) {
                     self.full.push(conn);
                 }
-                self.place(id, Place::OnConnection(conn));
+                self.set_stage(id, Stage::OnConnection(conn));
                 self.mark_unflushed(conn);
                 if flushes {
                     self.forget_sent_scripts();
@@ -236,7 +230,7 @@ impl Cluster {
             if could_go_elsewhere {
                 node.reads_since.get_or_insert(self.cx.now);
             }
-            self.place(id, Place::AtNode(key));
+            self.set_stage(id, Stage::AtNode(key));
         }
     }
 
@@ -250,7 +244,7 @@ impl Cluster {
             match self.requests.get(id).map(|request| &request.target) {
                 Some(Some(Target::Ask(_))) => {
                     self.forget_ask(id);
-                    self.place(id, Place::Nowhere);
+                    self.set_stage(id, Stage::Nowhere);
                     self.dispatch(id);
                 }
                 Some(_) => self.send_to(id, node),
@@ -312,7 +306,7 @@ impl Cluster {
             return;
         };
         // Sent again meanwhile: the answer is to come from elsewhere.
-        if request.place != Place::OnConnection(conn) {
+        if request.stage != Stage::OnConnection(conn) {
             return;
         }
         let key = self.connections.get(conn).map(|connection| connection.node).unwrap_or_default();
@@ -357,9 +351,11 @@ impl Cluster {
             node.statistics.redirects += u64::from(matches!(error.code.as_str(), "MOVED" | "ASK"));
             asked = node.address.host().to_string();
         }
-        let mut verdict = self.reachable(judge(error, &asked, &request.command));
+        let mut action = self.reachable(classify(error, &asked, &request.command));
         let not_asking = self.why_not_asking(conn, id);
-        if let (Verdict::FollowMoved(..) | Verdict::FollowAsk(..), Some(refusal)) = (&verdict, not_asking) {
+        if let (ErrorAction::FollowMoved(..) | ErrorAction::FollowAsk(..), Some(refusal)) =
+            (&action, not_asking)
+        {
             return self.finish(id, Err(Error::Server(refusal)));
         }
         let Some(request) = self.requests.get(id) else {
@@ -368,7 +364,7 @@ impl Cluster {
         // Of which slot it is for the command that was redirected is a guess where nothing is known of the command.
         let own_slot = request.command.route.slot();
         let points_at = |address| self.by_address.get(address) == Some(&key);
-        if let Verdict::FollowMoved(_, address) = &verdict
+        if let ErrorAction::FollowMoved(_, address) = &action
             && matches!(self.phase, Phase::Clustered)
             && points_at(address)
         {
@@ -376,14 +372,14 @@ impl Cluster {
             self.cx.statistics.moved += 1;
             self.want_refresh();
             if !self.leave_stale(conn) {
-                verdict = Verdict::WaitAndRetry;
+                action = ErrorAction::WaitAndRetry;
             }
         } else if error.code == "READONLY"
-            && verdict == Verdict::RefreshAndRetry
+            && action == ErrorAction::RefreshAndRetry
             && matches!(self.phase, Phase::Standalone(_))
         {
-            verdict = if self.leave_stale(conn) { Verdict::WaitAndRetry } else { Verdict::Surface };
-        } else if let Verdict::FollowMoved(slot, address) = &verdict
+            action = if self.leave_stale(conn) { ErrorAction::WaitAndRetry } else { ErrorAction::Surface };
+        } else if let ErrorAction::FollowMoved(slot, address) = &action
             && matches!(self.phase, Phase::Clustered)
             && let Some(node) = self.redirect_target(address)
         {
@@ -396,27 +392,27 @@ impl Cluster {
             }
             self.want_refresh();
         }
-        if verdict == Verdict::Surface && self.take_whole_script(id, conn, error) {
+        if action == ErrorAction::Surface && self.take_whole_script(id, conn, error) {
             return self.send_whole_script(id);
         }
         let Some(request) = self.requests.get(id) else {
             return;
         };
         let follows = matches!(self.phase, Phase::Clustered);
-        let is_redirect = matches!(verdict, Verdict::FollowMoved(..) | Verdict::FollowAsk(..));
+        let is_redirect = matches!(action, ErrorAction::FollowMoved(..) | ErrorAction::FollowAsk(..));
         let explained = (is_redirect && !follows).then(|| taken_as_alone(error));
         let error = explained.as_ref().unwrap_or(error);
-        match verdict {
-            Verdict::Surface => {
+        match action {
+            ErrorAction::Surface => {
                 // Unless it has read too early.
                 let is_read = request.command.read_only;
                 if !(is_read && self.hold_behind_earlier(id)) {
                     self.finish(id, Err(Error::Server(error.clone())));
                 }
             }
-            Verdict::Authentication => self.finish(id, Err(Error::Authentication(error.to_string()))),
-            verdict if matches!(request.target, Some(Target::Lent(_))) => {
-                self.on_lent_refused(id, key, verdict, error);
+            ErrorAction::Authentication => self.finish(id, Err(Error::Authentication(error.to_string()))),
+            action if matches!(request.target, Some(Target::Lent(_))) => {
+                self.on_lent_refused(id, key, action, error);
             }
             _ if request.target.as_ref().is_some_and(Target::is_fixed) => {
                 self.finish(id, Err(Error::Server(error.clone())));
@@ -425,28 +421,28 @@ impl Cluster {
                 self.finish(id, Err(Error::Server(error.clone())));
             }
             _ if self.is_at_replica(id) => self.fall_back(id, key, error),
-            Verdict::FollowMoved(_, address) => self.follow(id, Target::Moved(address), error),
-            Verdict::FollowAsk(slot, address) => {
+            ErrorAction::FollowMoved(_, address) => self.follow(id, Target::Moved(address), error),
+            ErrorAction::FollowAsk(slot, address) => {
                 self.cx.statistics.ask += 1;
                 if own_slot == Some(slot) {
                     self.slots.note_move(slot, self.cx.now);
                 }
                 self.follow(id, Target::Ask(address), error);
             }
-            Verdict::WaitAndRetry => self.delay(id, key, error),
-            Verdict::RefreshAndRetry => {
+            ErrorAction::WaitAndRetry => self.delay(id, key, error),
+            ErrorAction::RefreshAndRetry => {
                 self.want_refresh();
                 self.delay(id, key, error);
             }
         }
     }
 
-    /// The verdict, with the address at which the node is reached.
-    fn reachable(&self, verdict: Verdict) -> Verdict {
+    /// The same, with the address at which the node is reached.
+    fn reachable(&self, action: ErrorAction) -> ErrorAction {
         let map = &self.cx.config.address_map;
-        match verdict {
-            Verdict::FollowMoved(slot, address) => Verdict::FollowMoved(slot, map.actual(address)),
-            Verdict::FollowAsk(slot, address) => Verdict::FollowAsk(slot, map.actual(address)),
+        match action {
+            ErrorAction::FollowMoved(slot, address) => ErrorAction::FollowMoved(slot, map.actual(address)),
+            ErrorAction::FollowAsk(slot, address) => ErrorAction::FollowAsk(slot, map.actual(address)),
             other => other,
         }
     }
@@ -484,7 +480,7 @@ impl Cluster {
         }
         // The nodes disagree: what comes later must not find them agreed before.
         if redirects > 1 {
-            self.lead(id);
+            self.block_later(id);
         }
         if is_ask || redirects <= PROMPT_REDIRECTS {
             return self.dispatch(id);
@@ -495,7 +491,7 @@ impl Cluster {
     /// Lets a request wait that has been redirected so often.
     pub(in crate::cluster) fn delay_redirect(&mut self, id: RequestId, redirects: u32) {
         let wait = self.cx.random.backoff(REDIRECT_BASE, REDIRECT_CAP, redirects - PROMPT_REDIRECTS - 1);
-        self.place(id, Place::Delayed);
+        self.set_stage(id, Stage::Delayed);
         self.delayed.insert(self.cx.now + wait, id);
     }
 
@@ -523,9 +519,9 @@ impl Cluster {
         if self.hold_behind_earlier(id) {
             return;
         }
-        self.lead(id);
+        self.block_later(id);
         let wait = self.cx.random.backoff(retry.base, retry.cap, retries);
-        self.place(id, Place::Delayed);
+        self.set_stage(id, Stage::Delayed);
         self.delayed.insert(self.cx.now + wait, id);
     }
 
@@ -534,7 +530,7 @@ impl Cluster {
         if self.hold_behind_earlier(id) {
             return;
         }
-        self.lead(id);
+        self.block_later(id);
         self.dispatch(id);
     }
 
@@ -557,9 +553,9 @@ impl Cluster {
 
     /// A delayed request's wait is over.
     pub(in crate::cluster) fn retry(&mut self, id: RequestId) {
-        let is_due = self.requests.get(id).is_some_and(|request| request.place == Place::Delayed);
+        let is_due = self.requests.get(id).is_some_and(|request| request.stage == Stage::Delayed);
         if is_due && !self.hold_behind_earlier(id) {
-            self.place(id, Place::Nowhere);
+            self.set_stage(id, Stage::Nowhere);
             if !self.resume_lease(id) {
                 self.dispatch(id);
             }
@@ -591,7 +587,7 @@ impl Cluster {
         let Some(request) = self.requests.get(id) else {
             return;
         };
-        if request.place != Place::OnConnection(conn) {
+        if request.stage != Stage::OnConnection(conn) {
             return;
         }
         let is_fixed = request.target.as_ref().is_some_and(Target::is_fixed);
@@ -608,7 +604,7 @@ impl Cluster {
         if sent {
             self.send_again(id, key, reason);
         }
-        self.place(id, Place::Nowhere);
+        self.set_stage(id, Stage::Nowhere);
         self.dispatch(id);
     }
 
@@ -618,21 +614,21 @@ impl Cluster {
             return;
         };
         // Its parts end at the same time, each with its own reason. One that waits anew has more time.
-        if request.place == Place::Gathering || request.deadline > self.cx.now {
+        if request.stage == Stage::Gathering || request.deadline > self.cx.now {
             return;
         }
-        if let Place::AtScan(scan) = request.place {
+        if let Stage::AtScan(scan) = request.stage {
             return self.time_out_at_scan(id, scan);
         }
-        let (place, last_error) = (request.place, request.last_error.clone());
+        let (stage, last_error) = (request.stage, request.last_error.clone());
         let (stalled, may_have_run) = (request.stalled, request.may_have_run);
         // Without a server's error, it was sent again because its connection had ended.
         let lost = request.retries;
         let within = Within(self.cx.config.request_timeout).to_string();
-        let conn = if let Place::OnConnection(conn) = place { self.connections.get(conn) } else { None };
+        let conn = if let Stage::OnConnection(conn) = stage { self.connections.get(conn) } else { None };
         let is_unsent = conn.is_some_and(|connection| connection.has_unsent(id));
-        let error = match (place, last_error) {
-            (Place::OnConnection(conn), _) => {
+        let error = match (stage, last_error) {
+            (Stage::OnConnection(conn), _) => {
                 let node = self.connections.get(conn).and_then(|connection| self.nodes.get(connection.node));
                 let address = node.map(|node| &node.address);
                 match is_unsent {
@@ -641,8 +637,8 @@ impl Cluster {
                 }
             }
             (_, Some(error)) => last_word(*error, may_have_run),
-            (Place::AtLease(lease), None) => self.lease_error(lease),
-            (Place::AtNode(node), None) if lost > 0 => {
+            (Stage::AtLease(lease), None) => self.lease_error(lease),
+            (Stage::AtNode(node), None) if lost > 0 => {
                 let node = self.nodes.get(node);
                 let reason = node.map(|node| node.last_error.clone()).unwrap_or_default();
                 let address = node.map(|node| &node.address);
@@ -651,7 +647,7 @@ impl Cluster {
                 let interrupted = interrupted(address, message, true);
                 if stalled { Error::Timeout(interrupted) } else { Error::ConnectionLost(interrupted) }
             }
-            (Place::AtNode(node), None) => match self.nodes.get(node) {
+            (Stage::AtNode(node), None) => match self.nodes.get(node) {
                 Some(node) if !node.last_error.is_empty() => {
                     Error::Connect(format!("{}: {}", node.address, node.last_error))
                 }
@@ -667,7 +663,7 @@ impl Cluster {
                     Error::Timeout(interrupted(address, message, false))
                 }
             },
-            (Place::Unrouted, None) if matches!(self.phase, Phase::Clustered) => {
+            (Stage::Unrouted, None) if matches!(self.phase, Phase::Clustered) => {
                 Error::ClusterDown(match self.requests.get(id).map(|request| &request.command.route) {
                     Some(Route::Slot(slot)) => {
                         format!("no node serves slot {slot}, and none turned up within {within}")
@@ -678,15 +674,15 @@ impl Cluster {
             (_, None) => Error::Timeout(interrupted(None, format!("not sent within {within}"), false)),
         };
         self.finish(id, Err(error.clone()));
-        match place {
+        match stage {
             // It must not be sent after all. What is queued with it goes over another connection.
-            Place::OnConnection(conn) if is_unsent => {
+            Stage::OnConnection(conn) if is_unsent => {
                 let reason = "what came in could not be read to its end".to_string();
                 self.lose(conn, Error::Connect(reason), Driver::MustClose);
             }
-            Place::OnConnection(conn) => self.suspect(conn, id),
+            Stage::OnConnection(conn) => self.check_stalled(conn, id),
             // What was to follow it must not be executed without it: a transaction without its MULTI.
-            Place::AtLease(lease) => self.end_lease(lease, &error),
+            Stage::AtLease(lease) => self.end_lease(lease, &error),
             _ => {}
         }
     }
@@ -703,7 +699,7 @@ impl Cluster {
             self.give_back(lease);
         }
         match request.parent {
-            Some(parent) => self.tell_parent(parent, request.place, Ok(reply)),
+            Some(parent) => self.tell_parent(parent, request.stage, Ok(reply)),
             None => self.cx.output(Output::Done { id, result: Ok(reply) }),
         }
     }
@@ -715,53 +711,53 @@ impl Cluster {
         };
         // A copy that got no answer may have run, whatever has become of the last.
         let result = if request.may_have_run { result.map_err(doubt) } else { result };
-        let (parent, place) = (request.parent, request.place);
+        let (parent, stage) = (request.parent, request.stage);
         self.abandon(id);
         match parent {
-            Some(parent) => self.tell_parent(parent, place, result),
+            Some(parent) => self.tell_parent(parent, stage, result),
             None => self.cx.output(Output::Done { id, result }),
         }
     }
 
-    fn tell_parent(&mut self, parent: Parent, place: Place, result: Result<RawReply, Error>) {
+    fn tell_parent(&mut self, parent: Parent, stage: Stage, result: Result<RawReply, Error>) {
         match parent {
             Parent::Whole { id, part } => self.on_part(id, part, result),
-            Parent::Pass { scan, number } => self.on_pass(scan, number, place, result),
+            Parent::Pass { scan, number } => self.on_pass(scan, number, stage, result),
         }
     }
 
     /// Takes a request out, wherever it is. What a connection still receives for it is dropped.
     pub(in crate::cluster) fn abandon(&mut self, id: RequestId) {
-        let Some(place) = self.requests.get(id).map(|request| request.place) else {
+        let Some(stage) = self.requests.get(id).map(|request| request.stage) else {
             return;
         };
         if let Some(request) = self.requests.get(id) {
             self.order.end(id, request);
         }
-        self.place(id, Place::Nowhere);
+        self.set_stage(id, Stage::Nowhere);
         let request = self.requests.remove(id);
         let lease = request.as_ref().and_then(Request::lease);
         let own_lease = request.as_ref().and_then(|request| request.own_lease);
         self.abandon_parts(request.and_then(|request| request.gather));
-        match place {
-            Place::AtNode(node) => {
+        match stage {
+            Stage::AtNode(node) => {
                 if let Some(node) = self.nodes.get_mut(node) {
                     let requests = &self.requests;
                     node.queue.forget(id, |id| requests.contains_key(id));
                 }
             }
-            Place::Unrouted => {
+            Stage::Unrouted => {
                 let requests = &self.requests;
                 self.unrouted.forget(id, |id| requests.contains_key(id));
             }
-            Place::AtLease(lease) => self.forget_at_lease(lease, id),
-            Place::Delayed => {
+            Stage::AtLease(lease) => self.forget_at_lease(lease, id),
+            Stage::Delayed => {
                 if let Some(lease) = lease {
                     self.end_paused(lease);
                 }
             }
-            Place::AtScan(scan) => self.forget_at_scan(scan, id),
-            Place::Nowhere | Place::OnConnection(_) | Place::InOrder(_) | Place::Gathering => {}
+            Stage::AtScan(scan) => self.forget_at_scan(scan, id),
+            Stage::Nowhere | Stage::OnConnection(_) | Stage::InOrder(_) | Stage::Gathering => {}
         }
         // With a reply outstanding it is closed: nothing is taken from a list for nobody.
         if let Some(lease) = own_lease {
@@ -778,32 +774,22 @@ impl Cluster {
     }
 
     /// Notes where a request is, and counts what waits.
-    pub(in crate::cluster) fn place(&mut self, id: RequestId, place: Place) {
+    pub(in crate::cluster) fn set_stage(&mut self, id: RequestId, stage: Stage) {
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        // What is held in order waits for others, not for a node.
-        let waits =
-            |place| matches!(place, Place::AtNode(_) | Place::Unrouted | Place::Delayed | Place::AtLease(_));
         if let Some(bytes) = request.held_bytes.take() {
-            self.held = Held { requests: self.held.requests - 1, bytes: self.held.bytes - bytes };
+            self.backlog.leave(bytes);
         }
-        if waits(place) {
+        if stage.is_backlog() {
             let bytes = request.command.frame.len() as u64;
-            self.held = Held { requests: self.held.requests + 1, bytes: self.held.bytes + bytes };
+            self.backlog.enter(bytes);
             request.held_bytes = Some(bytes);
         }
-        request.place = place;
-        let under_way = matches!(place, Place::AtNode(_) | Place::OnConnection(_) | Place::Unrouted);
+        request.stage = stage;
+        let under_way = matches!(stage, Stage::AtNode(_) | Stage::OnConnection(_) | Stage::Unrouted);
         self.order.count(request, under_way);
     }
-}
-
-/// What waits for a node, a connection or a retry.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::cluster) struct Held {
-    requests: u64,
-    bytes: u64,
 }
 
 /// A redirect from a server that is taken for all there is: what the caller can do about it.

@@ -32,7 +32,7 @@ use alloc::vec::Vec;
 
 use litemap::LiteMap;
 
-use crate::cluster::requests::request::{Place, Request, Target};
+use crate::cluster::requests::request::{Request, Stage, Target};
 use crate::cluster::{Cluster, NodeKey, RequestId};
 use crate::command::find;
 use crate::command::prepared::Command;
@@ -59,7 +59,7 @@ pub(in crate::cluster) struct Order {
     /// Each in a box: they are moved when one comes before them.
     holds: LiteMap<Slot, Box<Hold>>,
     /// Slots whose held commands may go on.
-    loosened: Vec<Slot>,
+    releasable: Vec<Slot>,
 }
 
 /// What is held for one slot, and why.
@@ -99,7 +99,7 @@ impl Order {
             next: 0,
             under_way: vec![0; usize::from(SLOT_COUNT)],
             holds: LiteMap::new(),
-            loosened: Vec::new(),
+            releasable: Vec::new(),
         }
     }
 
@@ -128,7 +128,7 @@ impl Order {
         {
             *count -= 1;
             if *count == 0 && self.holds.contains_key(&left) {
-                self.loosened.push(left);
+                self.releasable.push(left);
             }
         }
     }
@@ -153,13 +153,13 @@ impl Order {
         let before = hold.len();
         hold.let_go(id, true);
         // It is mostly the first: requests time out in the order they came.
-        if matches!(request.place, Place::InOrder(_))
+        if matches!(request.stage, Stage::InOrder(_))
             && let Some(index) = hold.held.iter().position(|entry| entry.id == id)
         {
             hold.held.remove(index);
         }
         if hold.len() < before {
-            self.loosened.push(slot);
+            self.releasable.push(slot);
         }
     }
 
@@ -210,7 +210,7 @@ impl Hold {
     }
 
     /// The slot is asked for.
-    fn narrow(&mut self) {
+    fn shrink_window(&mut self) {
         let window = self.window.get_or_insert(Window { size: 0, let_through: Vec::new(), is_settled: true });
         if core::mem::replace(&mut window.is_settled, false) {
             window.size = ASKED_MAX;
@@ -349,7 +349,7 @@ impl Cluster {
         let entry = Entry::new(id, request);
         let is_crowded = self.order.under_way.get(slot.index()).is_some_and(|count| *count > ASKED_MAX);
         let hold = self.order.hold_of(slot);
-        hold.narrow();
+        hold.shrink_window();
         // They may be in the socket that this one would go to.
         hold.drains |= is_crowded;
         let waits = hold.drains || !hold.admits(id);
@@ -382,7 +382,7 @@ impl Cluster {
     }
 
     /// A request begins to wait for its retry: those behind it are held.
-    pub(in crate::cluster) fn lead(&mut self, id: RequestId) {
+    pub(in crate::cluster) fn block_later(&mut self, id: RequestId) {
         let request = self.requests.get(id);
         if let Some((slot, request)) = request.and_then(|request| Some((request.ordered_slot()?, request))) {
             let entry = Entry::new(id, request);
@@ -392,7 +392,7 @@ impl Cluster {
             }
             // Others may go meanwhile.
             hold.leave_window(id);
-            self.order.loosened.push(slot);
+            self.order.releasable.push(slot);
         }
     }
 
@@ -406,14 +406,14 @@ impl Cluster {
         let hold = self.order.hold_of(slot);
         hold.let_go(id, false);
         hold.insert(entry);
-        self.place(id, Place::InOrder(slot));
+        self.set_stage(id, Stage::InOrder(slot));
         // When there is nothing that it could wait for.
-        self.order.loosened.push(slot);
+        self.order.releasable.push(slot);
     }
 
     /// Sends what nothing holds any more.
     pub(in crate::cluster) fn release_held(&mut self) {
-        while let Some(slot) = self.order.loosened.pop() {
+        while let Some(slot) = self.order.releasable.pop() {
             let is_idle = self.order.is_idle(slot);
             let Some(hold) = self.order.holds.get_mut(&slot) else {
                 continue;
@@ -427,8 +427,8 @@ impl Cluster {
                 self.order.holds.remove(&slot);
             }
             for Entry { id, .. } in released {
-                if self.requests.get(id).is_some_and(|request| request.place == Place::InOrder(slot)) {
-                    self.place(id, Place::Nowhere);
+                if self.requests.get(id).is_some_and(|request| request.stage == Stage::InOrder(slot)) {
+                    self.set_stage(id, Stage::Nowhere);
                     self.dispatch(id);
                 }
             }
@@ -450,10 +450,14 @@ impl Cluster {
     }
 
     /// What a connection that has stopped answering still owes is not waited for.
-    pub(in crate::cluster) fn leave_behind(&mut self, requests: &[RequestId], conn: crate::cluster::ConnId) {
+    pub(in crate::cluster) fn exclude_stalled(
+        &mut self,
+        requests: &[RequestId],
+        conn: crate::cluster::ConnId,
+    ) {
         for id in requests {
             if let Some(request) = self.requests.get_mut(*id)
-                && request.place == Place::OnConnection(conn)
+                && request.stage == Stage::OnConnection(conn)
             {
                 self.order.count(request, false);
                 self.order.end(*id, request);

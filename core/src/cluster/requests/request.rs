@@ -30,7 +30,7 @@ pub(in crate::cluster) struct Request {
     pub(in crate::cluster) stalled: bool,
     /// Whether a copy of it that got no answer may have been executed.
     pub(in crate::cluster) may_have_run: bool,
-    pub(in crate::cluster) place: Place,
+    pub(in crate::cluster) stage: Stage,
     /// The connection that it has been lent for itself, since it blocks.
     pub(in crate::cluster) own_lease: Option<crate::cluster::LeaseId>,
     /// Of a transaction: what was answered before EXEC.
@@ -78,7 +78,7 @@ impl Request {
             last_error: None,
             stalled: false,
             may_have_run: false,
-            place: Place::Nowhere,
+            stage: Stage::Nowhere,
             own_lease: None,
             queueing: None,
             serial,
@@ -102,7 +102,7 @@ impl Request {
     }
 
     pub(in crate::cluster) fn is_on_connection(&self) -> bool {
-        matches!(self.place, Place::OnConnection(_))
+        matches!(self.stage, Stage::OnConnection(_))
     }
 }
 
@@ -130,7 +130,7 @@ impl Target {
 
 /// Where a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cluster) enum Place {
+pub(in crate::cluster) enum Stage {
     /// On no list: it is being dispatched.
     Nowhere,
     /// In a node's queue, until that is connected.
@@ -149,4 +149,11 @@ pub(in crate::cluster) enum Place {
     AtScan(crate::cluster::ScanId),
     /// Waiting for its parts.
     Gathering,
+}
+
+impl Stage {
+    /// Whether it counts as waiting for a node, a connection or a retry.
+    pub(super) fn is_backlog(self) -> bool {
+        matches!(self, Self::AtNode(_) | Self::Unrouted | Self::Delayed | Self::AtLease(_))
+    }
 }

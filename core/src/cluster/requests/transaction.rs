@@ -18,7 +18,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::cluster::requests::request::Place;
+use crate::cluster::requests::request::Stage;
 use crate::cluster::{Cluster, ConnId, RequestId};
 use crate::error::{Error, ServerError};
 use crate::resp::RawReply;
@@ -46,7 +46,7 @@ impl Cluster {
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        if request.place != Place::OnConnection(conn) {
+        if request.stage != Stage::OnConnection(conn) {
             return;
         }
         let queueing = request.queueing.get_or_insert_default();

@@ -8,7 +8,7 @@
 //!                                              └─────────┴───────────────────────────┘ ─→ CLUSTER NODES
 //! ```
 //!
-//! Which slots a pass does is the [`Ledger`](crate::scan::Ledger)'s to say. Passes run at the same time, as many as the caller wants; each has one question
+//! Which slots a pass does is the [`SlotCoverage`](crate::scan::SlotCoverage)'s to say. Passes run at the same time, as many as the caller wants; each has one question
 //! under way or one batch waiting, so a scan's memory does not grow with the keys. Their requests are the machine's own, fixed to
 //! the pass's node, and go on while nobody waits.
 //!
@@ -29,14 +29,14 @@ use bytes::Bytes;
 use slotmap::SecondaryMap;
 
 use crate::address::NodeAddr;
-use crate::cluster::requests::request::{Parent, Place, Request, Target};
+use crate::cluster::requests::request::{Parent, Request, Stage, Target};
 use crate::cluster::scans::pass::{Pass, Question, is_passing};
 use crate::cluster::scans::scan::{Scan, ScanOptions, Source};
 use crate::cluster::{Cluster, Destination, NodeKey, Phase, RequestId, ScanId};
 use crate::command::prepared::Command;
 use crate::error::{Error, Interrupted, Within};
 use crate::resp::RawReply;
-use crate::scan::Token;
+use crate::scan::ResumeToken;
 use crate::time::Instant;
 use crate::topology::in_order;
 
@@ -72,9 +72,9 @@ impl Cluster {
     #[must_use]
     pub fn scan_token(&self, scan: ScanId) -> Option<Vec<u8>> {
         let scan = self.scans.get(scan)?;
-        let mut token = Token { filter: scan.filter(), ..Token::default() };
+        let mut token = ResumeToken { filter: scan.filter(), ..ResumeToken::default() };
         match &scan.source {
-            Source::Keys(ledger) => token.ledger = ledger.clone(),
+            Source::Keys(coverage) => token.coverage = coverage.clone(),
             Source::Node(address) => token.node = Some(address.clone()),
             Source::Collection(..) => return None,
         }
@@ -102,7 +102,7 @@ impl Cluster {
         match self.scans.get_mut(scan_id) {
             Some(scan) => {
                 scan.waiting.push_back(id);
-                self.place(id, Place::AtScan(scan_id));
+                self.set_stage(id, Stage::AtScan(scan_id));
                 self.scans_due.push(scan_id);
             }
             None => self.finish(id, Err(Error::Closed)),
@@ -238,13 +238,13 @@ impl Cluster {
     /// The node to pass over next; with its id when it is for slots that are half done. Those that keys move to come last.
     fn next_node(&mut self, id: ScanId, active: usize) -> Option<(NodeAddr, Option<String>)> {
         let scan = self.scans.get(id)?;
-        let Source::Keys(ledger) = &scan.source else {
+        let Source::Keys(coverage) = &scan.source else {
             return None;
         };
         let mut owners: Vec<NodeKey> = Vec::new();
         let mut seen: SecondaryMap<NodeKey, ()> = SecondaryMap::new();
         let mut unserved = None;
-        for slot in ledger.to_do() {
+        for slot in coverage.to_do() {
             match self.slots.owner(slot) {
                 Some(owner) if seen.insert(owner, ()).is_some() => {}
                 Some(owner) => owners.push(owner),
@@ -267,7 +267,7 @@ impl Cluster {
             return Some((postponed, None));
         }
         let mut gone = None;
-        for half in ledger.halves() {
+        for half in coverage.halves() {
             let known = self.directory.with_id(&self.topology, &half.to);
             let known = known.and_then(|place| self.topology.member(place));
             // A token may name any address; only the cluster's nodes are dialled.
@@ -307,9 +307,9 @@ impl Cluster {
         let text = format!("slots move to the node {node}, which cannot be reached or does not take them");
         let error = Error::ClusterDown(text);
         if let Some(scan) = self.scans.get_mut(id)
-            && let Source::Keys(ledger) = &mut scan.source
+            && let Source::Keys(coverage) = &mut scan.source
         {
-            ledger.reopen(node);
+            coverage.reopen(node);
             scan.reopened += 1;
             // Passing over the nodes once more gives the same keys once more: the caller decides.
             if scan.reopened > REOPENED_MAX {
@@ -417,12 +417,12 @@ impl Cluster {
 
     /// Whether a pass that has failed is still of use: the slots are its node's, or move there.
     fn is_still_due(&self, scan: &Scan, pass: &Pass) -> bool {
-        let Source::Keys(ledger) = &scan.source else {
+        let Source::Keys(coverage) = &scan.source else {
             return false;
         };
         let node = pass.node.as_ref().and_then(|address| self.by_address.get(address)).copied();
         let is_due = |slot| pass.claim.as_ref().is_none_or(|claim| claim.fresh.contains(slot));
-        pass.half_of.is_some() || ledger.to_do().any(|slot| is_due(slot) && self.slots.owner(slot) == node)
+        pass.half_of.is_some() || coverage.to_do().any(|slot| is_due(slot) && self.slots.owner(slot) == node)
     }
 
     /// Gives a pass up: its slots are to do, as they were.
@@ -472,7 +472,7 @@ impl Cluster {
             return;
         };
         let is_complete = match &scan.source {
-            Source::Keys(ledger) if by_slots => ledger.is_complete() && scan.passes.is_empty(),
+            Source::Keys(coverage) if by_slots => coverage.is_complete() && scan.passes.is_empty(),
             _ => scan.passes.first().is_some_and(Pass::is_over),
         };
         if is_complete {

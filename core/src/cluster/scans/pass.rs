@@ -7,14 +7,14 @@ use bytes::Bytes;
 
 use crate::address::NodeAddr;
 use crate::cluster::links::Driver;
-use crate::cluster::requests::error_policy::{Verdict, judge};
-use crate::cluster::requests::request::Place;
+use crate::cluster::requests::error_policy::{ErrorAction, classify};
+use crate::cluster::requests::request::Stage;
 use crate::cluster::scans::scan::{Scan, Source};
 use crate::cluster::{Cluster, ConnId, RequestId, ScanId};
 use crate::command::prepared::Command;
 use crate::error::Error;
 use crate::resp::{RawReply, ReplyRef, Token, Tokens};
-use crate::scan::{Bookmark, Claim, Ledger, NodeView};
+use crate::scan::{Bookmark, Claim, NodeView, SlotCoverage};
 use crate::slot::Slot;
 use crate::time::Instant;
 use crate::topology::Role;
@@ -176,7 +176,7 @@ impl Cluster {
         &mut self,
         id: ScanId,
         number: u32,
-        place: Place,
+        stage: Stage,
         result: Result<RawReply, Error>,
     ) {
         let Some(scan) = self.scans.get_mut(id) else {
@@ -188,8 +188,8 @@ impl Cluster {
         self.scans_due.push(id);
         let mut pass = scan.passes.swap_remove(index);
         let question = pass.asked.take().map_or(Question::Nothing, |(_, question)| question);
-        let conn = match place {
-            Place::OnConnection(conn) => Some(conn),
+        let conn = match stage {
+            Stage::OnConnection(conn) => Some(conn),
             _ => None,
         };
         let next = match result {
@@ -250,18 +250,18 @@ impl Scan {
     /// What the node says before the first page.
     fn on_view(&mut self, pass: &mut Pass, reply: &RawReply) -> Result<Next, Error> {
         let view = node_view(reply, pass)?;
-        let Source::Keys(ledger) = &mut self.source else {
+        let Source::Keys(coverage) = &mut self.source else {
             return Ok(Next::Ends);
         };
-        if !pass.is_late && pass.half_of.is_none() && ledger.is_early(&view) {
+        if !pass.is_late && pass.half_of.is_none() && coverage.is_early(&view) {
             self.postponed.extend(pass.node.take());
             return Ok(Next::Ends);
         }
-        let claim = ledger.claim(&view);
+        let claim = coverage.claim(&view);
         if claim.is_empty() {
             return Ok(Next::EndsInVain);
         }
-        pass.repeats = ledger.repeats(&view);
+        pass.repeats = coverage.repeats(&view);
         pass.claim = Some(claim);
         Ok(Next::GoesOn)
     }
@@ -270,12 +270,12 @@ impl Scan {
     fn on_review(&mut self, pass: &Pass, reply: &RawReply, is_replica: bool) -> Result<Next, Error> {
         let mut view = node_view(reply, pass)?;
         view.is_primary &= !is_replica;
-        let (Source::Keys(ledger), Some(claim)) = (&mut self.source, &pass.claim) else {
+        let (Source::Keys(coverage), Some(claim)) = (&mut self.source, &pass.claim) else {
             return Ok(Next::Ends);
         };
-        let done = ledger.done_count();
-        let gained = ledger.conclude(claim, &view);
-        if ledger.done_count() > done {
+        let done = coverage.done_count();
+        let gained = coverage.conclude(claim, &view);
+        if coverage.done_count() > done {
             (self.trouble, self.reopened) = (None, 0);
         }
         Ok(if gained { Next::Ends } else { Next::EndsInVain })
@@ -295,7 +295,7 @@ impl Scan {
         let (cursor, batch) = page(reply, if of_key { ELEMENTS } else { KEYS })
             .ok_or_else(|| Error::Protocol("the answer to SCAN is no cursor with a list".to_string()))?;
         let batch = match &self.source {
-            Source::Keys(ledger) if pass.repeats => without_done(batch, ledger),
+            Source::Keys(coverage) if pass.repeats => without_done(batch, coverage),
             _ => batch,
         };
         pass.cursor = if cursor == BEGIN { String::new() } else { cursor };
@@ -314,9 +314,10 @@ impl Scan {
 pub(in crate::cluster) fn is_passing(error: &Error) -> bool {
     match error {
         Error::Connect(_) | Error::ConnectionLost(_) | Error::Timeout(_) | Error::ClusterDown(_) => true,
-        Error::Server(error) => {
-            !matches!(judge(error, "", &Command::next_batch()), Verdict::Surface | Verdict::Authentication)
-        }
+        Error::Server(error) => !matches!(
+            classify(error, "", &Command::next_batch()),
+            ErrorAction::Surface | ErrorAction::Authentication
+        ),
         _ => false,
     }
 }
@@ -377,8 +378,8 @@ fn of_bulk_strings(batch: RawReply) -> RawReply {
 }
 
 /// A list of keys without those whose slots are done.
-fn without_done(batch: RawReply, ledger: &Ledger) -> RawReply {
-    let is_done = |key: &[u8]| ledger.is_done(Slot::of_key(key));
+fn without_done(batch: RawReply, coverage: &SlotCoverage) -> RawReply {
+    let is_done = |key: &[u8]| coverage.is_done(Slot::of_key(key));
     if !batch.tokens().skip(1).any(|key| is_done(key.payload)) {
         return batch;
     }

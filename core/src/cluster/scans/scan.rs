@@ -9,7 +9,7 @@ use crate::cluster::requests::queue::Queue;
 use crate::cluster::scans::pass::Pass;
 use crate::command::prepared::Command;
 use crate::error::Error;
-use crate::scan::{Ledger, Token};
+use crate::scan::{ResumeToken, SlotCoverage};
 use crate::time::Instant;
 
 /// The longest token that is read.
@@ -87,7 +87,7 @@ pub(in crate::cluster) struct Scan {
 #[derive(Debug)]
 pub(in crate::cluster) enum Source {
     /// A cluster's slots; of a server alone, all that it has.
-    Keys(Ledger),
+    Keys(SlotCoverage),
     /// What one node has.
     Node(NodeAddr),
     /// What one key has: by this command.
@@ -101,7 +101,7 @@ impl Scan {
             return wrong("a scan's count and parallel are at least 1");
         }
         let source = match options.subject {
-            Subject::Cluster => Source::Keys(Ledger::default()),
+            Subject::Cluster => Source::Keys(SlotCoverage::default()),
             Subject::Node(address) => Source::Node(address),
             Subject::Hash(key) => Source::Collection("HSCAN", key),
             Subject::Set(key) => Source::Collection("SSCAN", key),
@@ -136,14 +136,14 @@ impl Scan {
 
     fn resume(&mut self, token: &[u8]) -> Result<(), Error> {
         let wrong = |text: &str| Err(Error::InvalidArgument(text.to_string()));
-        let Some(token) = (token.len() <= TOKEN_MAX).then(|| Token::decode(token)).flatten() else {
+        let Some(token) = (token.len() <= TOKEN_MAX).then(|| ResumeToken::decode(token)).flatten() else {
             return wrong("the token is none of a scan, or is damaged");
         };
         if token.filter != self.filter() {
             return wrong("the token is of a scan with another match or type");
         }
         match (&mut self.source, token.node) {
-            (Source::Keys(ledger), None) => *ledger = token.ledger,
+            (Source::Keys(coverage), None) => *coverage = token.coverage,
             (source @ Source::Keys(_), Some(node)) => *source = Source::Node(node),
             (Source::Node(address), Some(node)) if *address == node => {}
             _ => return wrong("the token is of a scan of something else"),

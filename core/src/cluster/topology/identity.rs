@@ -216,20 +216,20 @@ impl Cluster {
         }
     }
 
-    /// Puts nothing more on a connection. Replies that are due may still come; a borrower keeps it until he gives it back.
+    /// Puts nothing more on a connection. Replies that are due may still come; a holder keeps it until he gives it back.
     pub(in crate::cluster) fn leave_connection(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn) else {
             return;
         };
         let key = connection.node;
-        match connection.exclusive() {
+        match connection.dedicated() {
             None => {
                 connection.draining = true;
                 if let Some(node) = self.nodes.get_mut(key).filter(|node| node.connection == Some(conn)) {
                     node.connection = None;
                 }
             }
-            Some(exclusive) if exclusive.lease.is_some() => exclusive.spoilt = true,
+            Some(dedicated) if dedicated.lease.is_some() => dedicated.dirty = true,
             Some(_) => self.discard(conn),
         }
     }

@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::address::NodeAddr;
-use crate::cluster::links::connection::Waiting;
+use crate::cluster::links::connection::Expected;
 use crate::cluster::{Cluster, ConnId, Connection, Event, NodeKey, Output, Phase, State};
 use crate::config::ReplicaReads;
 use crate::error::ServerError;
@@ -200,9 +200,9 @@ impl Cluster {
         }
         self.refresh.serial += 1;
         let number = self.refresh.serial;
-        connection.send_words(&["CLUSTER", "SLOTS"], Waiting::Slots(number), self.cx.now);
-        connection.send_words(&["CLUSTER", "SHARDS"], Waiting::Shards(number), self.cx.now);
-        connection.send_words(&["CLUSTER", "INFO"], Waiting::Info(number), self.cx.now);
+        connection.send_words(&["CLUSTER", "SLOTS"], Expected::Slots(number), self.cx.now);
+        connection.send_words(&["CLUSTER", "SHARDS"], Expected::Shards(number), self.cx.now);
+        connection.send_words(&["CLUSTER", "INFO"], Expected::Info(number), self.cx.now);
         self.refresh.queries.push(Query { number, conn, asked_at: self.cx.now, topology: None });
         self.cx.statistics.commands += 3;
         self.mark_unflushed(conn);
@@ -254,7 +254,7 @@ impl Cluster {
     /// Takes the answer to CLUSTER INFO in, and with it the whole view.
     pub(in crate::cluster) fn on_info(&mut self, conn: ConnId, number: u64, reply: &Reply) {
         let Some(index) = self.refresh.queries.iter().position(|query| query.number == number) else {
-            return self.forgive(conn);
+            return self.mark_healthy(conn);
         };
         let query = self.refresh.queries.swap_remove(index);
         let node = self.connections.get(conn).and_then(|connection| self.nodes.get(connection.node));
@@ -277,7 +277,7 @@ impl Cluster {
         self.refresh.first_answer_at.get_or_insert(self.cx.now);
         let conn = view.conn;
         if let Phase::Starting(_) = self.phase {
-            self.forgive(conn);
+            self.mark_healthy(conn);
             // `settle_start` decides.
             return self.refresh.views.push(view);
         }
@@ -285,7 +285,7 @@ impl Cluster {
             self.refresh.strange_views.push(view);
             return self.on_stranger(conn);
         }
-        self.forgive(conn);
+        self.mark_healthy(conn);
         let is_first = self.refresh.views.is_empty();
         let is_newer = match (view.epoch, self.refresh.epoch) {
             (Some(new), Some(present)) => new > present || (new == present && is_first),
@@ -361,7 +361,7 @@ impl Cluster {
     /// Whether requests wait for a node that is down or unknown: somebody may have taken over.
     fn is_anything_unserved(&self) -> bool {
         let waits = |node: &crate::cluster::Node| {
-            node.is_down() && !(node.queue.is_empty() && node.borrowers.is_empty())
+            node.is_down() && !(node.queue.is_empty() && node.waiters.is_empty())
         };
         !self.unrouted.is_empty() || self.nodes.values().any(waits)
     }
@@ -473,7 +473,7 @@ impl Cluster {
         let Some(node) = self.nodes.get(key).filter(|node| node.retired) else {
             return;
         };
-        if !node.queue.is_empty() || !node.borrowers.is_empty() {
+        if !node.queue.is_empty() || !node.waiters.is_empty() {
             return;
         }
         let own = node.connections.iter();

@@ -8,7 +8,7 @@
 
 use core::time::Duration;
 
-use crate::cluster::requests::request::Place;
+use crate::cluster::requests::request::Stage;
 use crate::cluster::{Cluster, NodeKey, RequestId};
 use crate::config::ReplicaReads;
 use crate::error::ServerError;
@@ -99,7 +99,7 @@ impl Cluster {
         if let Some(request) = self.requests.get_mut(id) {
             request.primary_only = true;
         }
-        self.place(id, Place::Nowhere);
+        self.set_stage(id, Stage::Nowhere);
         self.dispatch(id);
     }
 }

@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
-use crate::scan::{Bookmark, Peer, Token};
+use crate::scan::{Bookmark, Peer, ResumeToken};
 
 fn slot(number: u16) -> Slot {
     Slot::new(number).unwrap()
@@ -35,16 +35,16 @@ fn coming(mut view: NodeView, number: u16, from: &str) -> NodeView {
     view
 }
 
-fn pass(ledger: &mut Ledger, start: &NodeView, end: &NodeView) {
-    let claim = ledger.claim(start);
-    ledger.conclude(&claim, end);
+fn pass(coverage: &mut SlotCoverage, start: &NodeView, end: &NodeView) {
+    let claim = coverage.claim(start);
+    coverage.conclude(&claim, end);
 }
 
 #[test]
 fn a_slot_that_stays_is_done() {
-    let mut ledger = Ledger::default();
-    pass(&mut ledger, &view("a", 1, &[1, 2]), &view("a", 1, &[2]));
-    assert!(!ledger.is_done(slot(1)) && ledger.is_done(slot(2)));
+    let mut coverage = SlotCoverage::default();
+    pass(&mut coverage, &view("a", 1, &[1, 2]), &view("a", 1, &[2]));
+    assert!(!coverage.is_done(slot(1)) && coverage.is_done(slot(2)));
 }
 
 #[test]
@@ -52,51 +52,51 @@ fn a_node_that_was_changed_does_nothing() {
     let start = view("a", 1, &[1]);
     let replica = NodeView { is_primary: false, ..start.clone() };
     for end in [view("a", 2, &[1]), view("b", 1, &[1]), replica] {
-        let mut ledger = Ledger::default();
-        pass(&mut ledger, &start, &end);
-        assert_eq!(ledger, Ledger::default());
+        let mut coverage = SlotCoverage::default();
+        pass(&mut coverage, &start, &end);
+        assert_eq!(coverage, SlotCoverage::default());
     }
 }
 
 #[test]
 fn an_open_slot_is_done_by_both_of_its_nodes() {
-    let mut ledger = Ledger::default();
+    let mut coverage = SlotCoverage::default();
     let a = leaving(view("a", 1, &[1]), 1, "b");
     // Too early: what follows from `a` is not there yet.
-    pass(&mut ledger, &coming(view("b", 1, &[]), 1, "a"), &coming(view("b", 1, &[]), 1, "a"));
-    pass(&mut ledger, &view("a", 1, &[1]), &a);
-    assert_eq!((ledger.halves().count(), ledger.done_count()), (1, 0));
+    pass(&mut coverage, &coming(view("b", 1, &[]), 1, "a"), &coming(view("b", 1, &[]), 1, "a"));
+    pass(&mut coverage, &view("a", 1, &[1]), &a);
+    assert_eq!((coverage.halves().count(), coverage.done_count()), (1, 0));
     let b = coming(view("b", 1, &[]), 1, "a");
-    pass(&mut ledger, &b, &b);
-    assert_eq!((ledger.halves().count(), ledger.done_count()), (0, 1));
+    pass(&mut coverage, &b, &b);
+    assert_eq!((coverage.halves().count(), coverage.done_count()), (0, 1));
 }
 
 #[test]
 fn what_moves_on_is_followed() {
-    let mut ledger = Ledger::default();
+    let mut coverage = SlotCoverage::default();
     let a = leaving(view("a", 1, &[1]), 1, "b");
-    pass(&mut ledger, &a, &a);
+    pass(&mut coverage, &a, &a);
     let b = leaving(view("b", 1, &[1]), 1, "c");
-    pass(&mut ledger, &coming(view("b", 1, &[]), 1, "a"), &b);
-    assert_eq!(ledger.halves().next().unwrap().to, "c");
+    pass(&mut coverage, &coming(view("b", 1, &[]), 1, "a"), &b);
+    assert_eq!(coverage.halves().next().unwrap().to, "c");
     let c = coming(view("c", 1, &[]), 1, "b");
-    pass(&mut ledger, &c, &c);
-    assert!(ledger.is_done(slot(1)));
+    pass(&mut coverage, &c, &c);
+    assert!(coverage.is_done(slot(1)));
 }
 
 #[test]
 fn a_slot_that_was_moved_elsewhere_before_is_begun_again() {
-    let mut ledger = Ledger::default();
+    let mut coverage = SlotCoverage::default();
     let to = |id| leaving(view("a", 1, &[1]), 1, id);
-    pass(&mut ledger, &to("b"), &to("c"));
-    pass(&mut ledger, &to("b"), &view("a", 1, &[1]));
-    assert_eq!(ledger, Ledger::default());
-    pass(&mut ledger, &to("b"), &to("b"));
+    pass(&mut coverage, &to("b"), &to("c"));
+    pass(&mut coverage, &to("b"), &view("a", 1, &[1]));
+    assert_eq!(coverage, SlotCoverage::default());
+    pass(&mut coverage, &to("b"), &to("b"));
     // It has been back at `a` since, and comes once more.
     let mut b = coming(view("b", 1, &[]), 1, "a");
     b.peers[0].epoch = 2;
-    pass(&mut ledger, &b, &b);
-    assert_eq!(ledger, Ledger::default());
+    pass(&mut coverage, &b, &b);
+    assert_eq!(coverage, SlotCoverage::default());
 }
 
 #[test]
@@ -119,7 +119,7 @@ struct Model {
     /// Where each key is: by slot, then by key.
     keys: Vec<Vec<usize>>,
     ids: usize,
-    ledger: Ledger,
+    coverage: SlotCoverage,
     passes: Vec<Pass>,
     returned: Vec<(u16, usize)>,
 }
@@ -151,8 +151,8 @@ impl Model {
         }
         let keys = (0..SLOTS).map(|slot| vec![usize::from(slot) % 3; KEYS]).collect();
         let random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let (ledger, passes, returned) = (Ledger::default(), Vec::new(), Vec::new());
-        Self { random, nodes, keys, ids: 3, ledger, passes, returned }
+        let (coverage, passes, returned) = (SlotCoverage::default(), Vec::new(), Vec::new());
+        Self { random, nodes, keys, ids: 3, coverage, passes, returned }
     }
 
     fn below(&mut self, bound: usize) -> usize {
@@ -164,7 +164,7 @@ impl Model {
     fn run(&mut self) -> usize {
         let (moves, calm) = (self.below(24), 400 + self.below(800));
         for step in 0..20_000 {
-            if self.ledger.is_complete() {
+            if self.coverage.is_complete() {
                 let missing = (0..SLOTS).flat_map(|slot| (0..KEYS).map(move |key| (slot, key)));
                 let missing: Vec<_> = missing.filter(|key| !self.returned.contains(key)).collect();
                 assert_eq!(missing, [], "keys that were not returned");
@@ -263,17 +263,17 @@ impl Model {
             self.resume();
         }
         if self.passes.is_empty() || (self.passes.len() < 2 && self.below(3) == 0) {
-            let owners = self.ledger.to_do().map(|slot| self.owner(slot)).collect::<Vec<_>>();
-            let ids: Vec<_> = self.ledger.halves().map(|half| half.to.clone()).collect();
+            let owners = self.coverage.to_do().map(|slot| self.owner(slot)).collect::<Vec<_>>();
+            let ids: Vec<_> = self.coverage.halves().map(|half| half.to.clone()).collect();
             for gone in ids.iter().filter(|id| self.index_of(id).is_none()).cloned().collect::<Vec<_>>() {
-                self.ledger.reopen(&gone);
+                self.coverage.reopen(&gone);
             }
             let halves = ids.iter().filter_map(|id| self.index_of(id));
             let mut candidates: Vec<_> = owners.into_iter().chain(halves).collect();
             candidates.retain(|node| self.passes.iter().all(|pass| pass.node != *node));
             if !candidates.is_empty() {
                 let node = candidates[self.below(candidates.len())];
-                let claim = self.ledger.claim(&self.view(node));
+                let claim = self.coverage.claim(&self.view(node));
                 self.passes.push(Pass { node, claim, cursor: 0 });
             }
             return;
@@ -293,7 +293,7 @@ impl Model {
         }
         let pass = self.passes.swap_remove(index);
         let end = self.view(pass.node);
-        self.ledger.conclude(&pass.claim, &end);
+        self.coverage.conclude(&pass.claim, &end);
     }
 
     /// The scan goes on as its token has it.
@@ -304,9 +304,13 @@ impl Model {
             cursor: String::new(),
             claim: Some(pass.claim.clone()),
         });
-        let token = Token { ledger: self.ledger.clone(), passes: passes.collect(), ..Token::default() };
-        let token = Token::decode(&token.encode()).unwrap();
-        self.ledger = token.ledger;
+        let token = ResumeToken {
+            coverage: self.coverage.clone(),
+            passes: passes.collect(),
+            ..ResumeToken::default()
+        };
+        let token = ResumeToken::decode(&token.encode()).unwrap();
+        self.coverage = token.coverage;
         for (pass, bookmark) in self.passes.iter_mut().zip(token.passes) {
             pass.claim = bookmark.claim.unwrap();
         }

@@ -12,7 +12,7 @@ use crate::slot::{SLOT_COUNT, Slot};
 
 /// Which slots are done, half done and to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ledger {
+pub struct SlotCoverage {
     pub(super) done: SlotSet,
     /// By slot.
     pub(super) halves: LiteMap<Slot, Half>,
@@ -56,7 +56,7 @@ impl Claim {
     }
 }
 
-impl Ledger {
+impl SlotCoverage {
     /// Whether nothing is left to do.
     #[must_use]
     pub fn is_complete(&self) -> bool {

@@ -22,7 +22,7 @@ const PAYLOAD_OVERHEAD: u64 = 2;
 
 /// The frame that is being read.
 #[derive(Debug)]
-pub(super) struct Scan {
+pub(super) struct Validator {
     limits: Limits,
     /// How many nodes it has so far.
     nodes: u32,
@@ -64,7 +64,7 @@ enum Children {
     Streamed(u32),
 }
 
-impl Scan {
+impl Validator {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
