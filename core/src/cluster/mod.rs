@@ -111,6 +111,7 @@ pub struct Cluster {
     scans: Arena<ScanId, Scan>,
     /// Scans of which something has come.
     scans_due: Vec<ScanId>,
+    scan_alarms: Timers<ScanId>,
     topology: Topology,
     /// Where the topology's nodes stand in it.
     directory: Index,
@@ -172,6 +173,7 @@ impl Cluster {
             leases: Arena::with_key(),
             scans: Arena::with_key(),
             scans_due: Vec::new(),
+            scan_alarms: Timers::default(),
             topology: Topology::default(),
             directory: Index::default(),
             slots: SlotMap::new(),
@@ -434,6 +436,7 @@ impl Cluster {
             + beyond(self.connection_alarms.len(), self.connections.len())
             + beyond(self.node_alarms.len(), self.nodes.len())
             + beyond(self.lease_deadlines.len(), self.leases.len())
+            + beyond(self.scan_alarms.len(), self.scans.len())
             + beyond(self.dials.footprint(), self.nodes.len() + self.connections.len())
             + self.failures.len()
             + self.cx.outputs.len()
@@ -497,6 +500,7 @@ impl Cluster {
         self.connection_alarms = Timers::default();
         self.node_alarms = Timers::default();
         self.lease_deadlines = Timers::default();
+        self.scan_alarms = Timers::default();
         self.dials = Dials::default();
         self.failures = Failures::default();
         self.refresh = Refresh::default();

@@ -18,6 +18,7 @@
 //! Errors: what passes (a node that is down, LOADING) makes the pass wait and try again, and the next `next` that times out is told
 //! of it; the rest is told at once. Either way the scan goes on with the next `next`.
 
+mod alarms;
 pub(in crate::cluster) mod pass;
 pub(in crate::cluster) mod scan;
 
@@ -147,25 +148,13 @@ impl Cluster {
         self.finish(id, result);
     }
 
-    /// When a scan that somebody waits for has something to do without an answer.
-    pub(in crate::cluster) fn next_scan_wake(&self) -> Option<Instant> {
-        let wanted = self.scans.values().filter(|scan| scan.is_wanted());
-        wanted.filter_map(Scan::wakes_at).min()
-    }
-
-    /// Marks the scans that have something to do now.
-    pub(in crate::cluster) fn check_scans(&mut self) {
-        let is_due = |scan: &Scan| scan.is_wanted() && scan.wakes_at().is_some_and(|at| at <= self.cx.now);
-        let due = self.scans.iter().filter(|(_, scan)| is_due(scan)).map(|(id, _)| id);
-        self.scans_due.extend(due);
-    }
-
     /// Takes every scan further of which something has come. Gives whether there was any.
     pub(in crate::cluster) fn drive_scans(&mut self) -> bool {
         let mut any = false;
         while let Some(id) = self.scans_due.pop() {
             any = true;
             self.drive_scan(id);
+            self.watch_scan(id);
         }
         any
     }

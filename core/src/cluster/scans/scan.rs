@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use crate::address::NodeAddr;
 use crate::cluster::requests::queue::Queue;
 use crate::cluster::scans::pass::Pass;
+use crate::cluster::timers::Alarm;
 use crate::command::prepared::Command;
 use crate::error::Error;
 use crate::scan::{ResumeToken, SlotCoverage};
@@ -82,6 +83,8 @@ pub(in crate::cluster) struct Scan {
     /// Passes in a row that came to nothing; until when none begins.
     pub(in crate::cluster) fruitless: u32,
     pub(in crate::cluster) not_before: Option<Instant>,
+    /// When it wants attention.
+    pub(super) alarm: Alarm,
 }
 
 #[derive(Debug)]
@@ -127,6 +130,7 @@ impl Scan {
             paged_at: Instant::default(),
             fruitless: 0,
             not_before: None,
+            alarm: Alarm::default(),
         };
         if let Some(token) = options.token {
             scan.resume(&token)?;
@@ -186,8 +190,13 @@ impl Scan {
         !self.waiting.is_empty()
     }
 
+    /// When it has something to do for those who wait.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        if self.is_wanted() { self.wakes_at() } else { None }
+    }
+
     /// When it has something to do without an answer.
-    pub(in crate::cluster) fn wakes_at(&self) -> Option<Instant> {
+    fn wakes_at(&self) -> Option<Instant> {
         let is_idle = |pass: &&Pass| pass.failures > 0 && pass.asked.is_none();
         let passes = self.passes.iter().filter(is_idle).map(|pass| pass.not_before);
         passes.chain(self.not_before).min()
