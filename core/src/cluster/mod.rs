@@ -76,8 +76,8 @@ pub use events::Event;
 use ids::NodeKey;
 pub use ids::{ConnId, LeaseId, RequestId, ScanId};
 pub use io::{Destination, Input, Output};
+use links::Links;
 use links::connection::{Connection, State};
-use links::dials::Dials;
 use nodes::failures::Failures;
 use nodes::node::Node;
 use pool::Lease;
@@ -105,7 +105,7 @@ pub struct Cluster {
     phase: Phase,
     nodes: Arena<NodeKey, Node>,
     by_address: LiteMap<NodeAddr, NodeKey>,
-    connections: Arena<ConnId, Connection>,
+    links: Links,
     requests: Arena<RequestId, Request>,
     leases: Arena<LeaseId, Lease>,
     scans: Arena<ScanId, Scan>,
@@ -130,18 +130,10 @@ pub struct Cluster {
     /// When delayed requests are tried again.
     delayed: Timers<RequestId>,
     /// When connections, nodes and those who wait for a lent connection want attention.
-    connection_alarms: Timers<ConnId>,
     node_alarms: Timers<NodeKey>,
     lease_deadlines: Timers<LeaseId>,
-    dials: Dials,
-    /// The connection that came into use last.
-    contact: Option<ConnId>,
     /// Of addresses whose nodes were forgotten.
     failures: Failures,
-    /// Connections with something to flush.
-    unflushed: Vec<ConnId>,
-    /// Those of them that have much.
-    full: Vec<ConnId>,
 }
 
 /// How far the client has come.
@@ -168,7 +160,7 @@ impl Cluster {
             phase: Phase::Starting(Start::new(deadline)),
             nodes: Arena::with_key(),
             by_address: LiteMap::new(),
-            connections: Arena::with_key(),
+            links: Links::default(),
             requests: Arena::with_key(),
             leases: Arena::with_key(),
             scans: Arena::with_key(),
@@ -185,14 +177,9 @@ impl Cluster {
             scripts: Scripts::default(),
             deadlines: Timers::default(),
             delayed: Timers::default(),
-            connection_alarms: Timers::default(),
             node_alarms: Timers::default(),
             lease_deadlines: Timers::default(),
-            dials: Dials::default(),
-            contact: None,
             failures: Failures::default(),
-            unflushed: Vec::new(),
-            full: Vec::new(),
         };
         // With a topology nothing need be asked before the first request; nodes are dialled when they are needed.
         if let Some(topology) = cluster.cx.config.topology.take() {
@@ -282,15 +269,7 @@ impl Cluster {
         if let Some(output) = self.cx.outputs.pop_front() {
             return output;
         }
-        self.full.clear();
-        while let Some(conn) = self.unflushed.pop() {
-            if let Some(connection) = self.connections.get_mut(conn) {
-                if !connection.may_be_written() {
-                    connection.is_held = true;
-                    continue;
-                }
-                connection.is_unflushed = false;
-            }
+        while let Some(conn) = self.links.next_unflushed() {
             if let Some(bytes) = self.flush(conn) {
                 return Output::Transmit { conn, bytes };
             }
@@ -303,19 +282,14 @@ impl Cluster {
     /// A driver that hands many in may ask after each, and [`flush`](Self::flush) it: then the server works on the first
     /// while the last are still being routed.
     pub fn next_full(&mut self) -> Option<ConnId> {
-        self.full.pop()
+        self.links.next_full()
     }
 
     /// What a connection has queued, which is to be written as an [`Output::Transmit`] would be.
     pub fn flush(&mut self, conn: ConnId) -> Option<Bytes> {
-        let connection = self.connections.get_mut(conn).filter(|connection| connection.may_be_written())?;
-        let bytes = connection.flush();
-        if bytes.is_empty() {
-            return None;
-        }
-        self.cx.statistics.flushes += 1;
-        self.cx.statistics.bytes_out += bytes.len() as u64;
-        if let Some(node) = self.nodes.get_mut(connection.node) {
+        let bytes = self.links.flush(&mut self.cx, conn)?;
+        let node = self.links.node_of(conn).and_then(|key| self.nodes.get_mut(key));
+        if let Some(node) = node {
             node.statistics.bytes_out += bytes.len() as u64;
         }
         Some(bytes)
@@ -326,12 +300,7 @@ impl Cluster {
     /// While it may, and the connection owes no reply, nothing is written to it: what is still unread
     /// answers nothing that is still to be sent. The driver reads on in its next turn.
     pub fn set_unread(&mut self, conn: ConnId, is_unread: bool) {
-        if let Some(connection) = self.connections.get_mut(conn) {
-            connection.is_unread = is_unread;
-            if !is_unread && core::mem::take(&mut connection.is_held) {
-                self.unflushed.push(conn);
-            }
-        }
+        self.links.set_unread(conn, is_unread);
     }
 
     /// The connections that the next [`Output::Transmit`]s are for.
@@ -339,7 +308,7 @@ impl Cluster {
     /// A driver that has not looked at its sockets for a while reads from these before it goes on: what comes in now
     /// answers nothing that is still to be sent, and a connection that has ended is found out in time.
     pub fn unflushed(&self) -> impl Iterator<Item = ConnId> {
-        self.unflushed.iter().copied()
+        self.links.unflushed()
     }
 
     /// Ends the client: every request is done with [`Error::Closed`], every connection closed.
@@ -389,7 +358,7 @@ impl Cluster {
     pub fn node_statistics(&self) -> impl Iterator<Item = (&NodeAddr, &NodeStatistics, usize)> {
         self.by_address.iter().filter_map(|(address, key)| {
             let node = self.nodes.get(*key)?;
-            let own = node.connections.iter().filter_map(|conn| self.connections.get(*conn));
+            let own = node.connections.iter().filter_map(|conn| self.links.get(*conn));
             let in_flight = own.map(|connection| connection.expected.len()).sum();
             Some((address, &node.statistics, in_flight))
         })
@@ -417,14 +386,13 @@ impl Cluster {
     /// nodes, timers. For tests of the promise that nothing grows without bound.
     #[must_use]
     pub fn footprint(&self) -> usize {
-        let waiting: usize = self.connections.values().map(|connection| connection.expected.len()).sum();
+        let [alarms, dials] = self.links.swept();
         let of_node = |node: &Node| node.queue.footprint() + node.waiters.len() + node.idle.len();
         let queued: usize = self.nodes.values().map(of_node).sum();
         // What is swept now and then may have this much for each thing that is counted already.
         let beyond = |entries: usize, counted: usize| entries.saturating_sub(256 + 4 * counted);
         self.requests.len()
-            + self.connections.len()
-            + waiting
+            + self.links.footprint()
             + self.nodes.len()
             + queued
             + self.leases.len()
@@ -433,11 +401,11 @@ impl Cluster {
             + self.order.held()
             + self.deadlines.len()
             + self.delayed.len()
-            + beyond(self.connection_alarms.len(), self.connections.len())
+            + beyond(alarms, self.links.len())
             + beyond(self.node_alarms.len(), self.nodes.len())
             + beyond(self.lease_deadlines.len(), self.leases.len())
             + beyond(self.scan_alarms.len(), self.scans.len())
-            + beyond(self.dials.footprint(), self.nodes.len() + self.connections.len())
+            + beyond(dials, self.nodes.len() + self.links.len())
             + self.failures.len()
             + self.cx.outputs.len()
             + self.refresh.queries.len()
@@ -483,25 +451,17 @@ impl Cluster {
         for id in requests {
             self.finish(id, Err(error.clone()));
         }
-        for (conn, connection) in self.connections.drain() {
-            if connection.is_announced() {
-                self.cx.output(Output::Close { conn });
-            }
-        }
+        self.links.shut_down(&mut self.cx);
         self.leases.clear();
         self.scans.clear();
         self.nodes.clear();
         self.by_address.clear();
         self.unrouted = Queue::default();
-        self.unflushed.clear();
-        self.full.clear();
         self.deadlines = Timers::default();
         self.delayed = Timers::default();
-        self.connection_alarms = Timers::default();
         self.node_alarms = Timers::default();
         self.lease_deadlines = Timers::default();
         self.scan_alarms = Timers::default();
-        self.dials = Dials::default();
         self.failures = Failures::default();
         self.refresh = Refresh::default();
         self.slots = SlotMap::new();
@@ -523,13 +483,5 @@ impl Cluster {
         self.by_address.insert(address.clone(), key);
         self.look_after(key);
         key
-    }
-
-    fn mark_unflushed(&mut self, conn: ConnId) {
-        let connection = self.connections.get_mut(conn);
-        if connection.is_some_and(|connection| !core::mem::replace(&mut connection.is_unflushed, true)) {
-            self.unflushed.push(conn);
-            self.watch(conn);
-        }
     }
 }

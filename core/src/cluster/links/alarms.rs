@@ -7,39 +7,12 @@ use alloc::vec::Vec;
 
 use crate::cluster::links::dials::Listed;
 use crate::cluster::links::liveness::REPLICA_PATIENCE;
-use crate::cluster::{Cluster, ConnId, Connection, Node, NodeKey};
+use crate::cluster::{Cluster, Connection, Node, NodeKey};
 use crate::time::Instant;
 
 impl Cluster {
-    /// Sets a connection's alarm: something may be due earlier than before.
-    pub(in crate::cluster) fn watch(&mut self, conn: ConnId) {
-        let due = self.connections.get(conn).and_then(|connection| self.due_at(connection));
-        if let Some(connection) = self.connections.get_mut(conn) {
-            connection.alarm.set(due, conn, &mut self.connection_alarms);
-        }
-        let connections = &self.connections;
-        self.connection_alarms.sweep(connections.len(), |at, conn| {
-            connections.get(conn).is_some_and(|connection| connection.alarm.is_set_to(at))
-        });
-    }
-
-    /// When a connection is given up, or taken for stalled.
-    fn due_at(&self, connection: &Connection) -> Option<Instant> {
-        connection.gives_up_at().into_iter().chain(self.stalls_at(connection)).min()
-    }
-
     /// When something falls due. What has been done meanwhile, or is due later by now, is no reason to wake up.
     pub(in crate::cluster) fn next_alarm(&mut self) -> Option<Instant> {
-        while let Some((at, conn)) = self.connection_alarms.first() {
-            let connection = self.connections.get(conn).filter(|connection| connection.alarm.is_set_to(at));
-            if connection.and_then(|connection| self.due_at(connection)).is_some_and(|due| due <= at) {
-                break;
-            }
-            self.connection_alarms.pop_entry(at);
-            if self.connections.get_mut(conn).is_some_and(|connection| connection.alarm.goes_off(at)) {
-                self.watch(conn);
-            }
-        }
         while let Some((at, key)) = self.node_alarms.first() {
             let node = self.nodes.get(key).filter(|node| node.alarm.is_set_to(at));
             if node.and_then(|node| self.wakes_at(node)).is_some_and(|due| due <= at) {
@@ -50,25 +23,21 @@ impl Cluster {
                 self.look_after(key);
             }
         }
-        let alarms = [self.connection_alarms.next(), self.node_alarms.next(), self.next_lease_deadline()];
+        let alarms =
+            [self.links.next_deadline(&self.cx), self.node_alarms.next(), self.next_lease_deadline()];
         alarms.into_iter().flatten().min()
     }
 
     /// Ends connections that did not come up or did not answer their check in time, and looks at those on which answers are due.
     pub(in crate::cluster) fn check_connections(&mut self) {
-        let mut due = Vec::new();
-        while let Some((at, conn)) = self.connection_alarms.pop_entry(self.cx.now) {
-            if self.connections.get_mut(conn).is_some_and(|connection| connection.alarm.goes_off(at)) {
-                due.push(conn);
-            }
-        }
+        let due: Vec<_> = core::iter::from_fn(|| self.links.expire(&self.cx)).collect();
         for conn in due {
-            let gives_up_at = self.connections.get(conn).and_then(Connection::gives_up_at);
+            let gives_up_at = self.links.get(conn).and_then(Connection::gives_up_at);
             if gives_up_at.is_some_and(|at| at <= self.cx.now) {
                 self.give_up(conn);
             }
             self.stall_if_due(conn);
-            self.watch(conn);
+            self.links.watch(&self.cx, conn);
         }
     }
 

@@ -11,9 +11,9 @@
 use alloc::format;
 use alloc::string::String;
 
-use crate::cluster::links::Driver;
 use crate::cluster::links::connection::Expected;
 use crate::cluster::links::handshake::HandshakeStep;
+use crate::cluster::links::loss::Driver;
 use crate::cluster::requests::request::{Parent, Stage};
 use crate::cluster::{Cluster, ConnId, Connection};
 use crate::error::Error;
@@ -100,7 +100,7 @@ impl Cluster {
 
     /// Tells a connection's decoder how large the next reply may be.
     pub(in crate::cluster) fn limit_next_reply(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.get(conn) else {
+        let Some(connection) = self.links.get(conn) else {
             return;
         };
         let limit = match connection.next_due() {
@@ -109,7 +109,7 @@ impl Cluster {
             Some(Expected::Request(_)) if self.scans.is_empty() => u64::MAX,
             Some(_) => self.next_question(connection).map_or(u64::MAX, |question| question.limit),
         };
-        if let Some(connection) = self.connections.get_mut(conn) {
+        if let Some(connection) = self.links.get_mut(conn) {
             connection.decoder.limit_reply(limit.min(self.cx.config.limits.reply_size));
         }
     }
@@ -118,7 +118,7 @@ impl Cluster {
     /// connection answers the next command. None of the client's own questions has such an answer.
     pub(in crate::cluster) fn on_dropped(&mut self, conn: ConnId, error: &DecodeError) {
         let told = self.why_undecodable(conn, error);
-        let Some(connection) = self.connections.get_mut(conn) else {
+        let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
         match connection.replied() {
@@ -150,7 +150,7 @@ impl Cluster {
 
     /// What those are told whose reply could not be read.
     pub(in crate::cluster) fn why_undecodable(&self, conn: ConnId, error: &DecodeError) -> Error {
-        let question = self.connections.get(conn).and_then(|connection| self.next_question(connection));
+        let question = self.links.get(conn).and_then(|connection| self.next_question(connection));
         let text: String = match question {
             Some(question) => format!("the answer to {}: {error}", question.name),
             None => format!("{error}"),

@@ -24,6 +24,7 @@ use crate::cluster::links::handshake::HandshakeStep;
 use crate::cluster::timers::Alarm;
 use crate::cluster::{LeaseId, NodeKey, RequestId};
 use crate::command::prepared::{Command, Effect};
+use crate::config::Config;
 use crate::error::ServerError;
 use crate::resp::{Begun, Decoder, encode_command};
 use crate::time::Instant;
@@ -406,8 +407,14 @@ impl Connection {
         if self.is_ready() { self.check_until } else { Some(self.deadline) }
     }
 
+    /// When it is given up, or taken for stalled.
+    pub(super) fn due_at(&self, config: &Config) -> Option<Instant> {
+        self.gives_up_at().into_iter().chain(self.stalls_at(config)).min()
+    }
+
     /// When it is taken for stalled: after such a silence, or when one reply takes so long as a whole.
-    pub(in crate::cluster) fn stalls_at(&self, silence: Duration, whole: Duration) -> Option<Instant> {
+    pub(super) fn stalls_at(&self, config: &Config) -> Option<Instant> {
+        let (silence, whole) = (config.stall_after(), config.request_timeout);
         let watched = self.is_usable() && self.is_shared() && !self.expected.is_empty();
         watched.then(|| (self.silent_since + silence).min(self.due_since + whole))
     }

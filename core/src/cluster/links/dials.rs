@@ -80,8 +80,8 @@ impl Cluster {
 
     /// Whether a connection may be opened that nobody waits for.
     pub(in crate::cluster) fn has_room_for_spare(&self) -> bool {
-        self.connections.len() < self.cx.config.connections_max as usize
-            && self.dials.coming_up < DIALLING_MAX
+        self.links.len() < self.cx.config.connections_max as usize
+            && self.links.dials.coming_up < DIALLING_MAX
     }
 
     fn list(&mut self, key: NodeKey, listed: Listed) {
@@ -93,12 +93,14 @@ impl Cluster {
         }
         node.listed = listed;
         match listed {
-            Listed::Next => self.dials.next.push_back(key),
-            _ => self.dials.later.push_back(key),
+            Listed::Next => self.links.dials.next.push_back(key),
+            _ => self.links.dials.later.push_back(key),
         }
         // Nodes that were dialled sooner after all have left entries.
         let nodes = &self.nodes;
-        for (list, kind) in [(&mut self.dials.next, Listed::Next), (&mut self.dials.later, Listed::Later)] {
+        for (list, kind) in
+            [(&mut self.links.dials.next, Listed::Next), (&mut self.links.dials.later, Listed::Later)]
+        {
             if list.len() > 64 + 2 * nodes.len() {
                 list.clear();
                 let listed = nodes.iter().filter(|(_, node)| node.listed == kind);
@@ -118,41 +120,41 @@ impl Cluster {
     }
 
     fn next_listed(&mut self) -> Option<NodeKey> {
-        while let Some(key) = self.dials.next.front().copied() {
+        while let Some(key) = self.links.dials.next.front().copied() {
             if self.nodes.get(key).is_some_and(|node| node.listed == Listed::Next) {
                 if !self.make_room() {
                     return None;
                 }
-                return self.dials.next.pop_front();
+                return self.links.dials.next.pop_front();
             }
-            self.dials.next.pop_front();
+            self.links.dials.next.pop_front();
         }
-        while let Some(key) = self.dials.later.front().copied() {
+        while let Some(key) = self.links.dials.later.front().copied() {
             if self.nodes.get(key).is_some_and(|node| node.listed == Listed::Later) {
                 if !self.has_room_for_spare() {
                     return None;
                 }
-                return self.dials.later.pop_front();
+                return self.links.dials.later.pop_front();
             }
-            self.dials.later.pop_front();
+            self.links.dials.later.pop_front();
         }
         None
     }
 
     /// Whether there is room for one more connection, after one was closed if need be.
     fn make_room(&mut self) -> bool {
-        if self.connections.len() < self.cx.config.connections_max as usize {
+        if self.links.len() < self.cx.config.connections_max as usize {
             return true;
         }
         let mut second = None;
-        for _ in 0..LOOKED_AT_MAX.min(self.dials.ring.len()) {
-            let Some(conn) = self.dials.ring.pop_front() else {
+        for _ in 0..LOOKED_AT_MAX.min(self.links.dials.ring.len()) {
+            let Some(conn) = self.links.dials.ring.pop_front() else {
                 break;
             };
-            let Some(connection) = self.connections.get(conn) else {
+            let Some(connection) = self.links.all.get(conn) else {
                 continue;
             };
-            self.dials.ring.push_back(conn);
+            self.links.dials.ring.push_back(conn);
             if !self.can_be_spared(connection) {
                 continue;
             }
@@ -164,7 +166,7 @@ impl Cluster {
         }
         match second {
             Some(conn) => {
-                let key = self.connections.get(conn).map(|connection| connection.node).unwrap_or_default();
+                let key = self.links.node_of(conn).unwrap_or_default();
                 self.close_quietly(conn);
                 self.drop_if_retired(key);
                 true
@@ -184,13 +186,13 @@ impl Cluster {
 
     /// A connection has been made.
     pub(in crate::cluster) fn note_open(&mut self, conn: ConnId) {
-        self.dials.coming_up += 1;
-        self.dials.ring.push_back(conn);
-        let connections = &self.connections;
-        if self.dials.ring.len() > 64 + 2 * connections.len() {
-            self.dials.ring.retain(|conn| connections.contains_key(*conn));
+        self.links.dials.coming_up += 1;
+        self.links.dials.ring.push_back(conn);
+        let connections = &self.links.all;
+        if self.links.dials.ring.len() > 64 + 2 * connections.len() {
+            self.links.dials.ring.retain(|conn| connections.contains_key(*conn));
         }
-        let Some(connection) = self.connections.get(conn) else {
+        let Some(connection) = self.links.get(conn) else {
             return;
         };
         let is_shared = connection.is_shared();
@@ -202,17 +204,17 @@ impl Cluster {
 
     /// One that had come into use has gone back to dialling.
     pub(in crate::cluster) fn note_coming_up(&mut self) {
-        self.dials.coming_up += 1;
+        self.links.dials.coming_up += 1;
     }
 
     /// A connection has come into use.
     pub(in crate::cluster) fn note_ready(&mut self) {
-        self.dials.coming_up = self.dials.coming_up.saturating_sub(1);
+        self.links.dials.coming_up = self.links.dials.coming_up.saturating_sub(1);
     }
 
     /// Takes a connection out.
     pub(in crate::cluster) fn detach(&mut self, conn: ConnId) -> Option<Connection> {
-        let connection = self.connections.remove(conn)?;
+        let connection = self.links.all.remove(conn)?;
         if !connection.is_ready() {
             self.note_ready();
         }
@@ -230,40 +232,40 @@ impl Cluster {
 
     /// Looks a connection's host up as soon as there is room. Its time begins then.
     pub(in crate::cluster) fn look_up(&mut self, conn: ConnId) {
-        if let Some(connection) = self.connections.get_mut(conn) {
+        if let Some(connection) = self.links.get_mut(conn) {
             (connection.deadline, connection.last_deadline) = (Instant::NEVER, Instant::NEVER);
         }
-        self.dials.unresolved.push_back(conn);
+        self.links.dials.unresolved.push_back(conn);
         self.begin_look_ups();
     }
 
     fn begin_look_ups(&mut self) {
-        while self.dials.look_ups < LOOK_UPS_MAX
-            && let Some(conn) = self.dials.unresolved.pop_front()
+        while self.links.dials.look_ups < LOOK_UPS_MAX
+            && let Some(conn) = self.links.dials.unresolved.pop_front()
         {
             let deadline = self.cx.now + self.cx.config.connect_timeout;
-            let Some(connection) = self.connections.get_mut(conn) else {
+            let Some(connection) = self.links.all.get_mut(conn) else {
                 continue;
             };
             connection.looks_up = true;
             (connection.deadline, connection.last_deadline) = (deadline, deadline);
-            self.dials.look_ups += 1;
+            self.links.dials.look_ups += 1;
             let node = self.nodes.get(connection.node);
             let host = node.map(|node| node.address.host()).unwrap_or_default().to_string();
             self.cx.output(Output::Resolve { conn, host });
-            self.watch(conn);
+            self.links.watch(&self.cx, conn);
         }
     }
 
     /// A name has been looked up, or nobody waits for it any more.
     fn end_look_up(&mut self) {
-        self.dials.look_ups = self.dials.look_ups.saturating_sub(1);
+        self.links.dials.look_ups = self.links.dials.look_ups.saturating_sub(1);
         self.begin_look_ups();
     }
 
     /// The answer of a look-up has come. False when nothing was asked.
     pub(in crate::cluster) fn note_resolved(&mut self, conn: ConnId) -> bool {
-        let connection = self.connections.get_mut(conn);
+        let connection = self.links.get_mut(conn);
         let asked = connection.is_some_and(|connection| {
             core::mem::take(&mut connection.looks_up) && connection.state == State::Resolving
         });
@@ -278,17 +280,10 @@ impl Cluster {
         self.nodes.get(key).is_some_and(|node| node.listed == Listed::Next)
     }
 
-    /// Whether there is a connection that could be asked for the topology.
-    pub(in crate::cluster) fn has_contact(&self) -> bool {
-        let is_contact = |connection: &Connection| connection.is_usable() && connection.is_shared();
-        let last = self.contact.and_then(|conn| self.connections.get(conn));
-        last.is_some_and(is_contact) || self.connections.values().any(is_contact)
-    }
-
     /// Dials all nodes, a few at a time, when the topology is in doubt and there is nobody to ask.
     pub(in crate::cluster) fn seek_contact(&mut self) {
         let seeks = self.refresh_wants_connections();
-        let begins = seeks && !core::mem::replace(&mut self.dials.seeks_contact, seeks);
+        let begins = seeks && !core::mem::replace(&mut self.links.dials.seeks_contact, seeks);
         if begins {
             for key in self.nodes.keys().collect::<alloc::vec::Vec<_>>() {
                 self.ensure_connection(key);

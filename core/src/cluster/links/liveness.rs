@@ -18,12 +18,13 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::cluster::links::Driver;
+use crate::cluster::context::Context;
+use crate::cluster::links::Links;
 use crate::cluster::links::connection::{Connection, Expected};
+use crate::cluster::links::loss::Driver;
 use crate::cluster::requests::request::Stage;
 use crate::cluster::{Cluster, ConnId, Node, RequestId};
 use crate::error::{Error, Within};
-use crate::time::Instant;
 
 /// So long a connection has for the answer to the health check's PING, or to what cleans it.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -31,28 +32,34 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// So long a read waits for a replica that is being connected to; then the primary serves it.
 pub(in crate::cluster) const REPLICA_PATIENCE: Duration = Duration::from_millis(100);
 
-impl Cluster {
+impl Links {
     /// Asks a connection whether it is alive. Until it answers nothing else is put on it.
-    pub(in crate::cluster) fn check_health(&mut self, conn: ConnId) {
-        self.check_with(conn, "PING", Expected::Ping);
+    pub(in crate::cluster) fn check_health(&mut self, cx: &mut Context, conn: ConnId) {
+        self.check_with(cx, conn, "PING", Expected::Ping);
     }
 
     /// Sends a word that has to be answered before anything else is put on the connection.
-    pub(in crate::cluster) fn check_with(&mut self, conn: ConnId, word: &str, waiting: Expected) {
-        let within = CHECK_TIMEOUT.min(self.cx.config.connect_timeout);
-        if let Some(connection) = self.connections.get_mut(conn) {
-            connection.send_words(&[word], waiting, self.cx.now);
-            connection.check_until = Some(self.cx.now + within);
-            self.cx.statistics.commands += 1;
-            self.mark_unflushed(conn);
-            self.watch(conn);
+    pub(in crate::cluster) fn check_with(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        word: &str,
+        expected: Expected,
+    ) {
+        let within = CHECK_TIMEOUT.min(cx.config.connect_timeout);
+        if let Some(connection) = self.get_mut(conn) {
+            connection.check_until = Some(cx.now + within);
+            self.send_words(cx, conn, &[word], expected);
+            self.watch(cx, conn);
         }
     }
+}
 
+impl Cluster {
     /// The answer to the PING: whatever it says, the node is there.
     pub(in crate::cluster) fn on_pong(&mut self, conn: ConnId) {
         self.mark_healthy(conn);
-        let Some(connection) = self.connections.get_mut(conn) else {
+        let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
         connection.check_until = None;
@@ -67,35 +74,30 @@ impl Cluster {
     /// This request got no answer in time. When it would have been the next, what has come of it does not count, and the
     /// connection has stalled as soon as that was due for the time of a stall: mostly now.
     pub(in crate::cluster) fn check_stalled(&mut self, conn: ConnId, id: RequestId) {
-        if let Some(connection) = self.connections.get_mut(conn)
+        if let Some(connection) = self.links.get_mut(conn)
             && connection.expected.front().and_then(Expected::of_request) == Some(id)
         {
             connection.discount_progress();
             self.stall_if_due(conn);
-            self.watch(conn);
+            self.links.watch(&self.cx, conn);
         }
         self.close_if_drained(conn);
     }
 
-    /// When a connection is taken for stalled.
-    pub(in crate::cluster) fn stalls_at(&self, connection: &Connection) -> Option<Instant> {
-        connection.stalls_at(self.cx.config.stall_after(), self.cx.config.request_timeout)
-    }
-
     /// So many bytes came on a connection.
     pub(in crate::cluster) fn note_progress(&mut self, conn: ConnId, length: usize) {
-        let next = self.connections.get(conn).and_then(|connection| connection.expected.front());
+        let next = self.links.get(conn).and_then(|connection| connection.expected.front());
         let is_given_up = next.and_then(Expected::of_request).is_some_and(|id| {
             self.requests.get(id).is_none_or(|request| request.stage != Stage::OnConnection(conn))
         });
-        if !is_given_up && let Some(connection) = self.connections.get_mut(conn) {
+        if !is_given_up && let Some(connection) = self.links.get_mut(conn) {
             connection.note_progress(length);
         }
     }
 
     /// Looks whether answers are due on a connection and nothing comes.
     pub(in crate::cluster) fn stall_if_due(&mut self, conn: ConnId) {
-        let stalls_at = self.connections.get(conn).and_then(|connection| self.stalls_at(connection));
+        let stalls_at = self.links.get(conn).and_then(|connection| connection.stalls_at(&self.cx.config));
         if stalls_at.is_some_and(|at| at <= self.cx.now) {
             self.stall(conn);
             self.close_if_drained(conn);
@@ -104,7 +106,7 @@ impl Cluster {
 
     /// Puts nothing more on a connection. What is on it may still be answered, and what only reads is sent again.
     fn stall(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.get_mut(conn) else {
+        let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
         if !connection.is_usable() || !connection.is_shared() {
@@ -146,7 +148,7 @@ impl Cluster {
         if request.stage != Stage::OnConnection(conn) || request.command.blocks.is_some() || !may {
             return;
         }
-        let node = self.connections.get(conn).map(|connection| connection.node);
+        let node = self.links.node_of(conn);
         request.stalled = true;
         request.primary_only |= request.at_replica;
         self.send_again(id, node, reason);
@@ -156,7 +158,7 @@ impl Cluster {
     /// Closes a connection that takes no new commands, once nobody waits for its replies.
     pub(in crate::cluster) fn close_if_drained(&mut self, conn: ConnId) {
         let drained = self
-            .connections
+            .links
             .get(conn)
             .is_some_and(|connection| connection.draining && !self.is_awaited(conn, connection));
         if drained {
@@ -174,7 +176,7 @@ impl Cluster {
 
     /// Whether a node's last connection failed, and no new one is up.
     pub(in crate::cluster) fn is_out_of_reach(&self, node: &Node) -> bool {
-        let current = node.connection.and_then(|conn| self.connections.get(conn));
+        let current = node.connection.and_then(|conn| self.links.get(conn));
         node.is_down() && !current.is_some_and(Connection::is_ready)
     }
 }

@@ -28,7 +28,7 @@ impl Cluster {
         command: &'static str,
         error: &ServerError,
     ) {
-        let node = self.connections.get(conn).and_then(|connection| self.nodes.get_mut(connection.node));
+        let node = self.links.get(conn).and_then(|connection| self.nodes.get_mut(connection.node));
         if let Some(node) = node.filter(|node| !node.told_refused.contains(&command)) {
             node.told_refused.push(command);
             let event = Event::Refused { node: node.address.clone(), command, reason: error.to_string() };
@@ -38,7 +38,7 @@ impl Cluster {
 
     /// Takes the answer to READONLY in.
     pub(in crate::cluster) fn on_read_only(&mut self, conn: ConnId, error: Option<&ServerError>) {
-        let Some(connection) = self.connections.get_mut(conn) else {
+        let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
         connection.reads_refused = error.is_some();
@@ -57,7 +57,7 @@ impl Cluster {
 
     /// The answer to ASKING is an error: it is that of the request which comes next, should its node send it away.
     pub(in crate::cluster) fn on_asking_refused(&mut self, conn: ConnId, error: ServerError) {
-        if let Some(connection) = self.connections.get_mut(conn)
+        if let Some(connection) = self.links.get_mut(conn)
             && let Some(id) = connection.expected.front().and_then(Expected::of_request)
         {
             connection.asking_refused = Some((id, error));
@@ -66,7 +66,7 @@ impl Cluster {
 
     /// Why the ASKING before this request was refused.
     pub(in crate::cluster) fn why_not_asking(&mut self, conn: ConnId, id: RequestId) -> Option<ServerError> {
-        let refused = self.connections.get_mut(conn)?.asking_refused.take()?;
+        let refused = self.links.get_mut(conn)?.asking_refused.take()?;
         (refused.0 == id).then_some(refused.1)
     }
 }

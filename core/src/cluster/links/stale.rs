@@ -28,7 +28,7 @@ pub(in crate::cluster) struct Staleness {
 impl Cluster {
     /// A connection says that its address has another node. Whether a new connection is to be tried; else this one is new.
     pub(in crate::cluster) fn leave_stale(&mut self, conn: ConnId) -> bool {
-        let Some(connection) = self.connections.get(conn) else {
+        let Some(connection) = self.links.get(conn) else {
             return false;
         };
         let (key, made_at) = (connection.node, connection.made_at);

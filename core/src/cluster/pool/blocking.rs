@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::cluster::links::connection::Expected;
+use crate::cluster::links::connection::{Connection, Expected};
 use crate::cluster::pool::Lending;
 use crate::cluster::requests::request::{Request, Target};
 use crate::cluster::{Cluster, ConnId, LeaseId, NodeKey, Phase, RequestId};
@@ -37,8 +37,7 @@ impl Cluster {
             return self.deadline_of(command);
         };
         let conn = lease.connection();
-        let is_idle =
-            conn.and_then(|conn| self.connections.get(conn)).is_some_and(|conn| conn.expected.is_empty());
+        let is_idle = conn.and_then(|conn| self.links.get(conn)).is_some_and(|conn| conn.expected.is_empty());
         let free_at = if is_idle { now } else { lease.blocks_until.max(now) };
         lease.blocks_until = after_blocking(free_at, command);
         lease.blocks_until + timeout
@@ -46,7 +45,7 @@ impl Cluster {
 
     /// A command has blocked and is answered: those behind it on its lent connection have their usual time from now on.
     pub(in crate::cluster) fn start_clocks_behind(&mut self, conn: ConnId, id: LeaseId) {
-        let waiting = self.connections.get(conn).map(|connection| &connection.expected);
+        let waiting = self.links.get(conn).map(|connection| &connection.expected);
         let behind: Vec<_> = waiting.into_iter().flatten().filter_map(Expected::request).collect();
         let (timeout, mut free_at) = (self.cx.config.request_timeout, self.cx.now);
         for request_id in behind {
@@ -79,12 +78,10 @@ impl Cluster {
     /// give it what is pushed until then; what this client sends from now on comes after this.
     pub(in crate::cluster) fn unblock(&mut self, node: NodeKey, client_id: i64) {
         let shared = self.nodes.get(node).and_then(|node| node.connection);
-        let shared = shared.and_then(|conn| Some((conn, self.connections.get_mut(conn)?)));
-        if let Some((conn, connection)) = shared.filter(|(_, connection)| connection.is_usable()) {
+        let usable = |conn: &ConnId| self.links.get(*conn).is_some_and(Connection::is_usable);
+        if let Some(conn) = shared.filter(usable) {
             let words = ["CLIENT", "UNBLOCK", &client_id.to_string()];
-            connection.send_words(&words, Expected::Unblocking, self.cx.now);
-            self.cx.statistics.commands += 1;
-            self.mark_unflushed(conn);
+            self.links.send_words(&mut self.cx, conn, &words, Expected::Unblocking);
         }
     }
 
@@ -120,7 +117,7 @@ impl Cluster {
 
     /// Whether a request must not wait for the replies that are due on its node's connection.
     pub(in crate::cluster) fn goes_around(&self, id: RequestId, node: NodeKey) -> bool {
-        let shared = self.nodes.get(node).and_then(|node| self.connections.get(node.connection?));
+        let shared = self.nodes.get(node).and_then(|node| self.links.get(node.connection?));
         let is_kept = shared.is_some_and(|shared| shared.is_ready() && !shared.expected.is_empty());
         is_kept && self.requests.get(id).is_some_and(|request| request.command.while_busy)
     }

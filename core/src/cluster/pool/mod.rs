@@ -145,7 +145,7 @@ impl Cluster {
             }
             // Whoever comes next has it.
             LeaseState::Opening(conn) => {
-                if let Some(dedicated) = self.connections.get_mut(conn).and_then(|conn| conn.dedicated()) {
+                if let Some(dedicated) = self.links.get_mut(conn).and_then(|conn| conn.dedicated()) {
                     dedicated.lease = None;
                 }
             }
@@ -195,7 +195,7 @@ impl Cluster {
 
     fn reclaim(&mut self, conn: ConnId) {
         let lifetime = self.cx.config.pool.lifetime_max;
-        let Some(connection) = self.connections.get_mut(conn) else {
+        let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
         let old = self.cx.now.saturating_since(connection.made_at) >= lifetime;
@@ -225,7 +225,7 @@ impl Cluster {
         match undo {
             Some(word) => {
                 dedicated.note(Effect::Ends);
-                self.check_with(conn, word, Expected::Cleaning);
+                self.links.check_with(&mut self.cx, conn, word, Expected::Cleaning);
             }
             None => self.on_dedicated_ready(conn),
         }
@@ -235,7 +235,7 @@ impl Cluster {
     pub(in crate::cluster) fn note_refusal(&mut self, conn: ConnId, id: RequestId) {
         let is_harmless = |request: &Request| request.command.effect == Effect::None;
         if !self.requests.get(id).is_some_and(is_harmless)
-            && let Some(dedicated) = self.connections.get_mut(conn).and_then(Connection::dedicated)
+            && let Some(dedicated) = self.links.get_mut(conn).and_then(Connection::dedicated)
         {
             dedicated.dirty = true;
         }
@@ -246,7 +246,7 @@ impl Cluster {
         if reply.as_error().is_some() {
             return self.discard(conn);
         }
-        if let Some(connection) = self.connections.get_mut(conn) {
+        if let Some(connection) = self.links.get_mut(conn) {
             connection.check_until = None;
         }
         self.on_dedicated_ready(conn);
@@ -254,7 +254,7 @@ impl Cluster {
 
     /// Closes a connection that nobody has; another may take its place.
     pub(in crate::cluster) fn discard(&mut self, conn: ConnId) {
-        let key = self.connections.get(conn).map(|connection| connection.node).unwrap_or_default();
+        let key = self.links.node_of(conn).unwrap_or_default();
         self.close_quietly(conn);
         self.serve_waiters(key);
         self.drop_if_retired(key);
@@ -262,7 +262,7 @@ impl Cluster {
 
     /// A connection of its own is ready for its holder, or for the next.
     pub(in crate::cluster) fn on_dedicated_ready(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.get(conn) else {
+        let Some(connection) = self.links.get(conn) else {
             return;
         };
         let key = connection.node;
@@ -285,7 +285,7 @@ impl Cluster {
         };
         lease.state = LeaseState::Held(conn);
         lease.sent = 0;
-        if let Some(dedicated) = self.connections.get_mut(conn).and_then(Connection::dedicated) {
+        if let Some(dedicated) = self.links.get_mut(conn).and_then(Connection::dedicated) {
             dedicated.used = false;
         }
         for request in lease.queue.take() {
@@ -371,7 +371,7 @@ impl Cluster {
 
     fn lend_idle(&mut self, id: LeaseId, conn: ConnId) {
         let after = self.cx.config.health_check_after;
-        let Some(connection) = self.connections.get_mut(conn) else {
+        let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
         let needs_check = connection.needs_check(after, self.cx.now);
@@ -384,7 +384,7 @@ impl Cluster {
         if let Some(lease) = self.leases.get_mut(id) {
             lease.state = LeaseState::Opening(conn);
         }
-        self.check_health(conn);
+        self.links.check_health(&mut self.cx, conn);
     }
 
     /// A dedicated connection has ended.
@@ -500,7 +500,7 @@ impl Cluster {
     /// Why a connection has not come.
     pub(in crate::cluster) fn lease_error(&self, id: LeaseId) -> Error {
         let within = self.leases.get(id).map_or(self.cx.config.pool.checkout_timeout, |lease| lease.patience);
-        let conn_node = |conn: ConnId| self.connections.get(conn).map(|connection| connection.node);
+        let conn_node = |conn: ConnId| self.links.node_of(conn);
         let key = match self.leases.get(id).map(|lease| &lease.state) {
             Some(LeaseState::Waiting(node)) => *node,
             Some(LeaseState::Opening(conn)) => conn_node(*conn),
@@ -551,30 +551,28 @@ impl Cluster {
             }
             None => return self.finish(id, Err(given_back(String::new(), false))),
         };
-        let (Some(connection), Some(request)) = (self.connections.get_mut(conn), self.requests.get_mut(id))
-        else {
+        let (Some(connection), Some(request)) = (self.links.get_mut(conn), self.requests.get_mut(id)) else {
             return;
         };
-        if is_asked {
-            connection.send_words(&["ASKING"], Expected::Asking, self.cx.now);
-        }
         // What is queued after MULTI could not be mended.
         let in_multi = connection.dedicated().is_some_and(|dedicated| dedicated.in_multi);
         let run: &[u32] = if in_multi { &[] } else { &connection.scripts };
         self.scripts.inline_source(&mut request.command, run);
-        connection.send_request(&request.command, id, self.cx.now);
-        request.queueing = None;
         if let Some(dedicated) = connection.dedicated() {
             dedicated.note(request.command.effect);
             dedicated.blocks |= request.command.blocks.is_some();
         }
+        if is_asked {
+            connection.send_words(&["ASKING"], Expected::Asking, self.cx.now);
+        }
+        let key = connection.node;
+        self.links.send(&mut self.cx, conn, &request.command, id);
+        request.queueing = None;
         request.sent_at = self.cx.now;
-        self.cx.statistics.commands += 1;
-        if let Some(node) = self.nodes.get_mut(connection.node) {
+        if let Some(node) = self.nodes.get_mut(key) {
             node.statistics.commands += 1;
         }
         self.set_stage(id, Stage::OnConnection(conn));
-        self.mark_unflushed(conn);
     }
 
     /// A request that waited for a connection is gone.
@@ -608,7 +606,7 @@ impl Cluster {
             let is_down = node.is_down();
             // The one used longest ago is the first.
             for conn in node.idle.iter().copied().chain(node.connection).collect::<Vec<_>>() {
-                let Some(connection) = self.connections.get(conn) else {
+                let Some(connection) = self.links.get(conn) else {
                     continue;
                 };
                 let is_old = self.cx.now.saturating_since(connection.made_at) >= pool.lifetime_max;
@@ -624,7 +622,7 @@ impl Cluster {
             let Some(node) = self.nodes.get(key).filter(|_| least > 0 && !is_down) else {
                 continue;
             };
-            let own = node.connections.iter().filter_map(|conn| self.connections.get(*conn));
+            let own = node.connections.iter().filter_map(|conn| self.links.get(*conn));
             let ready = own.filter(|own| !own.is_shared() && own.lease().is_none()).count();
             let room = pool.connections_max.saturating_sub(node.dedicated) as usize;
             for _ in 0..least.saturating_sub(ready).min(room).min(OPENED_MAX) {

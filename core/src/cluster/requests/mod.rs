@@ -15,8 +15,8 @@ use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use crate::address::NodeAddr;
-use crate::cluster::links::Driver;
 use crate::cluster::links::connection::{Connection, Expected};
+use crate::cluster::links::loss::Driver;
 use crate::cluster::requests::error_policy::{ErrorAction, classify};
 use crate::cluster::requests::request::{Parent, Request, Stage, Target};
 use crate::cluster::{Cluster, ConnId, Event, NodeKey, Output, Phase, RequestId};
@@ -181,37 +181,31 @@ impl Cluster {
         let (Some(node), Some(request)) = (self.nodes.get_mut(key), self.requests.get_mut(id)) else {
             return;
         };
-        let current = node.connection.and_then(|conn| Some((conn, self.connections.get_mut(conn)?)));
+        let current = node.connection.and_then(|conn| Some((conn, self.links.get_mut(conn)?)));
         let usable = current.filter(|(_, connection)| connection.is_usable());
         match usable {
             Some((conn, connection))
                 if connection.needs_check(self.cx.config.health_check_after, self.cx.now) =>
             {
-                self.check_health(conn);
+                self.links.check_health(&mut self.cx, conn);
                 self.queue_at(id, key);
                 self.look_after(key);
             }
             Some((conn, connection)) => {
-                if matches!(request.target, Some(Target::Ask(_))) {
-                    connection.send_words(&["ASKING"], Expected::Asking, self.cx.now);
-                    self.cx.statistics.commands += 1;
-                }
-                if request.at_replica && core::mem::take(&mut connection.reads_refused) {
-                    connection.send_words(&["READONLY"], Expected::ReadOnly, self.cx.now);
-                    self.cx.statistics.commands += 1;
-                }
+                let is_refused = request.at_replica && core::mem::take(&mut connection.reads_refused);
                 self.scripts.inline_source(&mut request.command, &connection.scripts);
-                connection.send_request(&request.command, id, self.cx.now);
+                if matches!(request.target, Some(Target::Ask(_))) {
+                    self.links.send_words(&mut self.cx, conn, &["ASKING"], Expected::Asking);
+                }
+                if is_refused {
+                    self.links.send_words(&mut self.cx, conn, &["READONLY"], Expected::ReadOnly);
+                }
+                self.links.send(&mut self.cx, conn, &request.command, id);
                 request.queueing = None;
                 let flushes = request.command.script == ScriptUse::Flushes;
-                self.cx.statistics.commands += 1;
                 node.statistics.commands += 1;
                 request.sent_at = self.cx.now;
-                if connection.is_full() && self.full.last() != Some(&conn) {
-                    self.full.push(conn);
-                }
                 self.set_stage(id, Stage::OnConnection(conn));
-                self.mark_unflushed(conn);
                 if flushes {
                     self.forget_sent_scripts();
                 }
@@ -283,10 +277,8 @@ impl Cluster {
     pub(in crate::cluster) fn dispatch_waiting(&mut self) {
         let mut waiting = self.unrouted.take();
         for node in self.nodes.values_mut() {
-            let usable = node
-                .connection
-                .and_then(|conn| self.connections.get(conn))
-                .is_some_and(Connection::is_usable);
+            let usable =
+                node.connection.and_then(|conn| self.links.get(conn)).is_some_and(Connection::is_usable);
             if !usable {
                 node.reads_since = None;
                 waiting.append(&mut node.queue.take());
@@ -309,7 +301,7 @@ impl Cluster {
         if request.stage != Stage::OnConnection(conn) {
             return;
         }
-        let key = self.connections.get(conn).map(|connection| connection.node).unwrap_or_default();
+        let key = self.links.node_of(conn).unwrap_or_default();
         if let Some(node) = self.nodes.get_mut(key) {
             node.statistics.latency.record(self.cx.now.saturating_since(request.sent_at));
         }
@@ -625,11 +617,11 @@ impl Cluster {
         // Without a server's error, it was sent again because its connection had ended.
         let lost = request.retries;
         let within = Within(self.cx.config.request_timeout).to_string();
-        let conn = if let Stage::OnConnection(conn) = stage { self.connections.get(conn) } else { None };
+        let conn = if let Stage::OnConnection(conn) = stage { self.links.get(conn) } else { None };
         let is_unsent = conn.is_some_and(|connection| connection.has_unsent(id));
         let error = match (stage, last_error) {
             (Stage::OnConnection(conn), _) => {
-                let node = self.connections.get(conn).and_then(|connection| self.nodes.get(connection.node));
+                let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node));
                 let address = node.map(|node| &node.address);
                 match is_unsent {
                     true => Error::Timeout(interrupted(address, format!("not sent within {within}"), false)),

@@ -24,7 +24,7 @@ impl Cluster {
     /// Forgets a script that was added.
     pub fn forget_script(&mut self, sha: &str) {
         if let Some(number) = self.scripts.forget(sha) {
-            for connection in self.connections.values_mut() {
+            for connection in self.links.values_mut() {
                 connection.scripts.retain(|run| *run != number);
             }
         }
@@ -39,7 +39,7 @@ impl Cluster {
     /// A script has run: the node knows it. In a transaction it has only been queued.
     pub(in crate::cluster) fn note_script(&mut self, conn: ConnId, id: RequestId, reply: &RawReply) {
         let script = self.requests.get(id).map(|request| request.command.script);
-        if let (Some(ScriptUse::Carries(number)), Some(connection)) = (script, self.connections.get_mut(conn))
+        if let (Some(ScriptUse::Carries(number)), Some(connection)) = (script, self.links.get_mut(conn))
             && **reply.as_bytes() != *b"+QUEUED\r\n"
             && !connection.scripts.contains(&number)
         {
@@ -49,7 +49,7 @@ impl Cluster {
 
     /// No server knows a script any more.
     pub(in crate::cluster) fn forget_sent_scripts(&mut self) {
-        for connection in self.connections.values_mut() {
+        for connection in self.links.values_mut() {
             connection.scripts.clear();
         }
     }
@@ -65,7 +65,7 @@ impl Cluster {
         if error.code != "NOSCRIPT" || !error.message.starts_with("No matching script") {
             return false;
         }
-        if let Some(connection) = self.connections.get_mut(conn) {
+        if let Some(connection) = self.links.get_mut(conn) {
             connection.scripts.clear();
         }
         let Some(Request { command, .. }) = self.requests.get_mut(id) else {

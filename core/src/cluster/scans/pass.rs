@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::address::NodeAddr;
-use crate::cluster::links::Driver;
+use crate::cluster::links::loss::Driver;
 use crate::cluster::requests::error_policy::{ErrorAction, classify};
 use crate::cluster::requests::request::Stage;
 use crate::cluster::scans::scan::{Scan, Source};

@@ -10,8 +10,8 @@ use core::time::Duration;
 use litemap::LiteMap;
 
 use crate::address::NodeAddr;
-use crate::cluster::links::Driver;
 use crate::cluster::links::handshake;
+use crate::cluster::links::loss::Driver;
 use crate::cluster::{Cluster, ConnId, Output, Phase};
 use crate::config::Mode;
 use crate::error::{Error, ServerError, Within};
@@ -46,12 +46,11 @@ impl Cluster {
             Mode::Standalone => self.start_standalone(conn),
             Mode::Auto | Mode::Cluster => {
                 // With other addresses to try it has its share of the time for the topology, too.
-                if let Some(connection) = self.connections.get_mut(conn).filter(|own| !own.others.is_empty())
-                {
+                if let Some(connection) = self.links.get_mut(conn).filter(|own| !own.others.is_empty()) {
                     connection.check_until = Some(self.cx.now + connection.share(self.cx.now));
                 }
                 self.ask(conn);
-                self.watch(conn);
+                self.links.watch(&self.cx, conn);
             }
         }
     }
@@ -69,7 +68,7 @@ impl Cluster {
         if let Answer::Refused(error) = &answer
             && handshake::passes(error)
         {
-            let connection = self.connections.get_mut(conn);
+            let connection = self.links.get_mut(conn);
             let is_alone = connection.is_some_and(|connection| {
                 connection.is_not_now = true;
                 connection.is_standalone
@@ -91,7 +90,7 @@ impl Cluster {
 
     /// Takes the server at this connection alone.
     fn start_standalone(&mut self, conn: ConnId) {
-        let Some(key) = self.connections.get(conn).map(|connection| connection.node) else {
+        let Some(key) = self.links.node_of(conn) else {
             return;
         };
         let Some(node) = self.nodes.get(key) else {
@@ -111,7 +110,7 @@ impl Cluster {
 
     /// The start has ended: what its connections have is theirs.
     pub(in crate::cluster) fn forget_other_addresses(&mut self) {
-        for connection in self.connections.values_mut().filter(|connection| connection.is_ready()) {
+        for connection in self.links.values_mut().filter(|connection| connection.is_ready()) {
             if !core::mem::take(&mut connection.others).is_empty() {
                 connection.check_until = None;
             }

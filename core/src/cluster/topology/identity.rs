@@ -29,7 +29,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::address::NodeAddr;
-use crate::cluster::links::Driver;
+use crate::cluster::links::loss::Driver;
 use crate::cluster::topology::refresh::{STRANGE_ROUNDS_MAX, View};
 use crate::cluster::{Cluster, ConnId, Connection, Event, Node, NodeKey, Phase, State};
 use crate::error::Error;
@@ -89,7 +89,7 @@ impl Cluster {
 
     /// A handshake is over. Whether the connection may be used; else it is asked for its view first.
     pub(in crate::cluster) fn is_recognised(&mut self, conn: ConnId) -> bool {
-        let Some(connection) = self.connections.get(conn) else {
+        let Some(connection) = self.links.get(conn) else {
             return false;
         };
         let (key, id, is_shared) = (connection.node, connection.node_id.clone(), connection.is_shared());
@@ -107,11 +107,11 @@ impl Cluster {
         }
         node.stranger = id;
         let deadline = self.cx.now + self.cx.config.connect_timeout;
-        if let Some(connection) = self.connections.get_mut(conn) {
+        if let Some(connection) = self.links.get_mut(conn) {
             connection.state = State::Strange;
             (connection.deadline, connection.last_deadline) = (deadline, deadline);
         }
-        self.watch(conn);
+        self.links.watch(&self.cx, conn);
         self.want_refresh();
         // Reads need not wait for a replica that has gone.
         if is_shared {
@@ -122,20 +122,19 @@ impl Cluster {
 
     /// Why a connection that said another id is given up.
     pub(in crate::cluster) fn why_strange(&self, conn: ConnId) -> String {
-        self.connections.get(conn).map(|connection| self.who_else(connection)).unwrap_or_default()
+        self.links.get(conn).map(|connection| self.who_else(connection)).unwrap_or_default()
     }
 
     /// Whether a view is one of the present cluster.
     pub(in crate::cluster) fn is_kin(&self, conn: ConnId, view: &Topology) -> bool {
-        let id = self.connections.get(conn).and_then(|connection| connection.node_id.as_deref());
+        let id = self.links.get(conn).and_then(|connection| connection.node_id.as_deref());
         let is_member = id.is_some_and(|id| self.directory.with_id(&self.topology, id).is_some());
         is_member || self.directory.is_kin(&self.topology, view)
     }
 
     /// A view came from a connection that had said another id, and it is kin: whether it may be used now.
     pub(in crate::cluster) fn reconsider(&mut self, conn: ConnId, view: &Topology) {
-        let Some(connection) = self.connections.get_mut(conn).filter(|own| own.state == State::Strange)
-        else {
+        let Some(connection) = self.links.get_mut(conn).filter(|own| own.state == State::Strange) else {
             return;
         };
         let key = connection.node;
@@ -146,7 +145,7 @@ impl Cluster {
         node.is_unchecked |= is_named_otherwise(view, &node.address, id);
         // What the first connection said binds nobody when the topology does not say it.
         node.id = None;
-        match self.connections.get(conn).and_then(|connection| self.mismatch(connection)) {
+        match self.links.get(conn).and_then(|connection| self.mismatch(connection)) {
             None => self.on_ready(conn),
             Some(_) => self.lose(conn, Error::Connect(self.why_strange(conn)), Driver::MustClose),
         }
@@ -154,7 +153,7 @@ impl Cluster {
 
     /// The node at this connection has another cluster's view: nothing more is sent to it.
     pub(in crate::cluster) fn on_stranger(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.get(conn) else {
+        let Some(connection) = self.links.get(conn) else {
             return;
         };
         let key = connection.node;
@@ -176,7 +175,7 @@ impl Cluster {
     pub(in crate::cluster) fn is_forsaken(&self) -> bool {
         let members = self.topology.members().filter_map(|(_, member)| self.by_address.get(&member.address));
         let mut nodes = members.filter_map(|key| self.nodes.get(*key));
-        let is_strange = |conn| self.connections.get(conn).is_some_and(|own| own.state == State::Strange);
+        let is_strange = |conn| self.links.get(conn).is_some_and(|own| own.state == State::Strange);
         let fails = |node: &Node| node.connection.is_some_and(is_strange) || self.is_out_of_reach(node);
         nodes.all(fails)
     }
@@ -187,7 +186,7 @@ impl Cluster {
         let is_misplaced = |connection: &Connection| {
             connection.is_ready() && !connection.draining && self.mismatch(connection).is_some()
         };
-        let misplaced = self.connections.iter().filter(|(_, connection)| is_misplaced(connection));
+        let misplaced = self.links.iter().filter(|(_, connection)| is_misplaced(connection));
         let misplaced: Vec<_> = misplaced.map(|(conn, _)| conn).collect();
         for conn in misplaced {
             self.leave_connection(conn);
@@ -210,7 +209,7 @@ impl Cluster {
     pub(in crate::cluster) fn leave_connections(&mut self, key: NodeKey) {
         let own = self.nodes.get(key).map(|node| node.connections.clone()).unwrap_or_default();
         for conn in own {
-            if self.connections.get(conn).is_some_and(Connection::is_ready) {
+            if self.links.get(conn).is_some_and(Connection::is_ready) {
                 self.leave_connection(conn);
             }
         }
@@ -218,7 +217,7 @@ impl Cluster {
 
     /// Puts nothing more on a connection. Replies that are due may still come; a holder keeps it until he gives it back.
     pub(in crate::cluster) fn leave_connection(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.get_mut(conn) else {
+        let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
         let key = connection.node;
@@ -253,7 +252,7 @@ impl Cluster {
             return self.refuse_start(&Error::Connect(text));
         }
         for view in &views {
-            let connection = self.connections.get(view.conn);
+            let connection = self.links.get(view.conn);
             if let Some((connection, id)) =
                 connection.and_then(|connection| Some((connection, connection.node_id.as_deref()?)))
                 && let Some(node) = self.nodes.get_mut(connection.node)
@@ -276,7 +275,7 @@ impl Cluster {
     /// Whether a seed that is connected has not answered yet.
     fn are_seeds_awaited(&self) -> bool {
         let greets = |connection: &Connection| matches!(connection.state, State::Handshaking { .. });
-        !self.refresh.queries.is_empty() || self.connections.values().any(greets)
+        !self.refresh.queries.is_empty() || self.links.iter().map(|(_, own)| own).any(greets)
     }
 
     /// Another cluster has taken the place of the one that was known.

@@ -116,7 +116,7 @@ impl Cluster {
         matches!(self.phase, Phase::Clustered)
             && self.refresh.wanted
             && self.refresh.queries.is_empty()
-            && !self.has_contact()
+            && !self.links.has_contact()
     }
 
     /// Begins a round when the topology is in doubt or old, and ends one that has lasted long enough.
@@ -134,10 +134,10 @@ impl Cluster {
         if !wanted || self.refresh.not_before > self.cx.now {
             return;
         }
-        let has_contact = self.has_contact();
+        let has_contact = self.links.has_contact();
         // Those that have said another id, and so whether the node was replaced; a known node has to be asked, too.
         let is_strange = |connection: &Connection| connection.state == State::Strange;
-        let strange = self.connections.iter().filter(|(_, connection)| is_strange(connection));
+        let strange = self.links.iter().filter(|(_, connection)| is_strange(connection));
         let strange = strange.map(|(conn, _)| conn).take(ASKED_MAX - usize::from(has_contact));
         let strange: Vec<_> = strange.collect();
         if !has_contact {
@@ -153,7 +153,7 @@ impl Cluster {
             }
         }
         let usable = |connection: &Connection| connection.is_usable() && connection.is_shared();
-        let usable = self.connections.iter().filter(|(_, connection)| usable(connection));
+        let usable = self.links.iter().filter(|(_, connection)| usable(connection));
         let mut usable: Vec<_> = usable.map(|(conn, _)| conn).collect();
         self.refresh.wanted = false;
         let wait = self.cx.random.backoff(INTERVAL_BASE, INTERVAL_CAP, self.refresh.fruitless);
@@ -191,21 +191,19 @@ impl Cluster {
 
     /// Sends the questions.
     pub(in crate::cluster) fn ask(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.get_mut(conn) else {
+        if self.links.get(conn).is_none() {
             return;
-        };
+        }
         if self.refresh.began_at.is_none() {
             self.refresh.began_at = Some(self.cx.now);
             self.refresh.changed = false;
         }
         self.refresh.serial += 1;
         let number = self.refresh.serial;
-        connection.send_words(&["CLUSTER", "SLOTS"], Expected::Slots(number), self.cx.now);
-        connection.send_words(&["CLUSTER", "SHARDS"], Expected::Shards(number), self.cx.now);
-        connection.send_words(&["CLUSTER", "INFO"], Expected::Info(number), self.cx.now);
+        self.links.send_words(&mut self.cx, conn, &["CLUSTER", "SLOTS"], Expected::Slots(number));
+        self.links.send_words(&mut self.cx, conn, &["CLUSTER", "SHARDS"], Expected::Shards(number));
+        self.links.send_words(&mut self.cx, conn, &["CLUSTER", "INFO"], Expected::Info(number));
         self.refresh.queries.push(Query { number, conn, asked_at: self.cx.now, topology: None });
-        self.cx.statistics.commands += 3;
-        self.mark_unflushed(conn);
     }
 
     /// Takes the answer to CLUSTER SLOTS in.
@@ -257,7 +255,7 @@ impl Cluster {
             return self.mark_healthy(conn);
         };
         let query = self.refresh.queries.swap_remove(index);
-        let node = self.connections.get(conn).and_then(|connection| self.nodes.get(connection.node));
+        let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node));
         let (Some(topology), Some(node)) = (query.topology, node) else {
             return;
         };
@@ -269,7 +267,7 @@ impl Cluster {
     }
 
     fn host_of(&self, conn: ConnId) -> alloc::string::String {
-        let node = self.connections.get(conn).and_then(|connection| self.nodes.get(connection.node));
+        let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node));
         node.map(|node| node.address.host()).unwrap_or_default().into()
     }
 
@@ -477,7 +475,7 @@ impl Cluster {
             return;
         }
         let own = node.connections.iter();
-        let own = own.filter_map(|conn| Some((*conn, self.connections.get(*conn)?)));
+        let own = own.filter_map(|conn| Some((*conn, self.links.get(*conn)?)));
         let (mut unused, mut used) = (Vec::new(), 0);
         for (conn, connection) in own {
             match connection.lease().is_some() || self.is_awaited(conn, connection) {
