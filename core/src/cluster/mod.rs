@@ -60,7 +60,6 @@ mod topology;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use litemap::LiteMap;
 use slotmap::SlotMap as Arena;
 
 use crate::address::NodeAddr;
@@ -78,7 +77,7 @@ pub use ids::{ConnId, LeaseId, RequestId, ScanId};
 pub use io::{Destination, Input, Output};
 use links::Links;
 use links::connection::{Connection, State};
-use nodes::failures::Failures;
+use nodes::Nodes;
 use nodes::node::Node;
 use pool::Lease;
 use requests::backlog::Backlog;
@@ -103,8 +102,7 @@ use topology::slots::SlotMap;
 pub struct Cluster {
     cx: Context,
     phase: Phase,
-    nodes: Arena<NodeKey, Node>,
-    by_address: LiteMap<NodeAddr, NodeKey>,
+    nodes: Nodes,
     links: Links,
     requests: Arena<RequestId, Request>,
     leases: Arena<LeaseId, Lease>,
@@ -130,10 +128,7 @@ pub struct Cluster {
     /// When delayed requests are tried again.
     delayed: Timers<RequestId>,
     /// When connections, nodes and those who wait for a lent connection want attention.
-    node_alarms: Timers<NodeKey>,
     lease_deadlines: Timers<LeaseId>,
-    /// Of addresses whose nodes were forgotten.
-    failures: Failures,
 }
 
 /// How far the client has come.
@@ -158,8 +153,7 @@ impl Cluster {
         let mut cluster = Self {
             cx: Context::new(config, now, seed),
             phase: Phase::Starting(Start::new(deadline)),
-            nodes: Arena::with_key(),
-            by_address: LiteMap::new(),
+            nodes: Nodes::default(),
             links: Links::default(),
             requests: Arena::with_key(),
             leases: Arena::with_key(),
@@ -177,9 +171,7 @@ impl Cluster {
             scripts: Scripts::default(),
             deadlines: Timers::default(),
             delayed: Timers::default(),
-            node_alarms: Timers::default(),
             lease_deadlines: Timers::default(),
-            failures: Failures::default(),
         };
         // With a topology nothing need be asked before the first request; nodes are dialled when they are needed.
         if let Some(topology) = cluster.cx.config.topology.take() {
@@ -188,7 +180,7 @@ impl Cluster {
             return cluster;
         }
         for seed in cluster.cx.config.seeds.clone() {
-            let node = cluster.node_at(&seed);
+            let node = cluster.nodes.find(&cluster.cx, &seed);
             cluster.ensure_connection(node);
         }
         cluster
@@ -356,11 +348,10 @@ impl Cluster {
 
     /// What is counted for each node that the client knows, and how many of its requests are under way on connections.
     pub fn node_statistics(&self) -> impl Iterator<Item = (&NodeAddr, &NodeStatistics, usize)> {
-        self.by_address.iter().filter_map(|(address, key)| {
-            let node = self.nodes.get(*key)?;
+        self.nodes.in_order().map(|node| {
             let own = node.connections.iter().filter_map(|conn| self.links.get(*conn));
             let in_flight = own.map(|connection| connection.expected.len()).sum();
-            Some((address, &node.statistics, in_flight))
+            (&node.address, &node.statistics, in_flight)
         })
     }
 
@@ -387,14 +378,11 @@ impl Cluster {
     #[must_use]
     pub fn footprint(&self) -> usize {
         let [alarms, dials] = self.links.swept();
-        let of_node = |node: &Node| node.queue.footprint() + node.waiters.len() + node.idle.len();
-        let queued: usize = self.nodes.values().map(of_node).sum();
         // What is swept now and then may have this much for each thing that is counted already.
         let beyond = |entries: usize, counted: usize| entries.saturating_sub(256 + 4 * counted);
         self.requests.len()
             + self.links.footprint()
-            + self.nodes.len()
-            + queued
+            + self.nodes.footprint()
             + self.leases.len()
             + self.scans.values().map(|scan| 1 + scan.footprint()).sum::<usize>()
             + self.unrouted.footprint()
@@ -402,11 +390,10 @@ impl Cluster {
             + self.deadlines.len()
             + self.delayed.len()
             + beyond(alarms, self.links.len())
-            + beyond(self.node_alarms.len(), self.nodes.len())
+            + beyond(self.nodes.swept(), self.nodes.len())
             + beyond(self.lease_deadlines.len(), self.leases.len())
             + beyond(self.scan_alarms.len(), self.scans.len())
             + beyond(dials, self.nodes.len() + self.links.len())
-            + self.failures.len()
             + self.cx.outputs.len()
             + self.refresh.queries.len()
     }
@@ -454,34 +441,14 @@ impl Cluster {
         self.links.shut_down(&mut self.cx);
         self.leases.clear();
         self.scans.clear();
-        self.nodes.clear();
-        self.by_address.clear();
+        self.nodes.shut_down();
         self.unrouted = Queue::default();
         self.deadlines = Timers::default();
         self.delayed = Timers::default();
-        self.node_alarms = Timers::default();
         self.lease_deadlines = Timers::default();
         self.scan_alarms = Timers::default();
-        self.failures = Failures::default();
         self.refresh = Refresh::default();
         self.slots = SlotMap::new();
         self.order = Order::new();
-    }
-
-    /// What is known of the node at this address, from now on if nothing was.
-    fn node_at(&mut self, address: &NodeAddr) -> NodeKey {
-        if let Some(key) = self.by_address.get(address) {
-            // It is asked for again: it stays until the next topology decides.
-            if let Some(node) = self.nodes.get_mut(*key) {
-                node.retired = false;
-            }
-            return *key;
-        }
-        let mut node = Node::new(address.clone());
-        self.failures.recall(&mut node, self.cx.now);
-        let key = self.nodes.insert(node);
-        self.by_address.insert(address.clone(), key);
-        self.look_after(key);
-        key
     }
 }

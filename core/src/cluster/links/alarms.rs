@@ -5,26 +5,18 @@
 
 use alloc::vec::Vec;
 
-use crate::cluster::links::dials::Listed;
-use crate::cluster::links::liveness::REPLICA_PATIENCE;
-use crate::cluster::{Cluster, Connection, Node, NodeKey};
+use crate::cluster::nodes::node::REPLICA_PATIENCE;
+use crate::cluster::{Cluster, Connection, NodeKey};
 use crate::time::Instant;
 
 impl Cluster {
     /// When something falls due. What has been done meanwhile, or is due later by now, is no reason to wake up.
     pub(in crate::cluster) fn next_alarm(&mut self) -> Option<Instant> {
-        while let Some((at, key)) = self.node_alarms.first() {
-            let node = self.nodes.get(key).filter(|node| node.alarm.is_set_to(at));
-            if node.and_then(|node| self.wakes_at(node)).is_some_and(|due| due <= at) {
-                break;
-            }
-            self.node_alarms.pop_entry(at);
-            if self.nodes.get_mut(key).is_some_and(|node| node.alarm.goes_off(at)) {
-                self.look_after(key);
-            }
-        }
-        let alarms =
-            [self.links.next_deadline(&self.cx), self.node_alarms.next(), self.next_lease_deadline()];
+        let alarms = [
+            self.links.next_deadline(&self.cx),
+            self.nodes.next_deadline(&self.cx),
+            self.next_lease_deadline(),
+        ];
         alarms.into_iter().flatten().min()
     }
 
@@ -41,34 +33,9 @@ impl Cluster {
         }
     }
 
-    /// Sets a node's alarm: something may be due earlier than before.
-    pub(in crate::cluster) fn look_after(&mut self, key: NodeKey) {
-        let due = self.nodes.get(key).and_then(|node| self.wakes_at(node));
-        if let Some(node) = self.nodes.get_mut(key) {
-            node.alarm.set(due, key, &mut self.node_alarms);
-        }
-        let nodes = &self.nodes;
-        self.node_alarms
-            .sweep(nodes.len(), |at, key| nodes.get(key).is_some_and(|node| node.alarm.is_set_to(at)));
-    }
-
-    /// When a node is to be dialled again, or what waits for it has waited long enough.
-    fn wakes_at(&self, node: &Node) -> Option<Instant> {
-        let shared = node.connection.is_none() && node.listed == Listed::No && self.wants_connection(node);
-        // When it is not the wait that keeps waiters waiting, somebody has to give a connection back.
-        let lends = !node.waiters.is_empty() && node.redial_at > self.cx.now;
-        let redial = (shared || lends).then_some(node.redial_at);
-        redial.into_iter().chain(node.reads_since.map(|since| since + REPLICA_PATIENCE)).min()
-    }
-
     /// Does for nodes what has fallen due.
     pub(in crate::cluster) fn check_nodes(&mut self) {
-        let mut due = Vec::new();
-        while let Some((at, key)) = self.node_alarms.pop_entry(self.cx.now) {
-            if self.nodes.get_mut(key).is_some_and(|node| node.alarm.goes_off(at)) {
-                due.push(key);
-            }
-        }
+        let due: Vec<_> = core::iter::from_fn(|| self.nodes.expire(&self.cx)).collect();
         for key in due {
             self.tend_node(key);
         }
@@ -80,12 +47,12 @@ impl Cluster {
         if self.nodes.get(key).is_some_and(|node| node.reads_since.is_some_and(is_over)) {
             self.release_queue(key, None);
         }
-        if self.nodes.get(key).is_some_and(|node| self.wants_connection(node)) {
+        if self.nodes.wants_connection(key) {
             self.ensure_connection(key);
         }
         if self.nodes.get(key).is_some_and(|node| node.redial_at <= self.cx.now) {
             self.serve_waiters(key);
         }
-        self.look_after(key);
+        self.nodes.look_after(&self.cx, key);
     }
 }

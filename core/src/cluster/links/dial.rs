@@ -9,7 +9,6 @@ use super::connection::{Candidate, Connection, Expected, State, Usage};
 use super::handshake::{self, HandshakeStep};
 use super::loss::{Driver, is_final};
 use crate::cluster::ids::{ConnId, NodeKey};
-use crate::cluster::nodes::node::Node;
 use crate::cluster::{Cluster, Output, Phase};
 use crate::error::Error;
 
@@ -32,7 +31,7 @@ impl Cluster {
                 node.dials = node.dials.saturating_add(1);
             }
         }
-        self.look_after(node_key);
+        self.nodes.look_after(&self.cx, node_key);
     }
 
     /// Begins to connect to a node. There has to be room.
@@ -48,11 +47,6 @@ impl Cluster {
             None => self.look_up(conn),
         }
         Some(conn)
-    }
-
-    /// Whether anything waits for the connection to this node that all share.
-    pub(in crate::cluster) fn wants_connection(&self, node: &Node) -> bool {
-        !node.queue.is_empty() || node.serves_reads || node.is_new || self.links.dials.seeks_contact
     }
 
     pub(in crate::cluster) fn on_resolved(&mut self, conn: ConnId, result: Result<Vec<IpAddr>, String>) {

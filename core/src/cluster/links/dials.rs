@@ -48,8 +48,6 @@ pub(in crate::cluster) struct Dials {
     unresolved: VecDeque<ConnId>,
     /// All connections, for finding one to close; some may have ended.
     ring: VecDeque<ConnId>,
-    /// Whether any connection would do, because there is none to ask for the topology.
-    pub(in crate::cluster) seeks_contact: bool,
 }
 
 impl Dials {
@@ -283,7 +281,7 @@ impl Cluster {
     /// Dials all nodes, a few at a time, when the topology is in doubt and there is nobody to ask.
     pub(in crate::cluster) fn seek_contact(&mut self) {
         let seeks = self.refresh_wants_connections();
-        let begins = seeks && !core::mem::replace(&mut self.links.dials.seeks_contact, seeks);
+        let begins = seeks && !core::mem::replace(&mut self.nodes.seeks_contact, seeks);
         if begins {
             for key in self.nodes.keys().collect::<alloc::vec::Vec<_>>() {
                 self.ensure_connection(key);

@@ -29,9 +29,6 @@ use crate::error::{Error, Within};
 /// So long a connection has for the answer to the health check's PING, or to what cleans it.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// So long a read waits for a replica that is being connected to; then the primary serves it.
-pub(in crate::cluster) const REPLICA_PATIENCE: Duration = Duration::from_millis(100);
-
 impl Links {
     /// Asks a connection whether it is alive. Until it answers nothing else is put on it.
     pub(in crate::cluster) fn check_health(&mut self, cx: &mut Context, conn: ConnId) {
@@ -126,7 +123,7 @@ impl Cluster {
             node.connection = None;
             if !blocks {
                 node.failed_ip = ip;
-                self.fail_node(key, &reason, true);
+                self.nodes.fail(&mut self.cx, key, &reason, true);
             }
         }
         if !blocks {
@@ -136,7 +133,7 @@ impl Cluster {
         for id in requests {
             self.resend_stalled(conn, id, &reason);
         }
-        self.look_after(key);
+        self.nodes.look_after(&self.cx, key);
     }
 
     /// Sends a request again that got no answer from a stalled node, if that does no harm.

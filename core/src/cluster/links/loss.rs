@@ -5,8 +5,8 @@ use alloc::string::{String, ToString};
 
 use super::connection::{Candidate, Expected, State};
 use super::handshake;
-use crate::cluster::ids::{ConnId, NodeKey};
-use crate::cluster::{Cluster, Event, Output, Phase};
+use crate::cluster::ids::ConnId;
+use crate::cluster::{Cluster, Output, Phase};
 use crate::error::{Error, Within};
 
 impl Cluster {
@@ -60,7 +60,7 @@ impl Cluster {
             node.connection = None;
         }
         if is_current || !(connection.is_shared() || connection.is_ready()) {
-            self.fail_node(key, &reason, connection.is_ready());
+            self.nodes.fail(&mut self.cx, key, &reason, connection.is_ready());
         }
         self.want_refresh();
         let lease = connection.lease();
@@ -100,28 +100,6 @@ impl Cluster {
         self.seek_contact();
     }
 
-    /// Remembers that a node's connection has ended or failed, and when it may be dialled again.
-    pub(in crate::cluster) fn fail_node(&mut self, key: NodeKey, reason: &str, was_in_use: bool) {
-        let (base, cap) = (self.cx.config.retry.reconnect_base, self.cx.config.retry.reconnect_cap);
-        let Some(node) = self.nodes.get_mut(key) else {
-            return;
-        };
-        node.last_error = reason.to_string();
-        // The first time it is dialled again at once.
-        if node.failures > 0 {
-            node.redial_at = self.cx.now + self.cx.random.full_jitter(base, cap, node.failures - 1);
-        } else {
-            node.failed_at = self.cx.now;
-        }
-        node.failures = node.failures.saturating_add(1);
-        node.told_up &= !was_in_use;
-        let (address, attempts, reason) = (node.address.clone(), node.dials.max(1), reason.to_string());
-        self.cx.tell(match was_in_use {
-            true => Event::Disconnected { node: address, reason },
-            false => Event::ConnectFailed { node: address, reason, attempts },
-        });
-    }
-
     /// Nobody has used it for long, or it is too old: it goes without anything being wrong.
     pub(in crate::cluster) fn close_quietly(&mut self, conn: ConnId) {
         let Some(connection) = self.detach(conn) else {
@@ -139,7 +117,7 @@ impl Cluster {
             }
         }
         self.refresh.forget_connection(conn);
-        self.look_after(connection.node);
+        self.nodes.look_after(&self.cx, connection.node);
     }
 
     /// Ends a connection that did not come up, or did not answer its PING, in time.

@@ -115,10 +115,8 @@ impl Cluster {
 
     /// A node that answers is well: it is dialled at once when its connection ends.
     pub(in crate::cluster) fn mark_healthy(&mut self, conn: ConnId) {
-        let node = self.links.get(conn).and_then(|connection| self.nodes.get_mut(connection.node));
-        if let Some(node) = node.filter(|node| node.is_down()) {
-            node.failures = 0;
-            node.last_error.clear();
+        if let Some(key) = self.links.node_of(conn) {
+            self.nodes.mark_healthy(key);
         }
     }
 

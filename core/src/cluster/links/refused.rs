@@ -10,11 +10,10 @@
 //!
 //! Each is told once for a node, as an event.
 
-use alloc::string::ToString;
 use core::time::Duration;
 
 use crate::cluster::links::connection::Expected;
-use crate::cluster::{Cluster, ConnId, Event, Phase, RequestId};
+use crate::cluster::{Cluster, ConnId, Phase, RequestId};
 use crate::error::ServerError;
 
 /// So long a node that refuses READONLY gets no reads that its primary could serve.
@@ -28,11 +27,8 @@ impl Cluster {
         command: &'static str,
         error: &ServerError,
     ) {
-        let node = self.links.get(conn).and_then(|connection| self.nodes.get_mut(connection.node));
-        if let Some(node) = node.filter(|node| !node.told_refused.contains(&command)) {
-            node.told_refused.push(command);
-            let event = Event::Refused { node: node.address.clone(), command, reason: error.to_string() };
-            self.cx.tell(event);
+        if let Some(key) = self.links.node_of(conn) {
+            self.nodes.tell_refused(&mut self.cx, key, command, error);
         }
     }
 

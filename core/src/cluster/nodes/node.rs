@@ -4,6 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use core::time::Duration;
 
 use crate::address::NodeAddr;
 use crate::cluster::links::dials::Listed;
@@ -13,6 +14,9 @@ use crate::cluster::statistics::NodeStatistics;
 use crate::cluster::timers::Alarm;
 use crate::cluster::{ConnId, LeaseId, NodeKey};
 use crate::time::Instant;
+
+/// So long a read waits for a replica that is being connected to; then the primary serves it.
+pub(in crate::cluster) const REPLICA_PATIENCE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(in crate::cluster) struct Node {
@@ -50,14 +54,14 @@ pub(in crate::cluster) struct Node {
     /// It is to be connected to although nobody waits for it: it has become a primary.
     pub(in crate::cluster) is_new: bool,
     /// When it wants attention.
-    pub(in crate::cluster) alarm: Alarm,
+    pub(super) alarm: Alarm,
     /// Whether the last event told of it is that it is connected.
     pub(in crate::cluster) told_up: bool,
     /// The address of its host at which a connection last failed before it was of use, or stalled: the next dial begins with
     /// the one behind it.
     pub(in crate::cluster) failed_ip: Option<IpAddr>,
     /// Which of the client's own commands it has refused, so far as that was told.
-    pub(in crate::cluster) told_refused: Vec<&'static str>,
+    pub(super) told_refused: Vec<&'static str>,
     /// Why the last connection failed or ended.
     pub(in crate::cluster) last_error: String,
     /// Those of its replicas that may serve reads, when it is a primary.
@@ -115,5 +119,20 @@ impl Node {
     /// Whether the last that was heard of it is bad.
     pub(in crate::cluster) fn is_down(&self) -> bool {
         self.failures > 0
+    }
+
+    /// Whether anything waits for the connection that all share; any does when somebody to ask is sought.
+    pub(super) fn wants_connection(&self, seeks_contact: bool) -> bool {
+        !self.queue.is_empty() || self.serves_reads || self.is_new || seeks_contact
+    }
+
+    /// When it is to be dialled again, or what waits for it has waited long enough.
+    pub(super) fn due_at(&self, now: Instant, seeks_contact: bool) -> Option<Instant> {
+        let shared =
+            self.connection.is_none() && self.listed == Listed::No && self.wants_connection(seeks_contact);
+        // When it is not the wait that keeps waiters waiting, somebody has to give a connection back.
+        let lends = !self.waiters.is_empty() && self.redial_at > now;
+        let redial = (shared || lends).then_some(self.redial_at);
+        redial.into_iter().chain(self.reads_since.map(|since| since + REPLICA_PATIENCE)).min()
     }
 }

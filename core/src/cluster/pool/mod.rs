@@ -351,7 +351,7 @@ impl Cluster {
             let may_dial = node.redial_at <= self.cx.now;
             let is_full = node.dedicated >= self.cx.config.pool.connections_max;
             if !may_dial {
-                return self.look_after(key);
+                return self.nodes.look_after(&self.cx, key);
             }
             if is_full || !self.has_room_for(key) {
                 return;
@@ -594,7 +594,7 @@ impl Cluster {
             return;
         }
         self.tended_at = self.cx.now;
-        self.failures.drop_old(self.cx.now);
+        self.nodes.drop_old_failures(&self.cx);
         let pool = self.cx.config.pool;
         for key in self.nodes.keys().collect::<Vec<_>>() {
             let keeps = self.is_primary(key);

@@ -119,7 +119,7 @@ impl Cluster {
             }
             (Phase::Clustered, Some(Target::Moved(address) | Target::Ask(address)), _) => {
                 let address = address.clone();
-                Some(self.node_at(&address))
+                Some(self.nodes.find(&self.cx, &address))
             }
             (Phase::Clustered, None, Route::Slot(slot)) => {
                 let (slot, from_replica) = (*slot, request.command.is_read && !request.primary_only);
@@ -161,7 +161,7 @@ impl Cluster {
         if let Some(node) = self.nodes.get_mut(key) {
             node.redial_at = node.redial_at.min(self.cx.now);
         }
-        self.look_after(key);
+        self.nodes.look_after(&self.cx, key);
         Some(key)
     }
 
@@ -189,7 +189,7 @@ impl Cluster {
             {
                 self.links.check_health(&mut self.cx, conn);
                 self.queue_at(id, key);
-                self.look_after(key);
+                self.nodes.look_after(&self.cx, key);
             }
             Some((conn, connection)) => {
                 let is_refused = request.at_replica && core::mem::take(&mut connection.reads_refused);
@@ -355,7 +355,7 @@ impl Cluster {
         };
         // Of which slot it is for the command that was redirected is a guess where nothing is known of the command.
         let own_slot = request.command.route.slot();
-        let points_at = |address| self.by_address.get(address) == Some(&key);
+        let points_at = |address| self.nodes.at(address) == Some(key);
         if let ErrorAction::FollowMoved(_, address) = &action
             && matches!(self.phase, Phase::Clustered)
             && points_at(address)
@@ -441,8 +441,8 @@ impl Cluster {
 
     /// The node that a redirect names, unless there are more than a cluster can have.
     pub(in crate::cluster) fn redirect_target(&mut self, address: &NodeAddr) -> Option<NodeKey> {
-        let known = self.by_address.contains_key(address) || self.nodes.len() < NODES_MAX;
-        known.then(|| self.node_at(address))
+        let known = self.nodes.at(address).is_some() || self.nodes.len() < NODES_MAX;
+        known.then(|| self.nodes.find(&self.cx, address))
     }
 
     /// Sends a request where a redirect points.
@@ -587,7 +587,7 @@ impl Cluster {
             let lost = interrupted(Some(node), reason.to_string(), sent);
             return self.finish(id, Err(Error::ConnectionLost(lost)));
         }
-        let key = self.by_address.get(node).copied();
+        let key = self.nodes.at(node);
         if let Some(request) = self.requests.get_mut(id) {
             request.primary_only |= request.at_replica;
             request.target = None;

@@ -286,9 +286,9 @@ impl Cluster {
 
     /// Whether the topology has this node, or a slot's owner is there.
     fn is_member(&self, address: &NodeAddr) -> bool {
-        let is_owner = |key: &NodeKey| self.slots.is_owner(*key);
+        let is_owner = |key: NodeKey| self.slots.is_owner(key);
         self.directory.at(&self.topology, address).next().is_some()
-            || self.by_address.get(address).is_some_and(is_owner)
+            || self.nodes.at(address).is_some_and(is_owner)
     }
 
     /// What moved to this node is to be found anew.
@@ -409,7 +409,7 @@ impl Cluster {
         let Source::Keys(coverage) = &scan.source else {
             return false;
         };
-        let node = pass.node.as_ref().and_then(|address| self.by_address.get(address)).copied();
+        let node = pass.node.as_ref().and_then(|address| self.nodes.at(address));
         let is_due = |slot| pass.claim.as_ref().is_none_or(|claim| claim.fresh.contains(slot));
         pass.half_of.is_some() || coverage.to_do().any(|slot| is_due(slot) && self.slots.owner(slot) == node)
     }

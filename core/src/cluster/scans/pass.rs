@@ -229,7 +229,7 @@ impl Cluster {
                 Some(node) if question == Question::View => self.reopen(id, &node),
                 _ => {
                     // The node itself says that it does not serve what a MOVED has said it would.
-                    let node = pass.node.as_ref().and_then(|node| self.by_address.get(node)).copied();
+                    let node = pass.node.as_ref().and_then(|node| self.nodes.at(node));
                     self.slots.forget_patches(|patched| Some(patched) == node);
                     self.note_fruitless(id, None);
                 }

@@ -120,8 +120,8 @@ impl Cluster {
     /// A seed cannot be used. When none can, the client cannot. What `passes` is no reason to give up: the seed is dialled
     /// again, with back-off, within the connect time-out.
     pub(in crate::cluster) fn on_seed_failed(&mut self, address: &NodeAddr, error: Error, passes: bool) {
-        let key = self.by_address.get(address);
-        if passes && let Some(node) = key.and_then(|key| self.nodes.get_mut(*key)) {
+        let key = self.nodes.at(address);
+        if passes && let Some(node) = key.and_then(|key| self.nodes.get_mut(key)) {
             node.is_new = true;
         }
         let Phase::Starting(start) = &mut self.phase else {

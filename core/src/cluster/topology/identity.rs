@@ -165,16 +165,16 @@ impl Cluster {
             return self.lose(conn, Error::Connect(reason), Driver::MustClose);
         }
         self.leave_connections(key);
-        self.fail_node(key, &reason, true);
+        self.nodes.fail(&mut self.cx, key, &reason, true);
         self.want_refresh();
         self.close_if_drained(conn);
-        self.look_after(key);
+        self.nodes.look_after(&self.cx, key);
     }
 
     /// Whether no node of the topology answers: each was tried, and failed.
     pub(in crate::cluster) fn is_forsaken(&self) -> bool {
-        let members = self.topology.members().filter_map(|(_, member)| self.by_address.get(&member.address));
-        let mut nodes = members.filter_map(|key| self.nodes.get(*key));
+        let members = self.topology.members().filter_map(|(_, member)| self.nodes.at(&member.address));
+        let mut nodes = members.filter_map(|key| self.nodes.get(key));
         let is_strange = |conn| self.links.get(conn).is_some_and(|own| own.state == State::Strange);
         let fails = |node: &Node| node.connection.is_some_and(is_strange) || self.is_out_of_reach(node);
         nodes.all(fails)

@@ -144,7 +144,7 @@ impl Cluster {
             if self.refresh.wanted {
                 // The seeds may know when every node of the last topology is gone.
                 for seed in self.cx.config.seeds.clone() {
-                    self.node_at(&seed);
+                    self.nodes.find(&self.cx, &seed);
                 }
                 self.seek_contact();
             }
@@ -373,18 +373,19 @@ impl Cluster {
             let Some(primary) = shard.primary() else {
                 continue;
             };
-            let key = self.node_at(&primary.address);
+            let key = self.nodes.find(&self.cx, &primary.address);
             let slots = shard.slots.iter().flat_map(|range| range.slots()).collect();
             owners.push((key, slots));
             let fit = |health| matches!(health, Health::Online | Health::Unknown);
             let replicas = shard.nodes.iter().filter(|node| node.role == Role::Replica && fit(node.health));
-            let replicas = replicas.take(REPLICAS_MAX).map(|node| self.node_at(&node.address)).collect();
+            let replicas =
+                replicas.take(REPLICAS_MAX).map(|node| self.nodes.find(&self.cx, &node.address)).collect();
             if let Some(node) = self.nodes.get_mut(key) {
                 node.replicas = replicas;
             }
         }
         for member in topology.shards.iter().flat_map(|shard| &shard.nodes) {
-            let node = self.by_address.get(&member.address).and_then(|key| self.nodes.get_mut(*key));
+            let node = self.nodes.at(&member.address).and_then(|key| self.nodes.get_mut(key));
             if let (Some(node), Some(zone)) = (node, &member.availability_zone) {
                 node.availability_zone = Some(zone.clone());
             }
@@ -439,7 +440,7 @@ impl Cluster {
             return;
         }
         self.refresh.changed = true;
-        let takers = change.moved.iter().filter_map(|moved| self.by_address.get(moved.to.as_ref()?).copied());
+        let takers = change.moved.iter().filter_map(|moved| self.nodes.at(moved.to.as_ref()?));
         let takers: Vec<_> = takers.collect();
         self.cx.tell(Event::TopologyChanged(change));
         for key in takers {
@@ -454,13 +455,9 @@ impl Cluster {
     /// Nodes that are no part of the topology go, once nothing waits for them.
     pub(in crate::cluster) fn retire_strangers(&mut self) {
         let members = self.topology.shards.iter().flat_map(|shard| &shard.nodes);
-        let members = members.filter_map(|member| self.by_address.get(&member.address));
-        self.nodes.values_mut().for_each(|node| node.retired = true);
-        for key in members.chain(self.slots.owners()) {
-            if let Some(node) = self.nodes.get_mut(*key) {
-                node.retired = false;
-            }
-        }
+        let members = members.filter_map(|member| self.nodes.at(&member.address));
+        let kept: Vec<_> = members.chain(self.slots.owners().iter().copied()).collect();
+        self.nodes.retire_all_but(&kept);
         for key in self.nodes.keys().collect::<Vec<_>>() {
             self.drop_if_retired(key);
         }
@@ -486,11 +483,8 @@ impl Cluster {
         for conn in unused {
             self.close_quietly(conn);
         }
-        if used == 0
-            && let Some(node) = self.nodes.remove(key)
-        {
-            self.by_address.remove(&node.address);
-            self.failures.remember(&node, self.cx.now, self.cx.config.retry.reconnect_cap);
+        if used == 0 {
+            self.nodes.forget(&self.cx, key);
         }
     }
 
