@@ -11,7 +11,6 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use crate::address::{AddressMap, NodeAddr, is_host};
-use crate::cluster::{MovedSlots, TopologyChange};
 use crate::resp::{Reply, ReplyRef};
 use crate::slot::{SLOT_COUNT, Slot, SlotRange};
 
@@ -81,6 +80,36 @@ impl Shard {
     pub fn primary(&self) -> Option<&Member> {
         self.nodes.first().filter(|node| node.role == Role::Primary)
     }
+}
+
+/// What is different from the topology before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopologyChange {
+    /// Slots with another primary, or none, in ascending order.
+    pub moved: Vec<MovedSlots>,
+    /// Nodes that were not there.
+    pub joined: Vec<NodeAddr>,
+    /// Nodes that are not there any more.
+    pub left: Vec<NodeAddr>,
+}
+
+impl TopologyChange {
+    /// Whether nothing is different.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.moved.is_empty() && self.joined.is_empty() && self.left.is_empty()
+    }
+}
+
+/// Consecutive slots that went from one primary to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovedSlots {
+    /// The slots.
+    pub slots: SlotRange,
+    /// Who served them; `None` when nobody did.
+    pub from: Option<NodeAddr>,
+    /// Who serves them; `None` when nobody does.
+    pub to: Option<NodeAddr>,
 }
 
 impl Topology {

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::address::NodeAddr;
-use crate::slot::SlotRange;
 use crate::time::Instant;
+use crate::topology::TopologyChange;
 
 /// How many events are kept until they are asked for.
 pub(super) const EVENTS_MAX: usize = 1_024;
@@ -79,36 +79,6 @@ pub enum Event {
         /// Whether anything had changed.
         changed: bool,
     },
-}
-
-/// What is different from the topology before.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TopologyChange {
-    /// Slots with another primary, or none, in ascending order.
-    pub moved: Vec<MovedSlots>,
-    /// Nodes that were not there.
-    pub joined: Vec<NodeAddr>,
-    /// Nodes that are not there any more.
-    pub left: Vec<NodeAddr>,
-}
-
-impl TopologyChange {
-    /// Whether nothing is different.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.moved.is_empty() && self.joined.is_empty() && self.left.is_empty()
-    }
-}
-
-/// Consecutive slots that went from one primary to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MovedSlots {
-    /// The slots.
-    pub slots: SlotRange,
-    /// Who served them; `None` when nobody did.
-    pub from: Option<NodeAddr>,
-    /// Who serves them; `None` when nobody does.
-    pub to: Option<NodeAddr>,
 }
 
 /// The events since they were last taken.

@@ -1,4 +1,4 @@
-//! Instants at which requests, connections, nodes and borrowers want attention.
+//! Instants at which requests, connections, nodes and waiters want attention.
 
 use alloc::collections::{BinaryHeap, VecDeque};
 use core::cmp::Reverse;

@@ -8,18 +8,25 @@
 //! See <https://redis.io/docs/latest/develop/reference/key-specs/> for key specifications and
 //! <https://redis.io/docs/latest/develop/reference/command-tips/> for the policies.
 
+pub(crate) mod blocking;
 mod flags;
 mod keys;
 pub mod merge;
 mod policy;
+pub(crate) mod prepared;
+pub(crate) mod route;
+pub(crate) mod script;
 pub mod split;
 #[rustfmt::skip]
 mod table;
+mod transaction;
 pub(crate) mod unlisted;
 
 pub use flags::Flags;
 pub use keys::{BeginSearch, FindKeys, KeyError, KeySpec};
 pub use policy::{RequestPolicy, ResponsePolicy};
+pub use prepared::Command;
+pub use script::Scripts;
 
 use keys::KeyFinder;
 use table::{COMMANDS, FIRST_WITH_LETTER, SUBCOMMANDS, WORD_LENGTH_MAX};

@@ -1,7 +1,7 @@
 //! What a scan of a cluster's keys has seen, by slots and epochs rather than by nodes.
 //!
 //! SCAN goes through the keys of one node. While slots move and replicas take over, "every node was gone through" does not
-//! say that every key was seen. So a scan keeps a [`Ledger`] of slots:
+//! say that every key was seen. So a scan keeps a [`SlotCoverage`] of slots:
 //!
 //! ```text
 //!   to do ── a pass over a node that had the slot from start to end ───────────────────────────→ done
@@ -19,18 +19,18 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `ledger.rs` | what is done, and what a pass does |
+//! | `coverage.rs` | what is done, and what a pass does |
 //! | `view.rs` | CLUSTER NODES |
 //! | `slots.rs` | sets of slots |
 //! | `token.rs` | all of it as bytes, to be resumed elsewhere |
 
-mod ledger;
+mod coverage;
 mod slots;
 mod token;
 mod view;
 
-pub use ledger::{Claim, Half, Ledger};
+pub use coverage::{Claim, Half, SlotCoverage};
 pub use slots::SlotSet;
 pub(crate) use token::hash;
-pub use token::{Bookmark, Token};
+pub use token::{Bookmark, ResumeToken};
 pub use view::{NodeView, Peer};

@@ -17,7 +17,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::{Claim, Half, Ledger, SlotSet};
+use super::{Claim, Half, SlotCoverage, SlotSet};
 use crate::address::NodeAddr;
 use crate::slot::{SLOT_COUNT, Slot};
 
@@ -28,13 +28,13 @@ const TEXT_MAX: usize = 1_024;
 
 /// How far a scan has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Token {
+pub struct ResumeToken {
     /// Tells scans with different patterns or types apart.
     pub filter: u32,
     /// The node that alone is scanned.
     pub node: Option<NodeAddr>,
     /// The slots.
-    pub ledger: Ledger,
+    pub coverage: SlotCoverage,
     /// The passes under way.
     pub passes: Vec<Bookmark>,
 }
@@ -52,7 +52,7 @@ pub struct Bookmark {
     pub claim: Option<Claim>,
 }
 
-impl Token {
+impl ResumeToken {
     /// The bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -65,9 +65,9 @@ impl Token {
                 put_address(&mut out, node.as_ref());
             }
         }
-        put_slots(&mut out, &self.ledger.done);
-        put_number(&mut out, self.ledger.halves.len() as u64);
-        for half in self.ledger.halves.values() {
+        put_slots(&mut out, &self.coverage.done);
+        put_number(&mut out, self.coverage.halves.len() as u64);
+        for half in self.coverage.halves.values() {
             put_number(&mut out, u64::from(half.slot.number()));
             put_text(&mut out, &half.to);
             put_address(&mut out, half.address.as_ref());
@@ -208,12 +208,12 @@ impl Input<'_> {
     }
 
     /// What is read stays in `token` when it ends before its end.
-    fn token(&mut self, token: &mut Token) -> Option<()> {
+    fn token(&mut self, token: &mut ResumeToken) -> Option<()> {
         token.filter = u32::try_from(self.number()?).ok()?;
         if self.flag()? {
             token.node = Some(self.address()??);
         }
-        token.ledger.done = self.slots()?;
+        token.coverage.done = self.slots()?;
         // Each item takes a byte at least, so a count that is too high ends with the bytes.
         for _ in 0..self.number()? {
             let half = Half {
@@ -223,7 +223,7 @@ impl Input<'_> {
                 from: self.text()?,
                 epoch: self.number()?,
             };
-            if token.ledger.halves.insert(half.slot, half).is_some() {
+            if token.coverage.halves.insert(half.slot, half).is_some() {
                 return None;
             }
         }
@@ -265,13 +265,13 @@ impl Input<'_> {
 mod tests {
     use super::*;
 
-    fn token() -> Token {
+    fn token() -> ResumeToken {
         let slots = |range: core::ops::Range<u16>| range.filter_map(Slot::new).collect::<SlotSet>();
         let address = NodeAddr::parse("[::1]:7000");
-        Token {
+        ResumeToken {
             filter: 7,
             node: None,
-            ledger: Ledger {
+            coverage: SlotCoverage {
                 done: slots(0..5_000),
                 halves: [(
                     Slot::new(16_383).unwrap(),
@@ -307,33 +307,33 @@ mod tests {
     #[test]
     fn a_token_says_what_it_was_made_of() {
         let cluster = token();
-        assert_eq!(Token::decode(&cluster.encode()), Some(cluster.clone()));
+        assert_eq!(ResumeToken::decode(&cluster.encode()), Some(cluster.clone()));
         assert!(cluster.encode().len() < 120, "{}", cluster.encode().len());
-        let node = Token { node: NodeAddr::parse("host:6379"), ..Token::default() };
-        assert_eq!(Token::decode(&node.encode()), Some(node));
+        let node = ResumeToken { node: NodeAddr::parse("host:6379"), ..ResumeToken::default() };
+        assert_eq!(ResumeToken::decode(&node.encode()), Some(node));
     }
 
     #[test]
     fn what_is_no_token_is_refused() {
         let whole = token().encode();
         for length in 0..whole.len() {
-            assert_eq!(Token::decode(&whole[..length]), None);
+            assert_eq!(ResumeToken::decode(&whole[..length]), None);
         }
         for index in 0..whole.len() {
             let mut changed = whole.clone();
             changed[index] ^= 1;
-            assert_eq!(Token::decode(&changed), None, "byte {index}");
+            assert_eq!(ResumeToken::decode(&changed), None, "byte {index}");
         }
         // What has the right checksum is not believed either.
         for length in 4..whole.len() - 4 {
             let mut cut = whole[..length].to_vec();
             let checksum = hash(&cut);
             cut.extend_from_slice(&checksum.to_le_bytes());
-            assert_eq!(Token::decode(&cut), None, "{length}");
+            assert_eq!(ResumeToken::decode(&cut), None, "{length}");
         }
         let mut endless = [MAGIC, &[0; 2], &[0xff; 9], &[1]].concat();
         let checksum = hash(&endless);
         endless.extend_from_slice(&checksum.to_le_bytes());
-        assert_eq!(Token::decode(&endless), None);
+        assert_eq!(ResumeToken::decode(&endless), None);
     }
 }

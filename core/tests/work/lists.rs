@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyslot_core::resp::{Decoder, Frame, Limits, Reply};
-use keyslot_core::scan::{Ledger, NodeView};
+use keyslot_core::scan::{NodeView, SlotCoverage};
 use keyslot_core::topology::Topology;
 
 use crate::machine::{cluster_shards, cluster_slots, id};
@@ -55,9 +55,9 @@ fn cluster_nodes_with_a_slot_that_moves_a_million_times() {
     let mut claimed = None;
     let took = time(|| {
         claimed = NodeView::parse(&text, "asked").map(|view| {
-            let mut ledger = Ledger::default();
-            let claim = ledger.claim(&view);
-            ledger.conclude(&claim, &view)
+            let mut coverage = SlotCoverage::default();
+            let claim = coverage.claim(&view);
+            coverage.conclude(&claim, &view)
         });
     });
     println!("a million open slots: {took:.1?}");
@@ -118,11 +118,11 @@ fn cluster_nodes_with_all_slots_on_the_move() {
             (1..4_096).rev().map(|peer| format!("\n{} 10.0.0.1:7@8 master - 0 0 1 connected", id(peer)));
         let text: String = core::iter::once(own).chain(open).chain(peers).collect();
         let view = NodeView::parse(&text, "asked").unwrap();
-        let mut ledger = Ledger::default();
-        let claim = ledger.claim(&view);
-        assert!(ledger.conclude(&claim, &view));
-        assert_eq!(ledger.halves().count(), count);
-        assert_eq!(ledger.to_do().count(), 0);
-        assert!(!ledger.is_early(&view));
+        let mut coverage = SlotCoverage::default();
+        let claim = coverage.claim(&view);
+        assert!(coverage.conclude(&claim, &view));
+        assert_eq!(coverage.halves().count(), count);
+        assert_eq!(coverage.to_do().count(), 0);
+        assert!(!coverage.is_early(&view));
     });
 }

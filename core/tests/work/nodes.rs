@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keyslot_core::cluster::{Command, Destination};
+use keyslot_core::config::Config;
 
-use crate::grows_in_proportion;
 use crate::machine::{Machine, address, cluster_slots, config};
+use crate::{grows_in_proportion, time};
 
 /// Answers CLUSTER SLOTS with so many shards of one node each, whose numbers begin with `first`.
 pub(crate) fn shards_from(first: usize, count: usize) -> Bytes {
@@ -70,4 +71,35 @@ fn each_of_many_nodes_asked() {
         machine.run(&mut answer(&slots, 1));
         assert_eq!((machine.done.len(), machine.failed.len()), (count, 0), "{:?}", machine.failed.first());
     });
+}
+
+/// So many requests one after the other, a millisecond apart, take this long for each.
+fn cost_of_one_get(nodes: usize) -> Duration {
+    const REQUESTS: u32 = 4_000;
+    let slots = shards_from(0, nodes);
+    let mut machine = Machine::new(Config { connections_max: 2_000, ..config() });
+    machine.run(&mut answer(&slots, 1));
+    ask_each(&mut machine, 0, nodes);
+    machine.run(&mut answer(&slots, 1));
+    let whole = time(|| {
+        for _ in 0..REQUESTS {
+            machine.cluster.submit(
+                machine.now,
+                Command::new(&["GET", "key"]).unwrap(),
+                &Destination::Cluster,
+            );
+            machine.wait(Duration::from_millis(1), &mut answer(&slots, 1));
+        }
+    });
+    assert_eq!(machine.failed, [""; 0]);
+    assert_eq!(machine.cluster.statistics().connects as usize, nodes + 1, "all are connected, and the seed");
+    whole / REQUESTS
+}
+
+#[test]
+fn one_get_costs_the_same_whatever_the_number_of_nodes() {
+    let costs = [3, 100, 1_000].map(|nodes| (nodes, cost_of_one_get(nodes)));
+    println!("one GET: {costs:?}");
+    let [(_, few), .., (_, many)] = costs;
+    assert!(many < 3 * few, "with 1,000 nodes {many:?}, with 3 {few:?}");
 }

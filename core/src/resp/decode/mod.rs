@@ -8,7 +8,7 @@
 //! - How the bytes are cut changes nothing: frames and errors are a function of the bytes alone.
 //!
 //! The parts: [`input`] reads bytes, lines and payloads across chunks and keeps the frame, [`marker`] names the type bytes,
-//! [`leaf`] is the short way for most nodes, [`scan`] checks them and knows when a frame is whole, [`limits`] and [`error`] are the vocabulary. What comes out is
+//! [`leaf`] is the short way for most nodes, [`validate`] checks them and knows when a frame is whole, [`limits`] and [`error`] are the vocabulary. What comes out is
 //! the frame as it was sent, and valid: [`RawReply`] reads it without asking again.
 
 mod error;
@@ -17,7 +17,7 @@ mod leaf;
 mod limits;
 mod marker;
 mod meter;
-mod scan;
+mod validate;
 
 use bytes::Bytes;
 
@@ -28,7 +28,7 @@ pub use self::meter::Meter;
 use self::input::Input;
 use self::leaf::Leaf;
 use self::marker::{Aggregate, Blob, Marker};
-use self::scan::{Next, Scan};
+use self::validate::{Next, Validator};
 use super::{RawReply, Reply};
 
 /// A whole thing that a server sent: as it was sent, or as a [`Reply`].
@@ -91,7 +91,7 @@ pub enum Begun {
 pub struct Decoder {
     input: Input,
     state: State,
-    scan: Scan,
+    validator: Validator,
     failure: Option<DecodeError>,
 }
 
@@ -120,20 +120,25 @@ impl Decoder {
 
     /// The same, whose bytes are counted by a meter that others may have too.
     pub fn metered(limits: Limits, meter: Meter) -> Self {
-        Self { input: Input::new(meter), state: State::Type, scan: Scan::new(limits), failure: None }
+        Self {
+            input: Input::new(meter),
+            state: State::Type,
+            validator: Validator::new(limits),
+            failure: None,
+        }
     }
 
     /// How large the next reply may be, or the one that has begun, instead of [`Limits::reply_size`]. It holds until
     /// the next call.
     pub fn limit_reply(&mut self, size: u64) {
-        self.scan.limit_reply(size);
+        self.validator.limit_reply(size);
     }
 
     /// What the frame is that has begun; `None` between two frames. Behind attributes that are all there is so far, it
     /// is taken for a reply.
     pub fn begun(&self) -> Option<Begun> {
         let is_push =
-            self.scan.is_push() || matches!(self.state, State::Line(Marker::Aggregate(Aggregate::Push)));
+            self.validator.is_push() || matches!(self.state, State::Line(Marker::Aggregate(Aggregate::Push)));
         let begun = if is_push { Begun::Push } else { Begun::Reply };
         (self.buffered() > 0).then_some(begun)
     }
@@ -159,7 +164,7 @@ impl Decoder {
             if matches!(error, DecodeError::Dropped { .. }) {
                 return;
             }
-            let limits = self.scan.limits();
+            let limits = self.validator.limits();
             *self = Self { failure: Some(error.clone()), ..Self::new(limits) };
         })
     }
@@ -173,14 +178,14 @@ impl Decoder {
         let ends_in_cr = self.input.unfinished() > 0 && self.input.last_byte() == Some(b'\r');
         let line_end = usize::from(matches!(self.state, State::Line(_)) && ends_in_cr);
         let partial = self.input.unfinished() - line_end;
-        usize::try_from(self.scan.size()).unwrap_or(usize::MAX).saturating_add(partial)
+        usize::try_from(self.validator.size()).unwrap_or(usize::MAX).saturating_add(partial)
     }
 
     fn advance(&mut self) -> Result<Option<Frame<RawReply>>, DecodeError> {
         loop {
             let next = match self.state {
                 State::Type => {
-                    if self.scan.is_too_deep() {
+                    if self.validator.is_too_deep() {
                         self.input.forget();
                     }
                     if let Some(next) = self.whole_leaf() {
@@ -192,23 +197,23 @@ impl Decoder {
                     let Some(byte) = self.input.byte()? else {
                         return Ok(None);
                     };
-                    self.state = State::Line(self.scan.begin(byte)?);
+                    self.state = State::Line(self.validator.begin(byte)?);
                     continue;
                 }
                 State::Line(marker) => {
-                    let Some(length) = self.input.line(self.scan.line_limit())? else {
+                    let Some(length) = self.input.line(self.validator.line_limit())? else {
                         return Ok(None);
                     };
-                    self.scan.line(marker, self.input.text(length)?)?
+                    self.validator.line(marker, self.input.text(length)?)?
                 }
                 State::Payload(blob, length) => {
                     let is_unread = matches!(blob, Blob::String | Blob::Chunk);
-                    self.input.discard(is_unread && self.scan.is_too_deep());
+                    self.input.discard(is_unread && self.validator.is_too_deep());
                     if !self.input.payload(length)? {
                         return Ok(None);
                     }
                     self.input.discard(false);
-                    self.scan.payload(blob, length, &mut self.input)?
+                    self.validator.payload(blob, length, &mut self.input)?
                 }
             };
             self.state = match next {
@@ -227,17 +232,17 @@ impl Decoder {
     #[inline]
     fn whole_leaf(&mut self) -> Option<Next> {
         let leaf = Leaf::at(self.input.rest())?;
-        let next = self.scan.whole_leaf(&leaf)?;
+        let next = self.validator.whole_leaf(&leaf)?;
         self.input.skip(leaf.length);
         Some(next)
     }
 
     fn take_frame(&mut self) -> Result<Frame<RawReply>, DecodeError> {
-        let is_too_deep = self.scan.is_too_deep();
-        let (nodes, is_push) = self.scan.take_frame();
+        let is_too_deep = self.validator.is_too_deep();
+        let (nodes, is_push) = self.validator.take_frame();
         if is_too_deep {
             self.input.forget();
-            return Err(DecodeError::Dropped { limit: self.scan.limits().depth, is_push });
+            return Err(DecodeError::Dropped { limit: self.validator.limits().depth, is_push });
         }
         let raw = RawReply::new(self.input.take_frame()?, nodes);
         Ok(if is_push { Frame::Push(raw) } else { Frame::Reply(raw) })

@@ -1,0 +1,231 @@
+//! Connections: dialled, shaken hands with, written to, read from, watched, lost.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `connection.rs` | one connection and its states |
+//! | `dial.rs`, `dials.rs` | a connection's beginning; how many there are, and who is next |
+//! | `handshake.rs`, `refused.rs` | the first words; what servers refuse of the client's own |
+//! | `receive.rs`, `answers.rs` | what comes in; how large the client's own answers may be, and of which types |
+//! | `alarms.rs`, `liveness.rs` | when one wants attention; whether it is alive |
+//! | `loss.rs`, `stale.rs` | how one ends; those whose address has another node by now |
+
+pub(in crate::cluster) mod alarms;
+pub(in crate::cluster) mod answers;
+pub(in crate::cluster) mod connection;
+mod dial;
+pub(in crate::cluster) mod dials;
+pub(in crate::cluster) mod handshake;
+pub(in crate::cluster) mod liveness;
+pub(in crate::cluster) mod loss;
+mod receive;
+pub(in crate::cluster) mod refused;
+pub(in crate::cluster) mod stale;
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use slotmap::SlotMap as Arena;
+
+use super::context::Context;
+use super::ids::{ConnId, NodeKey, RequestId};
+use super::io::Output;
+use super::timers::Timers;
+use crate::command::Command;
+use crate::time::Instant;
+use connection::{Connection, Expected};
+use dials::Dials;
+
+/// All connections, when each wants attention, and what is to be written.
+#[derive(Debug, Default)]
+pub(in crate::cluster) struct Links {
+    all: Arena<ConnId, Connection>,
+    alarms: Timers<ConnId>,
+    dials: Dials,
+    /// The connection that came into use last.
+    contact: Option<ConnId>,
+    /// Connections with something to flush.
+    unflushed: Vec<ConnId>,
+    /// Those of them that have much.
+    full: Vec<ConnId>,
+}
+
+impl Links {
+    pub(in crate::cluster) fn get(&self, conn: ConnId) -> Option<&Connection> {
+        self.all.get(conn)
+    }
+
+    pub(in crate::cluster) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        self.all.get_mut(conn)
+    }
+
+    pub(in crate::cluster) fn iter(&self) -> impl Iterator<Item = (ConnId, &Connection)> {
+        self.all.iter()
+    }
+
+    pub(in crate::cluster) fn values_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.all.values_mut()
+    }
+
+    pub(in crate::cluster) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The node that a connection is with.
+    pub(in crate::cluster) fn node_of(&self, conn: ConnId) -> Option<NodeKey> {
+        self.all.get(conn).map(|connection| connection.node)
+    }
+
+    /// Puts a request's command on a connection.
+    pub(in crate::cluster) fn send(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        command: &Command,
+        id: RequestId,
+    ) {
+        let Some(connection) = self.all.get_mut(conn) else {
+            return;
+        };
+        connection.send_request(command, id, cx.now);
+        cx.statistics.commands += 1;
+        if connection.is_shared() && connection.is_full() && self.full.last() != Some(&conn) {
+            self.full.push(conn);
+        }
+        self.mark_unflushed(cx, conn);
+    }
+
+    /// Puts a command of the client's own on a connection.
+    pub(in crate::cluster) fn send_words(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        words: &[&str],
+        expected: Expected,
+    ) {
+        if let Some(connection) = self.all.get_mut(conn) {
+            connection.send_words(words, expected, cx.now);
+            cx.statistics.commands += 1;
+            self.mark_unflushed(cx, conn);
+        }
+    }
+
+    pub(in crate::cluster) fn mark_unflushed(&mut self, cx: &Context, conn: ConnId) {
+        let connection = self.all.get_mut(conn);
+        if connection.is_some_and(|connection| !core::mem::replace(&mut connection.is_unflushed, true)) {
+            self.unflushed.push(conn);
+            self.watch(cx, conn);
+        }
+    }
+
+    /// A connection for which so much is queued that it is worth a write of its own.
+    pub(in crate::cluster) fn next_full(&mut self) -> Option<ConnId> {
+        self.full.pop()
+    }
+
+    pub(in crate::cluster) fn unflushed(&self) -> impl Iterator<Item = ConnId> {
+        self.unflushed.iter().copied()
+    }
+
+    /// The next connection that is to be written to, and may be.
+    pub(in crate::cluster) fn next_unflushed(&mut self) -> Option<ConnId> {
+        self.full.clear();
+        while let Some(conn) = self.unflushed.pop() {
+            if let Some(connection) = self.all.get_mut(conn) {
+                if !connection.may_be_written() {
+                    connection.is_held = true;
+                    continue;
+                }
+                connection.is_unflushed = false;
+            }
+            return Some(conn);
+        }
+        None
+    }
+
+    /// Takes what a connection has queued.
+    pub(in crate::cluster) fn flush(&mut self, cx: &mut Context, conn: ConnId) -> Option<Bytes> {
+        let connection = self.all.get_mut(conn).filter(|connection| connection.may_be_written())?;
+        let bytes = connection.flush();
+        if bytes.is_empty() {
+            return None;
+        }
+        cx.statistics.flushes += 1;
+        cx.statistics.bytes_out += bytes.len() as u64;
+        Some(bytes)
+    }
+
+    pub(in crate::cluster) fn set_unread(&mut self, conn: ConnId, is_unread: bool) {
+        if let Some(connection) = self.all.get_mut(conn) {
+            connection.is_unread = is_unread;
+            if !is_unread && core::mem::take(&mut connection.is_held) {
+                self.unflushed.push(conn);
+            }
+        }
+    }
+
+    /// Whether there is a connection that could be asked for the topology.
+    pub(in crate::cluster) fn has_contact(&self) -> bool {
+        let is_contact = |connection: &Connection| connection.is_usable() && connection.is_shared();
+        let last = self.contact.and_then(|conn| self.all.get(conn));
+        last.is_some_and(is_contact) || self.all.values().any(is_contact)
+    }
+
+    /// Sets a connection's alarm: something may be due earlier than before.
+    pub(in crate::cluster) fn watch(&mut self, cx: &Context, conn: ConnId) {
+        if let Some(connection) = self.all.get_mut(conn) {
+            let due = connection.due_at(&cx.config);
+            connection.alarm.set(due, conn, &mut self.alarms);
+        }
+        let all = &self.all;
+        self.alarms.sweep(all.len(), |at, conn| {
+            all.get(conn).is_some_and(|connection| connection.alarm.is_set_to(at))
+        });
+    }
+
+    /// When a connection wants attention. What has been done meanwhile, or is due later by now, is no reason to wake up.
+    pub(in crate::cluster) fn next_deadline(&mut self, cx: &Context) -> Option<Instant> {
+        while let Some((at, conn)) = self.alarms.first() {
+            let connection = self.all.get(conn).filter(|connection| connection.alarm.is_set_to(at));
+            if connection.and_then(|connection| connection.due_at(&cx.config)).is_some_and(|due| due <= at) {
+                return Some(at);
+            }
+            self.alarms.pop_entry(at);
+            if self.all.get_mut(conn).is_some_and(|connection| connection.alarm.goes_off(at)) {
+                self.watch(cx, conn);
+            }
+        }
+        None
+    }
+
+    /// Takes out the next connection whose alarm goes off.
+    fn expire(&mut self, cx: &Context) -> Option<ConnId> {
+        while let Some((at, conn)) = self.alarms.pop_entry(cx.now) {
+            if self.all.get_mut(conn).is_some_and(|connection| connection.alarm.goes_off(at)) {
+                return Some(conn);
+            }
+        }
+        None
+    }
+
+    /// Closes all connections.
+    pub(in crate::cluster) fn shut_down(&mut self, cx: &mut Context) {
+        for (conn, connection) in self.all.drain() {
+            if connection.is_announced() {
+                cx.output(Output::Close { conn });
+            }
+        }
+        // Whoever asks for a connection that was gets none: the arena remembers.
+        let all = core::mem::take(&mut self.all);
+        *self = Self { all, ..Self::default() };
+    }
+
+    /// How many things it holds: connections and the replies that are to come on them.
+    pub(in crate::cluster) fn footprint(&self) -> usize {
+        self.all.len() + self.all.values().map(|connection| connection.expected.len()).sum::<usize>()
+    }
+
+    /// How many entries its queues have, which are swept now and then.
+    pub(in crate::cluster) fn swept(&self) -> [usize; 2] {
+        [self.alarms.len(), self.dials.footprint()]
+    }
+}

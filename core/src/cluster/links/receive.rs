@@ -1,0 +1,256 @@
+//! What comes in on a connection: the handshake's answers, replies, pushes; and when it is ready.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use bytes::Bytes;
+
+use crate::cluster::links::answers::ZONE_LENGTH_MAX;
+use crate::cluster::links::connection::Expected;
+use crate::cluster::links::handshake::HandshakeStep;
+use crate::cluster::requests::request::Stage;
+use crate::cluster::topology::identity;
+use crate::cluster::{Cluster, ConnId, Connection, Event, Phase, State};
+use crate::error::Error;
+use crate::resp::{DecodeError, Frame, RawReply, Reply, ReplyRef};
+
+use crate::cluster::links::handshake;
+use crate::cluster::links::loss::Driver;
+
+impl Cluster {
+    pub(in crate::cluster) fn on_received(&mut self, conn: ConnId, bytes: Bytes) {
+        let length = bytes.len();
+        self.cx.statistics.bytes_in += length as u64;
+        if let Some(connection) = self.links.get_mut(conn) {
+            if let Some(node) = self.nodes.get_mut(connection.node) {
+                node.statistics.bytes_in += length as u64;
+            }
+            connection.receive(bytes, self.cx.now);
+        }
+        // A reply may be the connection's last, so it is looked up for each.
+        loop {
+            self.limit_next_reply(conn);
+            let Some(connection) = self.links.get_mut(conn) else {
+                break;
+            };
+            match connection.decoder.poll_raw() {
+                Ok(None) => {
+                    self.check_unfinished(conn);
+                    break;
+                }
+                Ok(Some(Frame::Push(_))) if connection.speaks_resp3 => {}
+                Ok(Some(Frame::Push(_))) => {
+                    let text = "the server sent a push, which RESP2 does not have".to_string();
+                    self.lose(conn, Error::Protocol(text), Driver::MustClose);
+                }
+                Ok(Some(Frame::Reply(reply))) => match connection.replied() {
+                    Some(waiting) => self.on_awaited(conn, waiting, reply),
+                    None => self.lose(conn, Error::Protocol(unasked(&reply)), Driver::MustClose),
+                },
+                // A push that is too deep is passed over like any.
+                Err(DecodeError::Dropped { is_push: true, .. }) if connection.speaks_resp3 => {}
+                Err(error @ DecodeError::Dropped { is_push: false, .. }) => self.on_dropped(conn, &error),
+                Err(error) => self.on_unreadable(conn, self.why_undecodable(conn, &error)),
+            }
+        }
+        self.note_progress(conn, length);
+        self.close_if_drained(conn);
+        self.links.watch(&self.cx, conn);
+        if let Some(key) = self.links.node_of(conn) {
+            self.drop_if_retired(key);
+        }
+    }
+
+    /// Looks at what has come of a frame that is not yet whole: whether it can be an answer.
+    fn check_unfinished(&mut self, conn: ConnId) {
+        let Some(connection) = self.links.get(conn) else {
+            return;
+        };
+        if connection.has_unasked() {
+            let text = "the server began to send a reply that answers no command".to_string();
+            self.lose(conn, Error::Protocol(text), Driver::MustClose);
+        }
+    }
+
+    /// Gives a reply to whoever waits for it.
+    fn on_awaited(&mut self, conn: ConnId, waiting: Expected, reply: RawReply) {
+        if let Some(error) = waiting.question().and_then(|question| question.misfit(&reply)) {
+            // Its connection's end would not come back to it.
+            if let Expected::Slots(query) | Expected::Shards(query) | Expected::Info(query) = waiting {
+                self.abandon_query(query);
+            }
+            return self.lose(conn, error, Driver::MustClose);
+        }
+        match waiting {
+            Expected::Request(id) => {
+                self.mark_healthy(conn);
+                if reply.as_error().is_some() {
+                    self.note_refusal(conn, id);
+                }
+                self.on_reply(conn, id, reply);
+            }
+            Expected::Queued(id) => {
+                self.mark_healthy(conn);
+                self.on_queued(conn, id, &reply);
+            }
+            Expected::Handshake(step) => self.on_handshake(conn, step, &reply),
+            Expected::Asking => {
+                if let Some(error) = reply.as_kept_error() {
+                    self.on_asking_refused(conn, error);
+                }
+            }
+            Expected::ReadOnly => self.on_read_only(conn, reply.as_kept_error().as_ref()),
+            Expected::Unblocking => {
+                if let Some(error) = reply.as_kept_error() {
+                    self.tell_refused(conn, "CLIENT UNBLOCK", &error);
+                }
+            }
+            Expected::Slots(query) => self.on_slots(conn, query, &reply.decode()),
+            Expected::Shards(query) => self.on_shards(conn, query, &reply.decode()),
+            Expected::Info(query) => self.on_info(conn, query, &reply.decode()),
+            Expected::Ping => self.on_pong(conn),
+            Expected::Cleaning => self.on_cleaned(conn, &reply.decode()),
+        }
+    }
+
+    /// A node that answers is well: it is dialled at once when its connection ends.
+    pub(in crate::cluster) fn mark_healthy(&mut self, conn: ConnId) {
+        if let Some(key) = self.links.node_of(conn) {
+            self.nodes.mark_healthy(key);
+        }
+    }
+
+    fn on_handshake(&mut self, conn: ConnId, step: HandshakeStep, reply: &RawReply) {
+        let Some(connection) = self.links.get_mut(conn) else {
+            return;
+        };
+        let error = reply.as_kept_error();
+        if step == HandshakeStep::Id {
+            connection.client_id = reply.root().and_then(|root| root.as_integer());
+        }
+        if step == HandshakeStep::Identity {
+            connection.node_id = identity::id_in(reply);
+        }
+        connection.speaks_resp3 |= step == HandshakeStep::Hello && error.is_none();
+        if error.is_some() {
+            connection.last_word.clone_from(&error);
+        }
+        let falling_back = connection.state == State::Handshaking { falling_back: true };
+        let last = connection.expected.is_empty();
+        if !falling_back {
+            match handshake::classify(step, error.as_ref(), self.cx.config.protocol) {
+                handshake::HandshakeAction::Continue => {
+                    if step == HandshakeStep::Hello
+                        && let Err(error) = self.on_hello(conn, &reply.decode())
+                    {
+                        return self.lose(conn, error, Driver::MustClose);
+                    }
+                    match (step, &error) {
+                        (HandshakeStep::ReadOnly, error) => self.on_read_only(conn, error.as_ref()),
+                        (HandshakeStep::Id, Some(error)) => self.tell_refused(conn, "CLIENT ID", error),
+                        _ => {}
+                    }
+                    if last {
+                        self.on_ready(conn);
+                    }
+                    return;
+                }
+                handshake::HandshakeAction::NotNow(error) => {
+                    connection.is_not_now = true;
+                    return self.lose(conn, error, Driver::MustClose);
+                }
+                handshake::HandshakeAction::Fail(error) => {
+                    return self.lose(conn, error, Driver::MustClose);
+                }
+                handshake::HandshakeAction::FallBack => {
+                    connection.state = State::Handshaking { falling_back: true }
+                }
+            }
+        }
+        if last {
+            let batch = handshake::resp2_batch(&self.cx.config, connection.is_shared());
+            self.send_handshake(conn, &batch);
+        }
+    }
+
+    /// Reads what a server says of itself.
+    fn on_hello(&mut self, conn: ConnId, reply: &Reply) -> Result<(), Error> {
+        let value = |name: &str| reply.cursor().and_then(|hello| hello.value(name));
+        if let Some(connection) = self.links.get_mut(conn) {
+            connection.is_standalone = value("mode").and_then(ReplyRef::as_str) == Some("standalone");
+        }
+        if value("proto").is_some_and(|protocol| protocol.as_integer() != Some(3)) {
+            return Err(Error::Protocol("HELLO 3 was answered with another protocol than 3".to_string()));
+        }
+        let zone = value("availability_zone").and_then(ReplyRef::as_str);
+        let zone = zone.filter(|zone| (1..=ZONE_LENGTH_MAX).contains(&zone.len()));
+        let node = self.links.get(conn).and_then(|connection| self.nodes.get_mut(connection.node));
+        if let (Some(node), Some(zone)) = (node, zone) {
+            node.availability_zone = Some(zone.to_string());
+            let place = self.directory.at(&self.topology, &node.address).next();
+            if let Some((place, _)) = place {
+                self.topology.name_zone(place, zone);
+            }
+        }
+        Ok(())
+    }
+
+    pub(in crate::cluster) fn on_ready(&mut self, conn: ConnId) {
+        if !self.is_recognised(conn) {
+            return;
+        }
+        let Some(connection) = self.links.get_mut(conn) else {
+            return;
+        };
+        connection.state = State::Ready;
+        if !matches!(self.phase, Phase::Starting(_)) || !connection.is_shared() {
+            connection.others.clear();
+        }
+        let (key, is_shared) = (connection.node, connection.is_shared());
+        self.note_ready();
+        if !is_shared {
+            return self.on_dedicated_ready(conn);
+        }
+        self.links.contact = Some(conn);
+        let dials = self.nodes.get_mut(key).map_or(0, |node| core::mem::take(&mut node.dials));
+        // One that takes the place of a connection that was too old is no news.
+        if let Some(node) = self.nodes.get_mut(key).filter(|node| !node.told_up) {
+            node.told_up = true;
+            let address = node.address.clone();
+            let event = match node.failures {
+                0 => Event::Connected { node: address },
+                _ => Event::Reconnected {
+                    node: address,
+                    after: self.cx.now.saturating_since(node.failed_at),
+                    attempts: dials,
+                },
+            };
+            self.cx.tell(event);
+        }
+        if let Phase::Starting(_) = self.phase {
+            self.on_seed_ready(conn);
+        }
+        self.send_queue(key);
+        self.serve_waiters(key);
+    }
+
+    /// What came is no RESP, or too large. The one whose reply it was is told so; the others' replies
+    /// are lost with the connection.
+    fn on_unreadable(&mut self, conn: ConnId, told: Error) {
+        let waiting = self.links.get_mut(conn).and_then(Connection::replied);
+        if let Some(Expected::Request(id) | Expected::Queued(id)) = waiting
+            && self.requests.get(id).is_some_and(|request| request.stage == Stage::OnConnection(conn))
+        {
+            self.finish(id, Err(told.clone()));
+        }
+        self.lose(conn, told, Driver::MustClose);
+    }
+}
+
+/// What a reply that nobody asked for is called.
+fn unasked(reply: &RawReply) -> String {
+    match reply.as_kept_error() {
+        Some(error) => format!("the server sent an error that answers no command: {error}"),
+        None => "the server sent a reply that answers no command".to_string(),
+    }
+}

@@ -1,0 +1,159 @@
+//! A request: one command, and how far it has come.
+
+use alloc::boxed::Box;
+
+use crate::address::NodeAddr;
+use crate::cluster::requests::gather::Gather;
+use crate::cluster::requests::transaction::QueueingBox;
+use crate::command::prepared::Command;
+use crate::error::ServerError;
+use crate::slot::Slot;
+use crate::time::Instant;
+
+/// A request under way.
+#[derive(Debug)]
+pub(in crate::cluster) struct Request {
+    pub(in crate::cluster) command: Command,
+    /// Where a redirect or the caller sends it, instead of where its slot belongs.
+    pub(in crate::cluster) target: Option<Target>,
+    /// Whether it was last sent to a replica, although the primary could serve it.
+    pub(in crate::cluster) at_replica: bool,
+    /// Whether the primary has to serve it, since a replica could not.
+    pub(in crate::cluster) primary_only: bool,
+    /// Redirects followed so far.
+    pub(in crate::cluster) redirects: u32,
+    /// Times it was sent again for another reason.
+    pub(in crate::cluster) retries: u32,
+    /// The last server error that it waits to get over.
+    pub(in crate::cluster) last_error: Option<Box<ServerError>>,
+    /// Whether it was sent again because a node did not answer, rather than because a connection had ended.
+    pub(in crate::cluster) stalled: bool,
+    /// Whether a copy of it that got no answer may have been executed.
+    pub(in crate::cluster) may_have_run: bool,
+    pub(in crate::cluster) stage: Stage,
+    /// The connection that it has been lent for itself, since it blocks.
+    pub(in crate::cluster) own_lease: Option<crate::cluster::LeaseId>,
+    /// Of a transaction: what was answered before EXEC.
+    pub(in crate::cluster) queueing: Option<QueueingBox>,
+    /// Its place among all requests, for those of one slot.
+    pub(in crate::cluster) serial: u64,
+    /// How many bytes it is counted with among what waits.
+    pub(in crate::cluster) held_bytes: Option<u64>,
+    /// For which slot it is counted as under way.
+    pub(in crate::cluster) counted: Option<Slot>,
+    /// When it was last put on a connection.
+    pub(in crate::cluster) sent_at: Instant,
+    /// When its time runs out.
+    pub(in crate::cluster) deadline: Instant,
+    /// What it is a part of.
+    pub(in crate::cluster) parent: Option<Parent>,
+    /// Its parts, while they are under way.
+    pub(in crate::cluster) gather: Option<Box<Gather>>,
+}
+
+/// What a request is a part of.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cluster) enum Parent {
+    /// Another request: which part.
+    Whole { id: crate::cluster::RequestId, part: u32 },
+    /// A scan's pass with this number.
+    Pass { scan: crate::cluster::ScanId, number: u32 },
+}
+
+impl Request {
+    pub(in crate::cluster) fn new(
+        command: Command,
+        target: Option<Target>,
+        serial: u64,
+        now: Instant,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            command,
+            target,
+            at_replica: false,
+            primary_only: false,
+            redirects: 0,
+            retries: 0,
+            last_error: None,
+            stalled: false,
+            may_have_run: false,
+            stage: Stage::Nowhere,
+            own_lease: None,
+            queueing: None,
+            serial,
+            held_bytes: None,
+            counted: None,
+            sent_at: now,
+            deadline,
+            parent: None,
+            gather: None,
+        }
+    }
+}
+
+impl Request {
+    /// The lent connection that it is for.
+    pub(in crate::cluster) fn lease(&self) -> Option<crate::cluster::LeaseId> {
+        match self.target {
+            Some(Target::Lent(lease)) => Some(lease),
+            _ => None,
+        }
+    }
+
+    pub(in crate::cluster) fn is_on_connection(&self) -> bool {
+        matches!(self.stage, Stage::OnConnection(_))
+    }
+}
+
+/// Where a request goes that does not follow its slot.
+#[derive(Clone, Debug)]
+pub(in crate::cluster) enum Target {
+    /// Where MOVED points.
+    Moved(NodeAddr),
+    /// Where ASK points: ASKING goes first.
+    Ask(NodeAddr),
+    /// To the node that the caller names and to no other.
+    Node(NodeAddr),
+    /// Over the connection that the caller has been lent.
+    Lent(crate::cluster::LeaseId),
+    /// To nobody: it waits for this scan's next batch.
+    Scan(crate::cluster::ScanId),
+}
+
+impl Target {
+    /// Whether the caller chose it: then there is no other way.
+    pub(in crate::cluster) fn is_fixed(&self) -> bool {
+        matches!(self, Self::Node(_) | Self::Lent(_) | Self::Scan(_))
+    }
+}
+
+/// Where a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cluster) enum Stage {
+    /// On no list: it is being dispatched.
+    Nowhere,
+    /// In a node's queue, until that is connected.
+    AtNode(crate::cluster::NodeKey),
+    /// On a connection.
+    OnConnection(crate::cluster::ConnId),
+    /// In the queue of those whose slot has no node.
+    Unrouted,
+    /// Waiting for its retry.
+    Delayed,
+    /// Waiting for earlier requests of its slot.
+    InOrder(Slot),
+    /// Waiting for the connection that its caller is to be lent.
+    AtLease(crate::cluster::LeaseId),
+    /// Waiting for a scan's batch.
+    AtScan(crate::cluster::ScanId),
+    /// Waiting for its parts.
+    Gathering,
+}
+
+impl Stage {
+    /// Whether it counts as waiting for a node, a connection or a retry.
+    pub(super) fn is_backlog(self) -> bool {
+        matches!(self, Self::AtNode(_) | Self::Unrouted | Self::Delayed | Self::AtLease(_))
+    }
+}

@@ -1,0 +1,208 @@
+//! The start: from the seeds to a topology.
+//!
+//! Every seed that answers is asked, and the first whole answer counts; `refresh.rs` asks from then on.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use litemap::LiteMap;
+
+use crate::address::NodeAddr;
+use crate::cluster::links::handshake;
+use crate::cluster::links::loss::Driver;
+use crate::cluster::{Cluster, ConnId, Output, Phase};
+use crate::config::Mode;
+use crate::error::{Error, ServerError, Within};
+use crate::time::Instant;
+use crate::topology::{Index, Topology};
+
+/// The start: what has become of the seeds.
+#[derive(Debug)]
+pub(in crate::cluster) struct Start {
+    deadline: Instant,
+    /// Why each seed cannot be used, of those that are known to be of no use, now or at all.
+    reasons: LiteMap<NodeAddr, Reason>,
+}
+
+#[derive(Debug)]
+struct Reason {
+    error: Error,
+    /// Whether it passes: the seed is asked again.
+    passes: bool,
+}
+
+impl Start {
+    pub(in crate::cluster) fn new(deadline: Instant) -> Self {
+        Self { deadline, reasons: LiteMap::new() }
+    }
+}
+
+impl Cluster {
+    /// A seed is connected: ask it, or take it alone.
+    pub(in crate::cluster) fn on_seed_ready(&mut self, conn: ConnId) {
+        match self.cx.config.mode {
+            Mode::Standalone => self.start_standalone(conn),
+            Mode::Auto | Mode::Cluster => {
+                // With other addresses to try it has its share of the time for the topology, too.
+                if let Some(connection) = self.links.get_mut(conn).filter(|own| !own.others.is_empty()) {
+                    connection.check_until = Some(self.cx.now + connection.share(self.cx.now));
+                }
+                self.ask(conn);
+                self.links.watch(&self.cx, conn);
+            }
+        }
+    }
+
+    /// What a node that cannot tell the topology means: at the start much, later only that another is asked.
+    pub(in crate::cluster) fn on_unusable_answer(&mut self, conn: ConnId, answer: Answer) {
+        if !matches!(self.phase, Phase::Starting(_)) {
+            return;
+        }
+        if matches!(&answer, Answer::Refused(error) if has_no_cluster(error))
+            && self.cx.config.mode == Mode::Auto
+        {
+            return self.start_standalone(conn);
+        }
+        if let Answer::Refused(error) = &answer
+            && handshake::passes(error)
+        {
+            let connection = self.links.get_mut(conn);
+            let is_alone = connection.is_some_and(|connection| {
+                connection.is_not_now = true;
+                connection.is_standalone
+            });
+            // A server alone need not be asked, and SCRIPT KILL has to get through to it.
+            if error.code == "BUSY" && is_alone && self.cx.config.mode == Mode::Auto {
+                return self.start_standalone(conn);
+            }
+        }
+        let reason = match answer {
+            Answer::Refused(error) if error.code == "NOPERM" => {
+                format!("CLUSTER SLOTS was answered with: {error}; a server alone needs mode standalone")
+            }
+            Answer::Refused(error) => format!("CLUSTER SLOTS was answered with: {error}"),
+            Answer::Unusable(reason) => reason,
+        };
+        self.lose(conn, Error::Connect(reason), Driver::MustClose);
+    }
+
+    /// Takes the server at this connection alone.
+    fn start_standalone(&mut self, conn: ConnId) {
+        let Some(key) = self.links.node_of(conn) else {
+            return;
+        };
+        let Some(node) = self.nodes.get(key) else {
+            return;
+        };
+        let topology = Topology::of_one_server(node.address.clone());
+        self.directory = Index::of(&topology);
+        self.topology = topology;
+        self.phase = Phase::Standalone(key);
+        self.refresh = crate::cluster::topology::refresh::Refresh::default();
+        self.forget_other_addresses();
+        self.cx.output(Output::Ready(Ok(())));
+        self.dispatch_waiting();
+        self.place_waiting_leases();
+        self.retire_strangers();
+    }
+
+    /// The start has ended: what its connections have is theirs.
+    pub(in crate::cluster) fn forget_other_addresses(&mut self) {
+        for connection in self.links.values_mut().filter(|connection| connection.is_ready()) {
+            if !core::mem::take(&mut connection.others).is_empty() {
+                connection.check_until = None;
+            }
+        }
+    }
+
+    /// A seed cannot be used. When none can, the client cannot. What `passes` is no reason to give up: the seed is dialled
+    /// again, with back-off, within the connect time-out.
+    pub(in crate::cluster) fn on_seed_failed(&mut self, address: &NodeAddr, error: Error, passes: bool) {
+        let key = self.nodes.at(address);
+        if passes && let Some(node) = key.and_then(|key| self.nodes.get_mut(key)) {
+            node.is_new = true;
+        }
+        let Phase::Starting(start) = &mut self.phase else {
+            return;
+        };
+        start.reasons.insert(address.clone(), Reason { error, passes });
+        let is_of_no_use = |seed| start.reasons.get(seed).is_some_and(|reason| !reason.passes);
+        let has_view = !self.refresh.views.is_empty();
+        if !has_view && self.cx.config.seeds.iter().all(is_of_no_use) {
+            self.fail_start();
+        }
+    }
+
+    fn fail_start(&mut self) {
+        let Phase::Starting(start) = &mut self.phase else {
+            return;
+        };
+        let reasons = core::mem::take(&mut start.reasons);
+        let error = start_error(&self.cx.config.seeds, &reasons, self.cx.config.connect_timeout);
+        self.refuse_start(&error);
+    }
+
+    /// Ends the start without success.
+    pub(in crate::cluster) fn refuse_start(&mut self, error: &Error) {
+        self.cx.output(Output::Ready(Err(error.clone())));
+        self.shut_down(error);
+    }
+
+    /// When the start ends without success.
+    pub(in crate::cluster) fn start_deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Starting(start) => {
+                Some(self.start_patience().map_or(start.deadline, |patience| patience.min(start.deadline)))
+            }
+            _ => None,
+        }
+    }
+
+    pub(in crate::cluster) fn check_start_deadline(&mut self) {
+        let is_over = self.start_deadline().is_some_and(|deadline| deadline <= self.cx.now);
+        self.settle_start(is_over);
+        if self.start_deadline().is_some_and(|deadline| deadline <= self.cx.now) {
+            self.fail_start();
+        }
+    }
+}
+
+/// Why a node's answer is no topology.
+pub(in crate::cluster) enum Answer {
+    Refused(ServerError),
+    Unusable(String),
+}
+
+/// Whether this is how a server without cluster support, or a stand-in for one, answers CLUSTER SLOTS.
+fn has_no_cluster(error: &ServerError) -> bool {
+    let message = error.message.to_ascii_lowercase();
+    error.code == "ERR"
+        && (message.contains("cluster support disabled") || message.starts_with("unknown command"))
+}
+
+/// What the start failed with: each seed and its reason.
+fn start_error(seeds: &[NodeAddr], reasons: &LiteMap<NodeAddr, Reason>, within: Duration) -> Error {
+    // A refused log-in is the answer of the cluster, and what the user can mend; that other seeds are down is not.
+    let refused = reasons.values().find(|reason| matches!(reason.error, Error::Authentication(_)));
+    let only_refused = |reason: &Reason| matches!(reason.error, Error::Authentication(_) | Error::Connect(_));
+    if let Some(refused) = refused
+        && reasons.values().all(only_refused)
+    {
+        return refused.error.clone();
+    }
+    let mut lines = Vec::with_capacity(seeds.len());
+    for seed in seeds {
+        let reason = match reasons.get(seed).map(|reason| &reason.error) {
+            Some(Error::Connect(reason)) => reason.clone(),
+            Some(error) => error.to_string(),
+            None => format!("no answer within {}", Within(within)),
+        };
+        let line = format!("{seed}: {reason}");
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    Error::Connect(lines.join("; "))
+}

@@ -1,0 +1,303 @@
+//! Who is at an address.
+//!
+//! A node's id is its identity for ever (cluster specification, "Cluster nodes attributes"); an address is only where it was reached last. Containers
+//! reuse addresses, and then another cluster's node answers, with everything right but the data. So, once ids are known:
+//!
+//! ```text
+//!   handshake with CLUSTER MYID ─→ the id that the topology has there ─→ Ready
+//!       │ another id
+//!       ↓
+//!    Strange: asked for its view, and for nothing else
+//!       ├── its view is another cluster's ─────────────→ closed; a failure of the node
+//!       ├── the present topology has the id there now ─→ Ready
+//!       └── its view names its own address otherwise ──→ ids tell nothing at this address ─→ Ready
+//! ```
+//!
+//! | what is at the address | checked |
+//! |---|---|
+//! | one id by the topology | yes: shared and lent connections, primaries and replicas |
+//! | several ids: all nodes behind one balancer | no |
+//! | none; a redirect named it | the id that the first connection gave, unless it is a seed's address |
+//! | a server that refuses CLUSTER MYID, or answers no id | no |
+//!
+//! A view is *kin* when it shares an id with the present topology, or when who gave it is of the present topology by its id. Epochs say something among
+//! kin alone. A view that is not kin counts only when no known node answers for some rounds: then all nodes were replaced.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::address::NodeAddr;
+use crate::cluster::links::loss::Driver;
+use crate::cluster::topology::refresh::{STRANGE_ROUNDS_MAX, View};
+use crate::cluster::{Cluster, ConnId, Connection, Event, Node, NodeKey, Phase, State};
+use crate::error::Error;
+use crate::resp::RawReply;
+use crate::topology::Topology;
+
+/// An id has so many hexadecimal digits (cluster specification).
+const ID_LENGTH: usize = 40;
+
+/// So long the start waits for seeds that have been asked, so that it is noticed when they are of different clusters.
+const SEED_PATIENCE: Duration = Duration::from_millis(100);
+
+/// The id in an answer to CLUSTER MYID. What is no id tells nothing.
+pub(in crate::cluster) fn id_in(reply: &RawReply) -> Option<String> {
+    let reply = reply.decode();
+    let id = reply.cursor()?.as_str()?;
+    let is_id = id.len() == ID_LENGTH && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then(|| id.to_string())
+}
+
+impl Cluster {
+    /// Whether a new connection asks for the node's id.
+    pub(in crate::cluster) fn asks_identity(&self) -> bool {
+        let standalone = self.cx.config.mode == crate::config::Mode::Standalone;
+        !standalone && !matches!(self.phase, Phase::Standalone(_))
+    }
+
+    /// The id that a connection to this node has to give, where one is known.
+    fn expected_id<'a>(&'a self, node: &'a Node) -> Option<&'a str> {
+        if node.is_unchecked {
+            return None;
+        }
+        let members = self.directory.at(&self.topology, &node.address);
+        let mut ids = members.map(|(_, member)| member.id.as_str()).filter(|id| !id.is_empty());
+        match ids.next() {
+            Some(id) => ids.all(|other| other == id).then_some(id),
+            None => node.id.as_deref(),
+        }
+    }
+
+    /// Whether a connection is with another node than the topology has at its address: both ids.
+    fn mismatch<'a>(&'a self, connection: &'a Connection) -> Option<(&'a str, &'a str)> {
+        let id = connection.node_id.as_deref()?;
+        let expected = self.expected_id(self.nodes.get(connection.node)?)?;
+        (id != expected).then_some((id, expected))
+    }
+
+    /// Says who else is at the address, for people.
+    fn who_else(&self, connection: &Connection) -> String {
+        match self.mismatch(connection) {
+            Some((id, expected)) => {
+                format!("the address belongs to another node now: its id is {id}, not {expected}")
+            }
+            None => "the node at the address has not told who it is".to_string(),
+        }
+    }
+
+    /// A handshake is over. Whether the connection may be used; else it is asked for its view first.
+    pub(in crate::cluster) fn is_recognised(&mut self, conn: ConnId) -> bool {
+        let Some(connection) = self.links.get(conn) else {
+            return false;
+        };
+        let (key, id, is_shared) = (connection.node, connection.node_id.clone(), connection.is_shared());
+        let is_strange = self.mismatch(connection).is_some();
+        let is_seed = self.nodes.get(key).is_some_and(|node| self.cx.config.seeds.contains(&node.address));
+        let Some(node) = self.nodes.get_mut(key) else {
+            return false;
+        };
+        if !is_strange {
+            node.stranger = None;
+            if !is_seed && !node.is_unchecked && id.is_some() {
+                node.id = id;
+            }
+            return true;
+        }
+        node.stranger = id;
+        let deadline = self.cx.now + self.cx.config.connect_timeout;
+        if let Some(connection) = self.links.get_mut(conn) {
+            connection.state = State::Strange;
+            (connection.deadline, connection.last_deadline) = (deadline, deadline);
+        }
+        self.links.watch(&self.cx, conn);
+        self.want_refresh();
+        // Reads need not wait for a replica that has gone.
+        if is_shared {
+            self.release_queue(key, None);
+        }
+        false
+    }
+
+    /// Why a connection that said another id is given up.
+    pub(in crate::cluster) fn why_strange(&self, conn: ConnId) -> String {
+        self.links.get(conn).map(|connection| self.who_else(connection)).unwrap_or_default()
+    }
+
+    /// Whether a view is one of the present cluster.
+    pub(in crate::cluster) fn is_kin(&self, conn: ConnId, view: &Topology) -> bool {
+        let id = self.links.get(conn).and_then(|connection| connection.node_id.as_deref());
+        let is_member = id.is_some_and(|id| self.directory.with_id(&self.topology, id).is_some());
+        is_member || self.directory.is_kin(&self.topology, view)
+    }
+
+    /// A view came from a connection that had said another id, and it is kin: whether it may be used now.
+    pub(in crate::cluster) fn reconsider(&mut self, conn: ConnId, view: &Topology) {
+        let Some(connection) = self.links.get_mut(conn).filter(|own| own.state == State::Strange) else {
+            return;
+        };
+        let key = connection.node;
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        let id = connection.node_id.as_deref().unwrap_or_default();
+        node.is_unchecked |= is_named_otherwise(view, &node.address, id);
+        // What the first connection said binds nobody when the topology does not say it.
+        node.id = None;
+        match self.links.get(conn).and_then(|connection| self.mismatch(connection)) {
+            None => self.on_ready(conn),
+            Some(_) => self.lose(conn, Error::Connect(self.why_strange(conn)), Driver::MustClose),
+        }
+    }
+
+    /// The node at this connection has another cluster's view: nothing more is sent to it.
+    pub(in crate::cluster) fn on_stranger(&mut self, conn: ConnId) {
+        let Some(connection) = self.links.get(conn) else {
+            return;
+        };
+        let key = connection.node;
+        let mut reason = "the node at the address is of another cluster".to_string();
+        if let Some((id, expected)) = self.mismatch(connection) {
+            reason.push_str(&format!(": its id is {id}, not {expected}"));
+        }
+        if !connection.is_ready() {
+            return self.lose(conn, Error::Connect(reason), Driver::MustClose);
+        }
+        self.leave_connections(key);
+        self.nodes.fail(&mut self.cx, key, &reason, true);
+        self.want_refresh();
+        self.close_if_drained(conn);
+        self.nodes.look_after(&self.cx, key);
+    }
+
+    /// Whether no node of the topology answers: each was tried, and failed.
+    pub(in crate::cluster) fn is_forsaken(&self) -> bool {
+        let members = self.topology.members().filter_map(|(_, member)| self.nodes.at(&member.address));
+        let mut nodes = members.filter_map(|key| self.nodes.get(key));
+        let is_strange = |conn| self.links.get(conn).is_some_and(|own| own.state == State::Strange);
+        let fails = |node: &Node| node.connection.is_some_and(is_strange) || self.is_out_of_reach(node);
+        nodes.all(fails)
+    }
+
+    /// The topology is another: connections with nodes that it does not have at their addresses take nothing new, and nodes that it has
+    /// are dialled at once.
+    pub(in crate::cluster) fn recognise_anew(&mut self) {
+        let is_misplaced = |connection: &Connection| {
+            connection.is_ready() && !connection.draining && self.mismatch(connection).is_some()
+        };
+        let misplaced = self.links.iter().filter(|(_, connection)| is_misplaced(connection));
+        let misplaced: Vec<_> = misplaced.map(|(conn, _)| conn).collect();
+        for conn in misplaced {
+            self.leave_connection(conn);
+            self.close_if_drained(conn);
+        }
+        let is_found =
+            |node: &Node| node.stranger.is_some() && self.expected_id(node) == node.stranger.as_deref();
+        let found: Vec<_> =
+            self.nodes.iter().filter(|(_, node)| is_found(node)).map(|(key, _)| key).collect();
+        for key in found {
+            if let Some(node) = self.nodes.get_mut(key) {
+                node.stranger = None;
+                node.redial_at = node.redial_at.min(self.cx.now);
+            }
+            self.tend_node(key);
+        }
+    }
+
+    /// Puts nothing more on any of a node's connections, and tells why when that is news.
+    pub(in crate::cluster) fn leave_connections(&mut self, key: NodeKey) {
+        let own = self.nodes.get(key).map(|node| node.connections.clone()).unwrap_or_default();
+        for conn in own {
+            if self.links.get(conn).is_some_and(Connection::is_ready) {
+                self.leave_connection(conn);
+            }
+        }
+    }
+
+    /// Puts nothing more on a connection. Replies that are due may still come; a holder keeps it until he gives it back.
+    pub(in crate::cluster) fn leave_connection(&mut self, conn: ConnId) {
+        let Some(connection) = self.links.get_mut(conn) else {
+            return;
+        };
+        let key = connection.node;
+        match connection.dedicated() {
+            None => {
+                connection.draining = true;
+                if let Some(node) = self.nodes.get_mut(key).filter(|node| node.connection == Some(conn)) {
+                    node.connection = None;
+                }
+            }
+            Some(dedicated) if dedicated.lease.is_some() => dedicated.dirty = true,
+            Some(_) => self.discard(conn),
+        }
+    }
+
+    /// Ends the start when the seeds that were asked have answered, or have had as long as the first: by its topology, or
+    /// because they are of different clusters.
+    pub(in crate::cluster) fn settle_start(&mut self, is_over: bool) {
+        let Phase::Starting(_) = self.phase else {
+            return;
+        };
+        let waits =
+            self.start_patience().is_some_and(|until| until > self.cx.now) && self.are_seeds_awaited();
+        let views = core::mem::take(&mut self.refresh.views);
+        let Some(first) = views.first().filter(|_| !waits || is_over) else {
+            self.refresh.views = views;
+            return;
+        };
+        let known = crate::topology::Index::of(&first.topology);
+        if let Some(other) = views.iter().find(|view| !known.is_kin(&first.topology, &view.topology)) {
+            let text = format!("seed {} and seed {} are of different clusters", first.from, other.from);
+            return self.refuse_start(&Error::Connect(text));
+        }
+        for view in &views {
+            let connection = self.links.get(view.conn);
+            if let Some((connection, id)) =
+                connection.and_then(|connection| Some((connection, connection.node_id.as_deref()?)))
+                && let Some(node) = self.nodes.get_mut(connection.node)
+            {
+                node.is_unchecked |= is_named_otherwise(&view.topology, &node.address, id);
+            }
+        }
+        let View { topology, epoch, asked_at, .. } = first;
+        self.adopt(topology, *epoch, *asked_at);
+        self.refresh.views = views;
+    }
+
+    /// Until when the start waits for the seeds that have been asked.
+    pub(in crate::cluster) fn start_patience(&self) -> Option<crate::time::Instant> {
+        let (began, first) = (self.refresh.began_at?, self.refresh.first_answer_at?);
+        matches!(self.phase, Phase::Starting(_))
+            .then(|| first + first.saturating_since(began).min(SEED_PATIENCE))
+    }
+
+    /// Whether a seed that is connected has not answered yet.
+    fn are_seeds_awaited(&self) -> bool {
+        let greets = |connection: &Connection| matches!(connection.state, State::Handshaking { .. });
+        !self.refresh.queries.is_empty() || self.links.iter().map(|(_, own)| own).any(greets)
+    }
+
+    /// Another cluster has taken the place of the one that was known.
+    pub(in crate::cluster) fn go_over(&mut self, view: &View) {
+        self.cx.tell(Event::ConnectFailed {
+            node: view.from.clone(),
+            reason: "no known node answers; the client goes over to the cluster that is at this address"
+                .to_string(),
+            attempts: STRANGE_ROUNDS_MAX,
+        });
+        self.slots.forget_patches(|_| true);
+        for node in self.nodes.values_mut() {
+            (node.id, node.is_unchecked) = (None, false);
+            node.redial_at = node.redial_at.min(self.cx.now);
+        }
+        self.adopt(&view.topology, view.epoch, view.asked_at);
+    }
+}
+
+/// Whether a view has other nodes at this address, and not the one with this id.
+fn is_named_otherwise(view: &Topology, address: &NodeAddr, id: &str) -> bool {
+    let at = view.members().filter(|(_, member)| member.address == *address && !member.id.is_empty());
+    let mut ids = at.map(|(_, member)| member.id.as_str()).peekable();
+    ids.peek().is_some() && ids.all(|other| other != id)
+}
