@@ -69,7 +69,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::slot::Slot;
 use crate::time::Instant;
-use crate::topology::{Index, Topology};
+use crate::topology::Topology;
 use context::Context;
 pub use events::Event;
 use ids::NodeKey;
@@ -88,9 +88,8 @@ use scans::scan::Scan;
 pub use scans::scan::{ScanOptions, Subject};
 pub use statistics::{Latency, NodeStatistics, Statistics};
 use timers::Timers;
+use topology::ClusterMap;
 use topology::discovery::Start;
-use topology::refresh::Refresh;
-use topology::slots::SlotMap;
 
 /// The client.
 ///
@@ -110,11 +109,7 @@ pub struct Cluster {
     /// Scans of which something has come.
     scans_due: Vec<ScanId>,
     scan_alarms: Timers<ScanId>,
-    topology: Topology,
-    /// Where the topology's nodes stand in it.
-    directory: Index,
-    slots: SlotMap,
-    refresh: Refresh,
+    map: ClusterMap,
     /// When the pools were last looked through.
     tended_at: Instant,
     /// Requests whose slot has no node, until a topology has one; before the start's end, all requests.
@@ -160,10 +155,7 @@ impl Cluster {
             scans: Arena::with_key(),
             scans_due: Vec::new(),
             scan_alarms: Timers::default(),
-            topology: Topology::default(),
-            directory: Index::default(),
-            slots: SlotMap::new(),
-            refresh: Refresh::default(),
+            map: ClusterMap::default(),
             tended_at: now,
             unrouted: Queue::default(),
             backlog: Backlog::default(),
@@ -176,7 +168,7 @@ impl Cluster {
         // With a topology nothing need be asked before the first request; nodes are dialled when they are needed.
         if let Some(topology) = cluster.cx.config.topology.take() {
             cluster.adopt(&topology, None, now);
-            cluster.refresh_when_connected();
+            cluster.map.refresh_when_connected(now);
             return cluster;
         }
         for seed in cluster.cx.config.seeds.clone() {
@@ -320,7 +312,7 @@ impl Cluster {
     /// The topology as now known; without shards before the start's end.
     #[must_use]
     pub fn topology(&self) -> &Topology {
-        &self.topology
+        self.map.topology()
     }
 
     /// The primary that serves this slot, as now known.
@@ -328,7 +320,7 @@ impl Cluster {
     pub fn primary_of(&self, slot: Slot) -> Option<&NodeAddr> {
         let node = match self.phase {
             Phase::Standalone(node) => node,
-            _ => self.slots.owner(slot)?,
+            _ => self.map.owner(slot)?,
         };
         self.nodes.get(node).map(|node| &node.address)
     }
@@ -395,7 +387,7 @@ impl Cluster {
             + beyond(self.scan_alarms.len(), self.scans.len())
             + beyond(dials, self.nodes.len() + self.links.len())
             + self.cx.outputs.len()
-            + self.refresh.queries.len()
+            + self.map.footprint()
     }
 
     /// Moves the clock, which never goes back, and does what has fallen due.
@@ -447,8 +439,7 @@ impl Cluster {
         self.delayed = Timers::default();
         self.lease_deadlines = Timers::default();
         self.scan_alarms = Timers::default();
-        self.refresh = Refresh::default();
-        self.slots = SlotMap::new();
+        self.map.shut_down();
         self.order = Order::new();
     }
 }

@@ -136,7 +136,7 @@ impl Cluster {
             }
             Some(waiting) => {
                 if let Expected::Slots(query) | Expected::Shards(query) | Expected::Info(query) = waiting {
-                    self.abandon_query(query);
+                    self.map.abandon_query(query);
                 }
                 let text = format!("{told}: none is nested so");
                 self.lose(conn, Error::Protocol(text), Driver::MustClose);

@@ -127,7 +127,7 @@ impl Cluster {
             }
         }
         if !blocks {
-            self.want_refresh();
+            self.map.want_refresh();
         }
         self.exclude_stalled(&requests, conn);
         for id in requests {

@@ -303,7 +303,7 @@ impl Cluster {
             (Phase::Closed, _) => return self.end_lease(id, &Error::Closed),
             (Phase::Starting(_), _) => None,
             (Phase::Standalone(node), _) => Some(*node),
-            (Phase::Clustered, Lending::Owner(slot)) => self.slots.owner(slot),
+            (Phase::Clustered, Lending::Owner(slot)) => self.map.owner(slot),
             (Phase::Clustered, Lending::At(node)) => Some(node),
             (Phase::Clustered, Lending::Anywhere) => self.any_primary(),
         };
@@ -315,7 +315,7 @@ impl Cluster {
                 node.waiters.push_back(id);
                 self.serve_waiters(key);
             }
-            None => self.want_refresh(),
+            None => self.map.want_refresh(),
         }
     }
 

@@ -52,7 +52,7 @@ impl Cluster {
             }
             ErrorAction::WaitAndRetry | ErrorAction::RefreshAndRetry => {
                 if action == ErrorAction::RefreshAndRetry {
-                    self.want_refresh();
+                    self.map.want_refresh();
                 }
                 self.delay(id, key, error);
                 self.pause_lease(id, lease);

@@ -118,7 +118,7 @@ impl Cluster {
 
     /// One part for the primary of each shard, found by one of its slots: so it follows a failover.
     fn parts_by_shard(&self, command: &Command) -> Vec<PartPlan> {
-        let parts = self.slots.first_slots().into_iter().filter_map(|(owner, slot)| {
+        let parts = self.map.first_slots().into_iter().filter_map(|(owner, slot)| {
             let name = self.nodes.get(owner)?.address.to_string();
             Some((command.part(command.frame.clone(), Route::Slot(slot)), None, name, Vec::new()))
         });
@@ -128,7 +128,7 @@ impl Cluster {
     /// As for the shards, and one for each replica that is well.
     fn parts_by_node(&self, command: &Command) -> Vec<PartPlan> {
         let mut parts = self.parts_by_shard(command);
-        let members = self.topology.shards.iter().flat_map(|shard| &shard.nodes);
+        let members = self.map.topology().shards.iter().flat_map(|shard| &shard.nodes);
         let is_well = |health| matches!(health, Health::Online | Health::Unknown);
         for member in members.filter(|member| member.role == Role::Replica && is_well(member.health)) {
             let target = Some(Target::Node(member.address.clone()));

@@ -125,7 +125,7 @@ impl Cluster {
                 let (slot, from_replica) = (*slot, request.command.is_read && !request.primary_only);
                 // It must not wait for what it is to end.
                 let is_ordered = !request.command.while_busy;
-                let owner = self.slots.owner(slot);
+                let owner = self.map.owner(slot);
                 let node = owner.map(|owner| if from_replica { self.reader(slot, owner) } else { owner });
                 if let Some(request) = self.requests.get_mut(id) {
                     request.at_replica = node != owner;
@@ -150,7 +150,7 @@ impl Cluster {
             None => {
                 self.set_stage(id, Stage::Unrouted);
                 self.unrouted.push_back(id);
-                self.want_refresh();
+                self.map.want_refresh();
             }
         }
     }
@@ -167,7 +167,7 @@ impl Cluster {
 
     /// A primary for a command without keys: by chance, but none that cannot be reached while others can.
     pub(in crate::cluster) fn any_primary(&mut self) -> Option<NodeKey> {
-        let owners = self.slots.owners();
+        let owners = self.map.owners();
         let first = self.cx.random.below(owners.len());
         let (before, after) = owners.split_at_checked(first)?;
         let mut in_turn = after.iter().chain(before);
@@ -362,7 +362,7 @@ impl Cluster {
         {
             // What it says of itself, and is not served: another node is meant.
             self.cx.statistics.moved += 1;
-            self.want_refresh();
+            self.map.want_refresh();
             if !self.leave_stale(conn) {
                 action = ErrorAction::WaitAndRetry;
             }
@@ -377,12 +377,12 @@ impl Cluster {
         {
             self.cx.statistics.moved += 1;
             if own_slot == Some(*slot) {
-                if self.slots.owner(*slot) != Some(node) {
+                if self.map.owner(*slot) != Some(node) {
                     self.order.hold(*slot);
                 }
-                self.slots.patch(*slot, node, self.cx.now);
+                self.map.patch(*slot, node, self.cx.now);
             }
-            self.want_refresh();
+            self.map.want_refresh();
         }
         if action == ErrorAction::Surface && self.take_whole_script(id, conn, error) {
             return self.send_whole_script(id);
@@ -417,13 +417,13 @@ impl Cluster {
             ErrorAction::FollowAsk(slot, address) => {
                 self.cx.statistics.ask += 1;
                 if own_slot == Some(slot) {
-                    self.slots.note_move(slot, self.cx.now);
+                    self.map.note_move(slot, self.cx.now);
                 }
                 self.follow(id, Target::Ask(address), error);
             }
             ErrorAction::WaitAndRetry => self.delay(id, key, error),
             ErrorAction::RefreshAndRetry => {
-                self.want_refresh();
+                self.map.want_refresh();
                 self.delay(id, key, error);
             }
         }

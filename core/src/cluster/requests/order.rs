@@ -437,13 +437,13 @@ impl Cluster {
 
     /// Who serves the slots for which commands are under way.
     pub(in crate::cluster) fn owners_of_busy_slots(&self) -> Vec<(Slot, Option<NodeKey>)> {
-        self.order.busy_slots().map(|slot| (slot, self.slots.owner(slot))).collect()
+        self.order.busy_slots().map(|slot| (slot, self.map.owner(slot))).collect()
     }
 
     /// Holds the later commands for those slots that somebody else serves now.
     pub(in crate::cluster) fn hold_moved(&mut self, owners: &[(Slot, Option<NodeKey>)]) {
         for (slot, owner) in owners {
-            if self.slots.owner(*slot) != *owner {
+            if self.map.owner(*slot) != *owner {
                 self.order.hold(*slot);
             }
         }

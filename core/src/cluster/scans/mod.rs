@@ -234,7 +234,7 @@ impl Cluster {
         let mut seen: SecondaryMap<NodeKey, ()> = SecondaryMap::new();
         let mut unserved = None;
         for slot in coverage.to_do() {
-            match self.slots.owner(slot) {
+            match self.map.owner(slot) {
                 Some(owner) if seen.insert(owner, ()).is_some() => {}
                 Some(owner) => owners.push(owner),
                 None => unserved = Some(slot),
@@ -257,8 +257,7 @@ impl Cluster {
         }
         let mut gone = None;
         for half in coverage.halves() {
-            let known = self.directory.with_id(&self.topology, &half.to);
-            let known = known.and_then(|place| self.topology.member(place));
+            let known = self.map.member_with_id(&half.to);
             // A token may name any address; only the cluster's nodes are dialled.
             let told = || half.address.clone().map(|told| self.cx.config.address_map.actual(told));
             let told = || told().filter(|address| self.is_member(address));
@@ -286,9 +285,8 @@ impl Cluster {
 
     /// Whether the topology has this node, or a slot's owner is there.
     fn is_member(&self, address: &NodeAddr) -> bool {
-        let is_owner = |key: NodeKey| self.slots.is_owner(key);
-        self.directory.at(&self.topology, address).next().is_some()
-            || self.nodes.at(address).is_some_and(is_owner)
+        let is_owner = |key: NodeKey| self.map.is_owner(key);
+        self.map.members_at(address).next().is_some() || self.nodes.at(address).is_some_and(is_owner)
     }
 
     /// What moved to this node is to be found anew.
@@ -319,7 +317,7 @@ impl Cluster {
             scan.not_before = Some(self.cx.now + wait);
             scan.trouble = trouble.or(scan.trouble.take());
         }
-        self.want_refresh();
+        self.map.want_refresh();
     }
 
     /// Asks what each pass has to ask next.
@@ -411,7 +409,7 @@ impl Cluster {
         };
         let node = pass.node.as_ref().and_then(|address| self.nodes.at(address));
         let is_due = |slot| pass.claim.as_ref().is_none_or(|claim| claim.fresh.contains(slot));
-        pass.half_of.is_some() || coverage.to_do().any(|slot| is_due(slot) && self.slots.owner(slot) == node)
+        pass.half_of.is_some() || coverage.to_do().any(|slot| is_due(slot) && self.map.owner(slot) == node)
     }
 
     /// Gives a pass up: its slots are to do, as they were.
