@@ -80,9 +80,7 @@ use links::connection::{Connection, State};
 use nodes::Nodes;
 use nodes::node::Node;
 use pool::Lease;
-use requests::backlog::Backlog;
-use requests::order::Order;
-use requests::queue::Queue;
+use requests::Requests;
 use requests::request::{Request, Target};
 use scans::scan::Scan;
 pub use scans::scan::{ScanOptions, Subject};
@@ -103,7 +101,7 @@ pub struct Cluster {
     phase: Phase,
     nodes: Nodes,
     links: Links,
-    requests: Arena<RequestId, Request>,
+    requests: Requests,
     leases: Arena<LeaseId, Lease>,
     scans: Arena<ScanId, Scan>,
     /// Scans of which something has come.
@@ -112,16 +110,6 @@ pub struct Cluster {
     map: ClusterMap,
     /// When the pools were last looked through.
     tended_at: Instant,
-    /// Requests whose slot has no node, until a topology has one; before the start's end, all requests.
-    unrouted: Queue,
-    /// What waits, and must not be without bound.
-    backlog: Backlog,
-    order: Order,
-    scripts: Scripts,
-    /// When requests' time runs out.
-    deadlines: Timers<RequestId>,
-    /// When delayed requests are tried again.
-    delayed: Timers<RequestId>,
     /// When connections, nodes and those who wait for a lent connection want attention.
     lease_deadlines: Timers<LeaseId>,
 }
@@ -150,19 +138,13 @@ impl Cluster {
             phase: Phase::Starting(Start::new(deadline)),
             nodes: Nodes::default(),
             links: Links::default(),
-            requests: Arena::with_key(),
+            requests: Requests::default(),
             leases: Arena::with_key(),
             scans: Arena::with_key(),
             scans_due: Vec::new(),
             scan_alarms: Timers::default(),
             map: ClusterMap::default(),
             tended_at: now,
-            unrouted: Queue::default(),
-            backlog: Backlog::default(),
-            order: Order::new(),
-            scripts: Scripts::default(),
-            deadlines: Timers::default(),
-            delayed: Timers::default(),
             lease_deadlines: Timers::default(),
         };
         // With a topology nothing need be asked before the first request; nodes are dialled when they are needed.
@@ -245,7 +227,7 @@ impl Cluster {
     pub fn poll_output(&mut self) -> Output {
         self.drive_dials();
         loop {
-            self.release_held();
+            self.send_released();
             if !self.drive_scans() {
                 break;
             }
@@ -356,7 +338,7 @@ impl Cluster {
     /// Whether this request is under way: its [`Output::Done`] is still to be made.
     #[must_use]
     pub fn is_pending(&self, id: RequestId) -> bool {
-        self.requests.contains_key(id)
+        self.requests.contains(id)
     }
 
     /// How many requests are under way.
@@ -372,15 +354,11 @@ impl Cluster {
         let [alarms, dials] = self.links.swept();
         // What is swept now and then may have this much for each thing that is counted already.
         let beyond = |entries: usize, counted: usize| entries.saturating_sub(256 + 4 * counted);
-        self.requests.len()
+        self.requests.footprint()
             + self.links.footprint()
             + self.nodes.footprint()
             + self.leases.len()
             + self.scans.values().map(|scan| 1 + scan.footprint()).sum::<usize>()
-            + self.unrouted.footprint()
-            + self.order.held()
-            + self.deadlines.len()
-            + self.delayed.len()
             + beyond(alarms, self.links.len())
             + beyond(self.nodes.swept(), self.nodes.len())
             + beyond(self.lease_deadlines.len(), self.leases.len())
@@ -393,10 +371,10 @@ impl Cluster {
     /// Moves the clock, which never goes back, and does what has fallen due.
     fn advance(&mut self, now: Instant) {
         self.cx.now = self.cx.now.max(now);
-        while let Some(id) = self.deadlines.pop_due(self.cx.now) {
+        while let Some(id) = self.requests.next_late(self.cx.now) {
             self.time_out(id);
         }
-        while let Some(id) = self.delayed.pop_due(self.cx.now) {
+        while let Some(id) = self.requests.next_retry(self.cx.now) {
             self.retry(id);
         }
         self.check_connections();
@@ -413,8 +391,7 @@ impl Cluster {
     fn next_wake(&mut self) -> Option<Instant> {
         let alarm = self.next_alarm();
         let timers = [
-            self.deadlines.next(),
-            self.delayed.next(),
+            self.requests.next_deadline(),
             self.start_deadline(),
             self.next_refresh(),
             alarm,
@@ -434,12 +411,9 @@ impl Cluster {
         self.leases.clear();
         self.scans.clear();
         self.nodes.shut_down();
-        self.unrouted = Queue::default();
-        self.deadlines = Timers::default();
-        self.delayed = Timers::default();
+        self.requests.shut_down();
         self.lease_deadlines = Timers::default();
         self.scan_alarms = Timers::default();
         self.map.shut_down();
-        self.order = Order::new();
     }
 }

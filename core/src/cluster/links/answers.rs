@@ -14,7 +14,7 @@ use alloc::string::String;
 use crate::cluster::links::connection::Expected;
 use crate::cluster::links::handshake::HandshakeStep;
 use crate::cluster::links::loss::Driver;
-use crate::cluster::requests::request::{Parent, Stage};
+use crate::cluster::requests::request::Parent;
 use crate::cluster::{Cluster, ConnId, Connection};
 use crate::error::Error;
 use crate::resp::{DecodeError, RawReply};
@@ -124,8 +124,7 @@ impl Cluster {
         match connection.replied() {
             Some(Expected::Request(id)) => {
                 self.mark_healthy(conn);
-                let request =
-                    self.requests.get(id).filter(|request| request.stage == Stage::OnConnection(conn));
+                let request = self.requests.on(conn, id);
                 let Some(request) = request else {
                     return;
                 };

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use crate::cluster::links::answers::ZONE_LENGTH_MAX;
 use crate::cluster::links::connection::Expected;
 use crate::cluster::links::handshake::HandshakeStep;
-use crate::cluster::requests::request::Stage;
 use crate::cluster::topology::id_in;
 use crate::cluster::{Cluster, ConnId, Connection, Event, Phase, State};
 use crate::error::Error;
@@ -236,7 +235,7 @@ impl Cluster {
     fn on_unreadable(&mut self, conn: ConnId, told: Error) {
         let waiting = self.links.get_mut(conn).and_then(Connection::replied);
         if let Some(Expected::Request(id) | Expected::Queued(id)) = waiting
-            && self.requests.get(id).is_some_and(|request| request.stage == Stage::OnConnection(conn))
+            && self.requests.on(conn, id).is_some()
         {
             self.finish(id, Err(told.clone()));
         }

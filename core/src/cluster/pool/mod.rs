@@ -174,7 +174,7 @@ impl Cluster {
             return false;
         };
         lease.queue.push_front(first);
-        self.set_stage(first, Stage::AtLease(id));
+        self.requests.set_stage(first, Stage::AtLease(id));
         self.move_lease(id, None);
         true
     }
@@ -434,10 +434,10 @@ impl Cluster {
     /// Lets a request wait for its lease's next connection.
     pub(in crate::cluster) fn wait_at_lease(&mut self, id: RequestId, lease: Option<LeaseId>) {
         if let Some((id_of_lease, lease)) = lease.and_then(|id| Some((id, self.leases.get_mut(id)?)))
-            && self.requests.contains_key(id)
+            && self.requests.contains(id)
         {
             lease.queue.push_back(id);
-            self.set_stage(id, Stage::AtLease(id_of_lease));
+            self.requests.set_stage(id, Stage::AtLease(id_of_lease));
         }
     }
 
@@ -547,17 +547,19 @@ impl Cluster {
             }
             Some(waiting) => {
                 waiting.queue.push_back(id);
-                return self.set_stage(id, Stage::AtLease(lease));
+                return self.requests.set_stage(id, Stage::AtLease(lease));
             }
             None => return self.finish(id, Err(given_back(String::new(), false))),
         };
-        let (Some(connection), Some(request)) = (self.links.get_mut(conn), self.requests.get_mut(id)) else {
+        let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
         // What is queued after MULTI could not be mended.
         let in_multi = connection.dedicated().is_some_and(|dedicated| dedicated.in_multi);
         let run: &[u32] = if in_multi { &[] } else { &connection.scripts };
-        self.scripts.inline_source(&mut request.command, run);
+        let Some(request) = self.requests.prepare(&self.cx, id, run) else {
+            return;
+        };
         if let Some(dedicated) = connection.dedicated() {
             dedicated.note(request.command.effect);
             dedicated.blocks |= request.command.blocks.is_some();
@@ -567,12 +569,10 @@ impl Cluster {
         }
         let key = connection.node;
         self.links.send(&mut self.cx, conn, &request.command, id);
-        request.queueing = None;
-        request.sent_at = self.cx.now;
         if let Some(node) = self.nodes.get_mut(key) {
             node.statistics.commands += 1;
         }
-        self.set_stage(id, Stage::OnConnection(conn));
+        self.requests.set_stage(id, Stage::OnConnection(conn));
     }
 
     /// A request that waited for a connection is gone.
@@ -581,7 +581,7 @@ impl Cluster {
             // It may have been the one that blocks.
             lease.blocks_until = self.cx.now;
             let requests = &self.requests;
-            lease.queue.forget(id, |id| requests.contains_key(id));
+            lease.queue.forget(id, |id| requests.contains(id));
         }
     }
 

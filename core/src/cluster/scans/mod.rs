@@ -30,7 +30,7 @@ use bytes::Bytes;
 use slotmap::SecondaryMap;
 
 use crate::address::NodeAddr;
-use crate::cluster::requests::request::{Parent, Request, Stage, Target};
+use crate::cluster::requests::request::{Parent, Stage, Target};
 use crate::cluster::scans::pass::{Pass, Question, is_passing};
 use crate::cluster::scans::scan::{Scan, ScanOptions, Source};
 use crate::cluster::{Cluster, Destination, NodeKey, Phase, RequestId, ScanId};
@@ -103,7 +103,7 @@ impl Cluster {
         match self.scans.get_mut(scan_id) {
             Some(scan) => {
                 scan.waiting.push_back(id);
-                self.set_stage(id, Stage::AtScan(scan_id));
+                self.requests.set_stage(id, Stage::AtScan(scan_id));
                 self.scans_due.push(scan_id);
             }
             None => self.finish(id, Err(Error::Closed)),
@@ -114,7 +114,7 @@ impl Cluster {
     pub(in crate::cluster) fn forget_at_scan(&mut self, scan: ScanId, id: RequestId) {
         if let Some(scan) = self.scans.get_mut(scan) {
             let requests = &self.requests;
-            scan.waiting.forget(id, |id| requests.contains_key(id));
+            scan.waiting.forget(id, |id| requests.contains(id));
         }
     }
 
@@ -189,7 +189,7 @@ impl Cluster {
     /// Gives those who wait what there is: batches, then an error.
     fn hand_out(&mut self, id: ScanId) {
         while let Some(scan) = self.scans.get_mut(id) {
-            let Some(request) = scan.waiting.first(|id| self.requests.contains_key(id)) else {
+            let Some(request) = scan.waiting.first(|id| self.requests.contains(id)) else {
                 return;
             };
             let ready = scan.ready.pop_front().and_then(|number| scan.pass(number));
@@ -383,22 +383,15 @@ impl Cluster {
         target: Option<Target>,
     ) {
         let deadline = self.cx.now + self.cx.config.request_timeout;
-        let parent = Some(Parent::Pass { scan: id, number });
-        let serial = self.order.next();
-        // Replicas have cursors of their own.
-        let request = Request {
-            parent,
-            primary_only: true,
-            ..Request::new(command, target, serial, self.cx.now, deadline)
-        };
-        let request = self.requests.insert(request);
+        let parent = Parent::Pass { scan: id, number };
+        let request = self.requests.add_question(&self.cx, command, target, parent, deadline);
         if let Some(pass) = self.scans.get_mut(id).and_then(|scan| scan.pass(number)) {
             pass.asked = Some((request, question));
         }
         self.dispatch(request);
-        if self.requests.contains_key(request) {
+        if self.requests.contains(request) {
             // It is not refused where too many wait: there is one for each pass, and whoever waits for it was let in.
-            self.deadlines.insert(deadline, request);
+            self.requests.set_deadline(request, deadline);
         }
     }
 

@@ -17,7 +17,7 @@ impl Cluster {
         let waits = |node: &crate::cluster::Node| {
             node.is_down() && !(node.queue.is_empty() && node.waiters.is_empty())
         };
-        !self.unrouted.is_empty() || self.nodes.values().any(waits)
+        self.requests.has_unrouted() || self.nodes.values().any(waits)
     }
 
     /// From now on this topology counts, apart from what MOVED has said since it was asked for.
@@ -48,9 +48,9 @@ impl Cluster {
         }
         let nodes = &self.nodes;
         self.map.forget_patches(|key| nodes.get(key).is_none_or(crate::cluster::Node::is_down));
-        let before = self.owners_of_busy_slots();
+        let before = self.requests.owners_of_busy_slots(|slot| self.map.owner(slot));
         self.map.slots.replace(owners.iter().cloned(), asked_at, epoch);
-        self.hold_moved(&before);
+        self.requests.hold_moved(&before, |slot| self.map.owner(slot));
         self.map.refresh.epoch = epoch;
         if !is_first {
             self.tell_changes(topology);

@@ -83,11 +83,6 @@ impl Cluster {
         self.map.is_owner(key) || matches!(self.phase, crate::cluster::Phase::Standalone(node) if node == key)
     }
 
-    /// Whether a replica has the request, one that the primary could serve as well.
-    pub(in crate::cluster) fn is_at_replica(&self, id: RequestId) -> bool {
-        self.requests.get(id).is_some_and(|request| request.at_replica)
-    }
-
     /// Sends a read to the primary that a replica could not serve.
     pub(in crate::cluster) fn fall_back(&mut self, id: RequestId, key: NodeKey, error: &ServerError) {
         if let Some(node) = self.nodes.get_mut(key) {
@@ -98,7 +93,7 @@ impl Cluster {
         if let Some(request) = self.requests.get_mut(id) {
             request.primary_only = true;
         }
-        self.set_stage(id, Stage::Nowhere);
+        self.requests.set_stage(id, Stage::Nowhere);
         self.dispatch(id);
     }
 }
