@@ -79,7 +79,7 @@ use links::Links;
 use links::connection::{Connection, State};
 use nodes::Nodes;
 use nodes::node::Node;
-use pool::Lease;
+use pool::Pool;
 use requests::Requests;
 use requests::request::{Request, Target};
 use scans::scan::Scan;
@@ -102,16 +102,12 @@ pub struct Cluster {
     nodes: Nodes,
     links: Links,
     requests: Requests,
-    leases: Arena<LeaseId, Lease>,
+    pool: Pool,
     scans: Arena<ScanId, Scan>,
     /// Scans of which something has come.
     scans_due: Vec<ScanId>,
     scan_alarms: Timers<ScanId>,
     map: ClusterMap,
-    /// When the pools were last looked through.
-    tended_at: Instant,
-    /// When connections, nodes and those who wait for a lent connection want attention.
-    lease_deadlines: Timers<LeaseId>,
 }
 
 /// How far the client has come.
@@ -139,13 +135,11 @@ impl Cluster {
             nodes: Nodes::default(),
             links: Links::default(),
             requests: Requests::default(),
-            leases: Arena::with_key(),
+            pool: Pool::new(now),
             scans: Arena::with_key(),
             scans_due: Vec::new(),
             scan_alarms: Timers::default(),
             map: ClusterMap::default(),
-            tended_at: now,
-            lease_deadlines: Timers::default(),
         };
         // With a topology nothing need be asked before the first request; nodes are dialled when they are needed.
         if let Some(topology) = cluster.cx.config.topology.take() {
@@ -357,11 +351,11 @@ impl Cluster {
         self.requests.footprint()
             + self.links.footprint()
             + self.nodes.footprint()
-            + self.leases.len()
+            + self.pool.len()
             + self.scans.values().map(|scan| 1 + scan.footprint()).sum::<usize>()
             + beyond(alarms, self.links.len())
             + beyond(self.nodes.swept(), self.nodes.len())
-            + beyond(self.lease_deadlines.len(), self.leases.len())
+            + beyond(self.pool.swept(), self.pool.len())
             + beyond(self.scan_alarms.len(), self.scans.len())
             + beyond(dials, self.nodes.len() + self.links.len())
             + self.cx.outputs.len()
@@ -408,11 +402,10 @@ impl Cluster {
             self.finish(id, Err(error.clone()));
         }
         self.links.shut_down(&mut self.cx);
-        self.leases.clear();
+        self.pool.shut_down();
         self.scans.clear();
         self.nodes.shut_down();
         self.requests.shut_down();
-        self.lease_deadlines = Timers::default();
         self.scan_alarms = Timers::default();
         self.map.shut_down();
     }

@@ -33,7 +33,7 @@ impl Cluster {
     /// The same for one over a lent connection, where it may be behind one that blocks.
     pub(in crate::cluster) fn deadline_on_lease(&mut self, command: &Command, id: LeaseId) -> Instant {
         let (now, timeout) = (self.cx.now, self.cx.config.request_timeout);
-        let Some(lease) = self.leases.get_mut(id) else {
+        let Some(lease) = self.pool.get_mut(id) else {
             return self.deadline_of(command);
         };
         let conn = lease.connection();
@@ -55,7 +55,7 @@ impl Cluster {
                 self.requests.set_deadline(request_id, deadline);
             }
         }
-        if let Some(lease) = self.leases.get_mut(id) {
+        if let Some(lease) = self.pool.get_mut(id) {
             lease.blocks_until = free_at;
         }
     }
