@@ -60,7 +60,6 @@ mod topology;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use slotmap::SlotMap as Arena;
 
 use crate::address::NodeAddr;
 pub use crate::command::prepared::Command;
@@ -82,10 +81,9 @@ use nodes::node::Node;
 use pool::Pool;
 use requests::Requests;
 use requests::request::{Request, Target};
-use scans::scan::Scan;
-pub use scans::scan::{ScanOptions, Subject};
+use scans::Scans;
+pub use scans::{ScanOptions, Subject};
 pub use statistics::{Latency, NodeStatistics, Statistics};
-use timers::Timers;
 use topology::ClusterMap;
 use topology::discovery::Start;
 
@@ -103,10 +101,7 @@ pub struct Cluster {
     links: Links,
     requests: Requests,
     pool: Pool,
-    scans: Arena<ScanId, Scan>,
-    /// Scans of which something has come.
-    scans_due: Vec<ScanId>,
-    scan_alarms: Timers<ScanId>,
+    scans: Scans,
     map: ClusterMap,
 }
 
@@ -136,9 +131,7 @@ impl Cluster {
             links: Links::default(),
             requests: Requests::default(),
             pool: Pool::new(now),
-            scans: Arena::with_key(),
-            scans_due: Vec::new(),
-            scan_alarms: Timers::default(),
+            scans: Scans::default(),
             map: ClusterMap::default(),
         };
         // With a topology nothing need be asked before the first request; nodes are dialled when they are needed.
@@ -352,11 +345,11 @@ impl Cluster {
             + self.links.footprint()
             + self.nodes.footprint()
             + self.pool.len()
-            + self.scans.values().map(|scan| 1 + scan.footprint()).sum::<usize>()
+            + self.scans.footprint()
             + beyond(alarms, self.links.len())
             + beyond(self.nodes.swept(), self.nodes.len())
             + beyond(self.pool.swept(), self.pool.len())
-            + beyond(self.scan_alarms.len(), self.scans.len())
+            + beyond(self.scans.swept(), self.scans.len())
             + beyond(dials, self.nodes.len() + self.links.len())
             + self.cx.outputs.len()
             + self.map.footprint()
@@ -374,7 +367,7 @@ impl Cluster {
         self.check_connections();
         self.check_nodes();
         self.check_lease_deadlines();
-        self.check_scans();
+        self.scans.expire(&self.cx);
         self.check_start_deadline();
         self.seek_contact();
         self.tend_pools();
@@ -389,7 +382,7 @@ impl Cluster {
             self.start_deadline(),
             self.next_refresh(),
             alarm,
-            self.next_scan_wake(),
+            self.scans.next_deadline(),
         ];
         timers.into_iter().flatten().min()
     }
@@ -403,10 +396,9 @@ impl Cluster {
         }
         self.links.shut_down(&mut self.cx);
         self.pool.shut_down();
-        self.scans.clear();
+        self.scans.shut_down();
         self.nodes.shut_down();
         self.requests.shut_down();
-        self.scan_alarms = Timers::default();
         self.map.shut_down();
     }
 }

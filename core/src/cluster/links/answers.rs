@@ -90,8 +90,7 @@ impl Cluster {
                 let Parent::Pass { scan, number } = self.requests.get(*id)?.parent? else {
                     return None;
                 };
-                let pass = self.scans.get(scan)?.passes.iter().find(|pass| pass.number == number)?;
-                let name = pass.asked?.1.name()?;
+                let name = self.scans.question(scan, number)?;
                 Some(Question { name, limit: ANSWER_MAX, markers: b"" })
             }
             waiting => waiting.question(),

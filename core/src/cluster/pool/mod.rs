@@ -16,6 +16,7 @@ mod blocking;
 mod lease;
 mod lend;
 mod redirect;
+mod send;
 mod tend;
 
 use slotmap::SlotMap as Arena;

@@ -179,13 +179,13 @@ impl Cluster {
         stage: Stage,
         result: Result<RawReply, Error>,
     ) {
-        let Some(scan) = self.scans.get_mut(id) else {
+        let Some(scan) = self.scans.all.get_mut(id) else {
             return;
         };
         let Some(index) = scan.passes.iter().position(|pass| pass.number == number) else {
             return;
         };
-        self.scans_due.push(id);
+        self.scans.due.push(id);
         let mut pass = scan.passes.swap_remove(index);
         let question = pass.asked.take().map_or(Question::Nothing, |(_, question)| question);
         let conn = match stage {
