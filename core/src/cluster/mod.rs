@@ -60,7 +60,6 @@ mod topology;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use slotmap::SlotMap as Arena;
 
 use crate::address::NodeAddr;
 pub use crate::command::prepared::Command;
@@ -69,7 +68,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::slot::Slot;
 use crate::time::Instant;
-use crate::topology::{Index, Topology};
+use crate::topology::Topology;
 use context::Context;
 pub use events::Event;
 use ids::NodeKey;
@@ -79,18 +78,14 @@ use links::Links;
 use links::connection::{Connection, State};
 use nodes::Nodes;
 use nodes::node::Node;
-use pool::Lease;
-use requests::backlog::Backlog;
-use requests::order::Order;
-use requests::queue::Queue;
+use pool::Pool;
+use requests::Requests;
 use requests::request::{Request, Target};
-use scans::scan::Scan;
-pub use scans::scan::{ScanOptions, Subject};
+use scans::Scans;
+pub use scans::{ScanOptions, Subject};
 pub use statistics::{Latency, NodeStatistics, Statistics};
-use timers::Timers;
+use topology::ClusterMap;
 use topology::discovery::Start;
-use topology::refresh::Refresh;
-use topology::slots::SlotMap;
 
 /// The client.
 ///
@@ -104,31 +99,10 @@ pub struct Cluster {
     phase: Phase,
     nodes: Nodes,
     links: Links,
-    requests: Arena<RequestId, Request>,
-    leases: Arena<LeaseId, Lease>,
-    scans: Arena<ScanId, Scan>,
-    /// Scans of which something has come.
-    scans_due: Vec<ScanId>,
-    scan_alarms: Timers<ScanId>,
-    topology: Topology,
-    /// Where the topology's nodes stand in it.
-    directory: Index,
-    slots: SlotMap,
-    refresh: Refresh,
-    /// When the pools were last looked through.
-    tended_at: Instant,
-    /// Requests whose slot has no node, until a topology has one; before the start's end, all requests.
-    unrouted: Queue,
-    /// What waits, and must not be without bound.
-    backlog: Backlog,
-    order: Order,
-    scripts: Scripts,
-    /// When requests' time runs out.
-    deadlines: Timers<RequestId>,
-    /// When delayed requests are tried again.
-    delayed: Timers<RequestId>,
-    /// When connections, nodes and those who wait for a lent connection want attention.
-    lease_deadlines: Timers<LeaseId>,
+    requests: Requests,
+    pool: Pool,
+    scans: Scans,
+    map: ClusterMap,
 }
 
 /// How far the client has come.
@@ -155,28 +129,15 @@ impl Cluster {
             phase: Phase::Starting(Start::new(deadline)),
             nodes: Nodes::default(),
             links: Links::default(),
-            requests: Arena::with_key(),
-            leases: Arena::with_key(),
-            scans: Arena::with_key(),
-            scans_due: Vec::new(),
-            scan_alarms: Timers::default(),
-            topology: Topology::default(),
-            directory: Index::default(),
-            slots: SlotMap::new(),
-            refresh: Refresh::default(),
-            tended_at: now,
-            unrouted: Queue::default(),
-            backlog: Backlog::default(),
-            order: Order::new(),
-            scripts: Scripts::default(),
-            deadlines: Timers::default(),
-            delayed: Timers::default(),
-            lease_deadlines: Timers::default(),
+            requests: Requests::default(),
+            pool: Pool::new(now),
+            scans: Scans::default(),
+            map: ClusterMap::default(),
         };
         // With a topology nothing need be asked before the first request; nodes are dialled when they are needed.
         if let Some(topology) = cluster.cx.config.topology.take() {
             cluster.adopt(&topology, None, now);
-            cluster.refresh_when_connected();
+            cluster.map.refresh_when_connected(now);
             return cluster;
         }
         for seed in cluster.cx.config.seeds.clone() {
@@ -253,7 +214,7 @@ impl Cluster {
     pub fn poll_output(&mut self) -> Output {
         self.drive_dials();
         loop {
-            self.release_held();
+            self.send_released();
             if !self.drive_scans() {
                 break;
             }
@@ -320,7 +281,7 @@ impl Cluster {
     /// The topology as now known; without shards before the start's end.
     #[must_use]
     pub fn topology(&self) -> &Topology {
-        &self.topology
+        self.map.topology()
     }
 
     /// The primary that serves this slot, as now known.
@@ -328,7 +289,7 @@ impl Cluster {
     pub fn primary_of(&self, slot: Slot) -> Option<&NodeAddr> {
         let node = match self.phase {
             Phase::Standalone(node) => node,
-            _ => self.slots.owner(slot)?,
+            _ => self.map.owner(slot)?,
         };
         self.nodes.get(node).map(|node| &node.address)
     }
@@ -364,7 +325,7 @@ impl Cluster {
     /// Whether this request is under way: its [`Output::Done`] is still to be made.
     #[must_use]
     pub fn is_pending(&self, id: RequestId) -> bool {
-        self.requests.contains_key(id)
+        self.requests.contains(id)
     }
 
     /// How many requests are under way.
@@ -380,37 +341,33 @@ impl Cluster {
         let [alarms, dials] = self.links.swept();
         // What is swept now and then may have this much for each thing that is counted already.
         let beyond = |entries: usize, counted: usize| entries.saturating_sub(256 + 4 * counted);
-        self.requests.len()
+        self.requests.footprint()
             + self.links.footprint()
             + self.nodes.footprint()
-            + self.leases.len()
-            + self.scans.values().map(|scan| 1 + scan.footprint()).sum::<usize>()
-            + self.unrouted.footprint()
-            + self.order.held()
-            + self.deadlines.len()
-            + self.delayed.len()
+            + self.pool.len()
+            + self.scans.footprint()
             + beyond(alarms, self.links.len())
             + beyond(self.nodes.swept(), self.nodes.len())
-            + beyond(self.lease_deadlines.len(), self.leases.len())
-            + beyond(self.scan_alarms.len(), self.scans.len())
+            + beyond(self.pool.swept(), self.pool.len())
+            + beyond(self.scans.swept(), self.scans.len())
             + beyond(dials, self.nodes.len() + self.links.len())
             + self.cx.outputs.len()
-            + self.refresh.queries.len()
+            + self.map.footprint()
     }
 
     /// Moves the clock, which never goes back, and does what has fallen due.
     fn advance(&mut self, now: Instant) {
         self.cx.now = self.cx.now.max(now);
-        while let Some(id) = self.deadlines.pop_due(self.cx.now) {
+        while let Some(id) = self.requests.next_late(self.cx.now) {
             self.time_out(id);
         }
-        while let Some(id) = self.delayed.pop_due(self.cx.now) {
+        while let Some(id) = self.requests.next_retry(self.cx.now) {
             self.retry(id);
         }
         self.check_connections();
         self.check_nodes();
         self.check_lease_deadlines();
-        self.check_scans();
+        self.scans.expire(&self.cx);
         self.check_start_deadline();
         self.seek_contact();
         self.tend_pools();
@@ -421,12 +378,11 @@ impl Cluster {
     fn next_wake(&mut self) -> Option<Instant> {
         let alarm = self.next_alarm();
         let timers = [
-            self.deadlines.next(),
-            self.delayed.next(),
+            self.requests.next_deadline(),
             self.start_deadline(),
             self.next_refresh(),
             alarm,
-            self.next_scan_wake(),
+            self.scans.next_deadline(),
         ];
         timers.into_iter().flatten().min()
     }
@@ -439,16 +395,10 @@ impl Cluster {
             self.finish(id, Err(error.clone()));
         }
         self.links.shut_down(&mut self.cx);
-        self.leases.clear();
-        self.scans.clear();
+        self.pool.shut_down();
+        self.scans.shut_down();
         self.nodes.shut_down();
-        self.unrouted = Queue::default();
-        self.deadlines = Timers::default();
-        self.delayed = Timers::default();
-        self.lease_deadlines = Timers::default();
-        self.scan_alarms = Timers::default();
-        self.refresh = Refresh::default();
-        self.slots = SlotMap::new();
-        self.order = Order::new();
+        self.requests.shut_down();
+        self.map.shut_down();
     }
 }

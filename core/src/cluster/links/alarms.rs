@@ -15,7 +15,7 @@ impl Cluster {
         let alarms = [
             self.links.next_deadline(&self.cx),
             self.nodes.next_deadline(&self.cx),
-            self.next_lease_deadline(),
+            self.pool.next_deadline(),
         ];
         alarms.into_iter().flatten().min()
     }

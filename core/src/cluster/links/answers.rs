@@ -14,7 +14,7 @@ use alloc::string::String;
 use crate::cluster::links::connection::Expected;
 use crate::cluster::links::handshake::HandshakeStep;
 use crate::cluster::links::loss::Driver;
-use crate::cluster::requests::request::{Parent, Stage};
+use crate::cluster::requests::request::Parent;
 use crate::cluster::{Cluster, ConnId, Connection};
 use crate::error::Error;
 use crate::resp::{DecodeError, RawReply};
@@ -90,8 +90,7 @@ impl Cluster {
                 let Parent::Pass { scan, number } = self.requests.get(*id)?.parent? else {
                     return None;
                 };
-                let pass = self.scans.get(scan)?.passes.iter().find(|pass| pass.number == number)?;
-                let name = pass.asked?.1.name()?;
+                let name = self.scans.question(scan, number)?;
                 Some(Question { name, limit: ANSWER_MAX, markers: b"" })
             }
             waiting => waiting.question(),
@@ -124,8 +123,7 @@ impl Cluster {
         match connection.replied() {
             Some(Expected::Request(id)) => {
                 self.mark_healthy(conn);
-                let request =
-                    self.requests.get(id).filter(|request| request.stage == Stage::OnConnection(conn));
+                let request = self.requests.on(conn, id);
                 let Some(request) = request else {
                     return;
                 };
@@ -136,7 +134,7 @@ impl Cluster {
             }
             Some(waiting) => {
                 if let Expected::Slots(query) | Expected::Shards(query) | Expected::Info(query) = waiting {
-                    self.abandon_query(query);
+                    self.map.abandon_query(query);
                 }
                 let text = format!("{told}: none is nested so");
                 self.lose(conn, Error::Protocol(text), Driver::MustClose);

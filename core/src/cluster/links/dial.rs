@@ -125,7 +125,7 @@ impl Cluster {
         if connection.is_ready() {
             self.note_coming_up();
         }
-        self.refresh.forget_connection(conn);
+        self.map.forget_connection(conn);
         self.dial_next(conn);
         true
     }

@@ -84,9 +84,8 @@ impl Cluster {
     /// So many bytes came on a connection.
     pub(in crate::cluster) fn note_progress(&mut self, conn: ConnId, length: usize) {
         let next = self.links.get(conn).and_then(|connection| connection.expected.front());
-        let is_given_up = next.and_then(Expected::of_request).is_some_and(|id| {
-            self.requests.get(id).is_none_or(|request| request.stage != Stage::OnConnection(conn))
-        });
+        let is_given_up =
+            next.and_then(Expected::of_request).is_some_and(|id| self.requests.on(conn, id).is_none());
         if !is_given_up && let Some(connection) = self.links.get_mut(conn) {
             connection.note_progress(length);
         }
@@ -127,9 +126,9 @@ impl Cluster {
             }
         }
         if !blocks {
-            self.want_refresh();
+            self.map.want_refresh();
         }
-        self.exclude_stalled(&requests, conn);
+        self.requests.exclude_stalled(&requests, conn);
         for id in requests {
             self.resend_stalled(conn, id, &reason);
         }
@@ -138,7 +137,7 @@ impl Cluster {
 
     /// Sends a request again that got no answer from a stalled node, if that does no harm.
     fn resend_stalled(&mut self, conn: ConnId, id: RequestId, reason: &str) {
-        let may = self.may_resend(id);
+        let may = self.requests.may_resend(&self.cx.config, id);
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
@@ -165,8 +164,7 @@ impl Cluster {
 
     /// Whether a request waits for a reply on this connection.
     pub(in crate::cluster) fn is_awaited(&self, conn: ConnId, connection: &Connection) -> bool {
-        let is_here =
-            |id| self.requests.get(id).is_some_and(|request| request.stage == Stage::OnConnection(conn));
+        let is_here = |id| self.requests.on(conn, id).is_some();
         // Those that came first are given up first, so the last is the likeliest to be there.
         connection.expected.iter().rev().filter_map(Expected::request).any(is_here)
     }

@@ -62,7 +62,7 @@ impl Cluster {
         if is_current || !(connection.is_shared() || connection.is_ready()) {
             self.nodes.fail(&mut self.cx, key, &reason, connection.is_ready());
         }
-        self.want_refresh();
+        self.map.want_refresh();
         let lease = connection.lease();
         // A holder who has not used it yet gets another one, and notices nothing.
         let is_fresh = lease.is_some() && connection.dedicated().is_some_and(|dedicated| !dedicated.used);
@@ -71,7 +71,7 @@ impl Cluster {
                 Expected::Request(id) if is_fresh => self.wait_at_lease(id, lease),
                 Expected::Request(id) => self.on_lost(conn, id, sent, &address, &reason),
                 Expected::Slots(query) | Expected::Shards(query) | Expected::Info(query) => {
-                    self.abandon_query(query);
+                    self.map.abandon_query(query);
                 }
                 Expected::Queued(_)
                 | Expected::Handshake(_)
@@ -116,7 +116,7 @@ impl Cluster {
                 node.connection = None;
             }
         }
-        self.refresh.forget_connection(conn);
+        self.map.forget_connection(conn);
         self.nodes.look_after(&self.cx, connection.node);
     }
 

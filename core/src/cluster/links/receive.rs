@@ -8,8 +8,7 @@ use bytes::Bytes;
 use crate::cluster::links::answers::ZONE_LENGTH_MAX;
 use crate::cluster::links::connection::Expected;
 use crate::cluster::links::handshake::HandshakeStep;
-use crate::cluster::requests::request::Stage;
-use crate::cluster::topology::identity;
+use crate::cluster::topology::id_in;
 use crate::cluster::{Cluster, ConnId, Connection, Event, Phase, State};
 use crate::error::Error;
 use crate::resp::{DecodeError, Frame, RawReply, Reply, ReplyRef};
@@ -77,7 +76,7 @@ impl Cluster {
         if let Some(error) = waiting.question().and_then(|question| question.misfit(&reply)) {
             // Its connection's end would not come back to it.
             if let Expected::Slots(query) | Expected::Shards(query) | Expected::Info(query) = waiting {
-                self.abandon_query(query);
+                self.map.abandon_query(query);
             }
             return self.lose(conn, error, Driver::MustClose);
         }
@@ -129,7 +128,7 @@ impl Cluster {
             connection.client_id = reply.root().and_then(|root| root.as_integer());
         }
         if step == HandshakeStep::Identity {
-            connection.node_id = identity::id_in(reply);
+            connection.node_id = id_in(reply);
         }
         connection.speaks_resp3 |= step == HandshakeStep::Hello && error.is_none();
         if error.is_some() {
@@ -187,10 +186,7 @@ impl Cluster {
         let node = self.links.get(conn).and_then(|connection| self.nodes.get_mut(connection.node));
         if let (Some(node), Some(zone)) = (node, zone) {
             node.availability_zone = Some(zone.to_string());
-            let place = self.directory.at(&self.topology, &node.address).next();
-            if let Some((place, _)) = place {
-                self.topology.name_zone(place, zone);
-            }
+            self.map.name_zone(&node.address, zone);
         }
         Ok(())
     }
@@ -239,7 +235,7 @@ impl Cluster {
     fn on_unreadable(&mut self, conn: ConnId, told: Error) {
         let waiting = self.links.get_mut(conn).and_then(Connection::replied);
         if let Some(Expected::Request(id) | Expected::Queued(id)) = waiting
-            && self.requests.get(id).is_some_and(|request| request.stage == Stage::OnConnection(conn))
+            && self.requests.on(conn, id).is_some()
         {
             self.finish(id, Err(told.clone()));
         }

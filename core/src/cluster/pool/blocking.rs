@@ -33,7 +33,7 @@ impl Cluster {
     /// The same for one over a lent connection, where it may be behind one that blocks.
     pub(in crate::cluster) fn deadline_on_lease(&mut self, command: &Command, id: LeaseId) -> Instant {
         let (now, timeout) = (self.cx.now, self.cx.config.request_timeout);
-        let Some(lease) = self.leases.get_mut(id) else {
+        let Some(lease) = self.pool.get_mut(id) else {
             return self.deadline_of(command);
         };
         let conn = lease.connection();
@@ -49,13 +49,13 @@ impl Cluster {
         let behind: Vec<_> = waiting.into_iter().flatten().filter_map(Expected::request).collect();
         let (timeout, mut free_at) = (self.cx.config.request_timeout, self.cx.now);
         for request_id in behind {
-            if let Some(request) = self.requests.get_mut(request_id) {
+            if let Some(request) = self.requests.get(request_id) {
                 free_at = after_blocking(free_at, &request.command);
-                request.deadline = request.deadline.min(free_at + timeout);
-                self.deadlines.insert(request.deadline, request_id);
+                let deadline = request.deadline.min(free_at + timeout);
+                self.requests.set_deadline(request_id, deadline);
             }
         }
-        if let Some(lease) = self.leases.get_mut(id) {
+        if let Some(lease) = self.pool.get_mut(id) {
             lease.blocks_until = free_at;
         }
     }
@@ -69,8 +69,8 @@ impl Cluster {
         let time = request.command.blocks.and_then(Blocks::time).unwrap_or_default();
         let waited = now.saturating_since(request.sent_at).min(time);
         if !waited.is_zero() && request.deadline != Instant::NEVER {
-            request.deadline = request.deadline + waited;
-            self.deadlines.insert(request.deadline, id);
+            let deadline = request.deadline + waited;
+            self.requests.set_deadline(id, deadline);
         }
     }
 

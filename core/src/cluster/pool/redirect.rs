@@ -7,9 +7,9 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use crate::cluster::requests::PROMPT_REDIRECTS;
 use crate::cluster::requests::error_policy::ErrorAction;
 use crate::cluster::requests::request::{Request, Target};
+use crate::cluster::requests::retry::PROMPT_REDIRECTS;
 use crate::cluster::{Cluster, LeaseId, NodeKey, Phase, RequestId};
 use crate::command::route::Route;
 use crate::error::{Error, ServerError};
@@ -35,7 +35,7 @@ impl Cluster {
             ErrorAction::FollowMoved(slot, _) | ErrorAction::FollowAsk(slot, _) => Some(*slot),
             _ => None,
         };
-        let moves = self.leases.get(lease).is_some_and(|lease| lease.may_move(slot))
+        let moves = self.pool.get(lease).is_some_and(|lease| lease.may_move(slot))
             && (slot.is_none() || matches!(self.phase, Phase::Clustered));
         if moves {
             self.give_time_back(id);
@@ -52,7 +52,7 @@ impl Cluster {
             }
             ErrorAction::WaitAndRetry | ErrorAction::RefreshAndRetry => {
                 if action == ErrorAction::RefreshAndRetry {
-                    self.want_refresh();
+                    self.map.want_refresh();
                 }
                 self.delay(id, key, error);
                 self.pause_lease(id, lease);
@@ -65,7 +65,7 @@ impl Cluster {
 
     /// Why no node could serve a request for a holder: its keys, or those of a transaction and what is watched, are in several slots.
     pub(in crate::cluster) fn spans_slots(&self, request: &Request, lease: LeaseId) -> Option<String> {
-        let own = self.leases.get(lease)?.slot();
+        let own = self.pool.get(lease)?.slot();
         match &request.command.route {
             _ if !matches!(self.phase, Phase::Clustered) => None,
             Route::CrossSlot(why) => Some(why.to_string()),

@@ -13,7 +13,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::cluster::requests::request::{Parent, Request, Stage, Target};
+use crate::cluster::requests::request::{Parent, Stage, Target};
 use crate::cluster::{Cluster, Output, RequestId};
 use crate::command::merge::{self, Merge};
 use crate::command::prepared::{Command, Spread};
@@ -81,21 +81,19 @@ impl Cluster {
             outcome: None,
         });
         let gather = Gather { parts: states.collect(), open: parts.len(), size: 0 };
-        self.set_stage(id, Stage::Gathering);
+        self.requests.set_stage(id, Stage::Gathering);
         if let Some(request) = self.requests.get_mut(id) {
             request.gather = Some(Box::new(gather));
         }
         for (index, (command, target, ..)) in parts.into_iter().enumerate() {
-            let parent = Some(Parent::Whole { id, part: u32::try_from(index).unwrap_or(u32::MAX) });
-            let part = self
-                .requests
-                .insert(Request { parent, ..Request::new(command, target, serial, self.cx.now, deadline) });
+            let parent = Parent::Whole { id, part: u32::try_from(index).unwrap_or(u32::MAX) };
+            let part = self.requests.add_part(&self.cx, command, target, serial, deadline, parent);
             if let Some(state) = self.part(id, index) {
                 state.id = Some(part);
             }
             self.dispatch(part);
-            if self.requests.contains_key(part) {
-                self.deadlines.insert(deadline, part);
+            if self.requests.contains(part) {
+                self.requests.set_deadline(part, deadline);
                 self.refuse_beyond_limits(part);
             }
         }
@@ -118,7 +116,7 @@ impl Cluster {
 
     /// One part for the primary of each shard, found by one of its slots: so it follows a failover.
     fn parts_by_shard(&self, command: &Command) -> Vec<PartPlan> {
-        let parts = self.slots.first_slots().into_iter().filter_map(|(owner, slot)| {
+        let parts = self.map.first_slots().into_iter().filter_map(|(owner, slot)| {
             let name = self.nodes.get(owner)?.address.to_string();
             Some((command.part(command.frame.clone(), Route::Slot(slot)), None, name, Vec::new()))
         });
@@ -128,7 +126,7 @@ impl Cluster {
     /// As for the shards, and one for each replica that is well.
     fn parts_by_node(&self, command: &Command) -> Vec<PartPlan> {
         let mut parts = self.parts_by_shard(command);
-        let members = self.topology.shards.iter().flat_map(|shard| &shard.nodes);
+        let members = self.map.topology().shards.iter().flat_map(|shard| &shard.nodes);
         let is_well = |health| matches!(health, Health::Online | Health::Unknown);
         for member in members.filter(|member| member.role == Role::Replica && is_well(member.health)) {
             let target = Some(Target::Node(member.address.clone()));

@@ -1,775 +1,160 @@
-//! A request's way through the machine: to a node, back with a reply, or around again.
+//! Requests: from being taken in to their one end.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `request.rs`, `queue.rs`, `backlog.rs` | one request and its stages; those that wait in line; how much may wait |
+//! | `dispatch.rs` | where one goes, and onto a connection |
+//! | `reply.rs`, `error_policy.rs` | what a reply means; the table of errors |
+//! | `retry.rs`, `timeout.rs`, `end.rs` | redirects and waits; time that has run out; the one end |
+//! | `order.rs`, `ordering.rs` | the order of commands for one key; who has to wait for it |
+//! | `gather.rs` | commands that several nodes answer together |
+//! | `transaction.rs`, `scripts.rs` | MULTI to EXEC; EVALSHA |
 
-pub(in crate::cluster) mod backlog;
+mod backlog;
+mod dispatch;
+mod end;
 pub(in crate::cluster) mod error_policy;
 pub(in crate::cluster) mod gather;
-pub(in crate::cluster) mod order;
+mod order;
+mod ordering;
 pub(in crate::cluster) mod queue;
+mod reply;
 pub(in crate::cluster) mod request;
-pub(in crate::cluster) mod scripts;
+pub(in crate::cluster) mod retry;
+mod scripts;
+mod timeout;
 pub(in crate::cluster) mod transaction;
 
 use alloc::boxed::Box;
-use alloc::format;
-use alloc::string::{String, ToString};
-use core::time::Duration;
+use alloc::collections::VecDeque;
 
-use crate::address::NodeAddr;
-use crate::cluster::links::connection::{Connection, Expected};
-use crate::cluster::links::loss::Driver;
-use crate::cluster::requests::error_policy::{ErrorAction, classify};
-use crate::cluster::requests::request::{Parent, Request, Stage, Target};
-use crate::cluster::{Cluster, ConnId, Event, NodeKey, Output, Phase, RequestId};
-use crate::command::prepared::{Command, Spread};
-use crate::command::route::Route;
-use crate::command::script::ScriptUse;
-use crate::config::RetryWrites;
-use crate::error::{Error, Interrupted, ServerError, Within};
-use crate::resp::RawReply;
-use crate::topology::NODES_MAX;
+use bytes::BytesMut;
+use slotmap::SlotMap as Arena;
 
-/// So many redirects are followed at once. Beyond, the nodes disagree, as they do for a moment at the end of
-/// every slot's move; running between them faster does not settle it.
-pub(in crate::cluster) const PROMPT_REDIRECTS: u32 = 2;
-/// Why SCAN with a cursor goes nowhere by itself.
-const NAME_A_NODE: &str = "a cursor of SCAN is good at the node that gave it, and only there: iterate with `scan`, which knows \
-                           the nodes, or send each SCAN to a node that you name";
-/// The first wait between two redirects.
-const REDIRECT_BASE: Duration = Duration::from_millis(1);
-/// The longest wait between two redirects.
-const REDIRECT_CAP: Duration = Duration::from_millis(100);
+use super::context::Context;
+use super::ids::{ConnId, LeaseId, RequestId};
+use super::timers::Timers;
+use crate::command::Command;
+use crate::command::script::Scripts;
+use crate::config::{Config, RetryWrites};
+use crate::error::Error;
+use crate::resp::encode_command;
+use crate::time::Instant;
+use backlog::Backlog;
+use gather::Gather;
+use order::Order;
+use queue::Queue;
+use request::{Parent, Request, Stage, Target};
 
-impl Cluster {
-    /// Takes a request in and sends it on its way.
-    pub(in crate::cluster) fn accept(&mut self, command: Command, target: Option<Target>) -> RequestId {
-        self.cx.statistics.requests += 1;
-        let deadline = match &target {
-            Some(Target::Lent(lease)) => self.deadline_on_lease(&command, *lease),
-            _ => self.deadline_of(&command),
-        };
+/// All requests under way, their order, what waits, and when their time runs out.
+#[derive(Debug, Default)]
+pub(in crate::cluster) struct Requests {
+    all: Arena<RequestId, Request>,
+    /// Those whose slot has no node, until a topology has one; before the start's end, all.
+    unrouted: Queue,
+    /// What waits, and must not be without bound.
+    backlog: Backlog,
+    order: Order,
+    /// The scripts that are known.
+    scripts: Scripts,
+    /// When their time runs out.
+    deadlines: Timers<RequestId>,
+    /// When those that wait for a retry are tried again.
+    delayed: Timers<RequestId>,
+}
+
+/// What was taken out with a request.
+struct Ended {
+    stage: Stage,
+    lease: Option<LeaseId>,
+    own_lease: Option<LeaseId>,
+    gather: Option<Box<Gather>>,
+}
+
+impl Requests {
+    pub(in crate::cluster) fn get(&self, id: RequestId) -> Option<&Request> {
+        self.all.get(id)
+    }
+
+    pub(in crate::cluster) fn get_mut(&mut self, id: RequestId) -> Option<&mut Request> {
+        self.all.get_mut(id)
+    }
+
+    pub(in crate::cluster) fn contains(&self, id: RequestId) -> bool {
+        self.all.contains_key(id)
+    }
+
+    pub(in crate::cluster) fn keys(&self) -> impl Iterator<Item = RequestId> {
+        self.all.keys()
+    }
+
+    pub(in crate::cluster) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The request, when it is on this connection.
+    pub(in crate::cluster) fn on(&self, conn: ConnId, id: RequestId) -> Option<&Request> {
+        self.all.get(id).filter(|request| request.stage == Stage::OnConnection(conn))
+    }
+
+    /// Takes a new request in, which has a place of its own in the order.
+    fn add(
+        &mut self,
+        cx: &Context,
+        command: Command,
+        target: Option<Target>,
+        deadline: Instant,
+    ) -> RequestId {
         let serial = self.order.next();
-        let id = self.requests.insert(Request::new(command, target, serial, self.cx.now, deadline));
-        self.dispatch(id);
-        if self.requests.contains_key(id) {
-            self.deadlines.insert(deadline, id);
-            self.refuse_beyond_limits(id);
+        self.all.insert(Request::new(command, target, serial, cx.now, deadline))
+    }
+
+    /// Takes in a part of another request, whose place in the order it has.
+    fn add_part(
+        &mut self,
+        cx: &Context,
+        command: Command,
+        target: Option<Target>,
+        serial: u64,
+        deadline: Instant,
+        parent: Parent,
+    ) -> RequestId {
+        let request = Request::new(command, target, serial, cx.now, deadline);
+        self.all.insert(Request { parent: Some(parent), ..request })
+    }
+
+    /// Takes in a question of a scan's pass.
+    pub(in crate::cluster) fn add_question(
+        &mut self,
+        cx: &Context,
+        command: Command,
+        target: Option<Target>,
+        parent: Parent,
+        deadline: Instant,
+    ) -> RequestId {
+        let id = self.add(cx, command, target, deadline);
+        if let Some(request) = self.all.get_mut(id) {
+            request.parent = Some(parent);
+            // Replicas have cursors of their own.
+            request.primary_only = true;
         }
         id
     }
 
-    /// Ends a new request that would wait for a node that is down, when too much waits already.
-    pub(in crate::cluster) fn refuse_beyond_limits(&mut self, id: RequestId) {
-        let waits_for_nobody = match self.requests.get(id).map(|request| request.stage) {
-            Some(Stage::AtNode(node)) => self.nodes.get(node).is_some_and(|node| self.is_out_of_reach(node)),
-            Some(Stage::Unrouted) => matches!(self.phase, Phase::Clustered),
-            Some(Stage::AtLease(_)) => true,
-            _ => false,
-        };
-        if waits_for_nobody && let Some(error) = self.backlog.excess(self.cx.config.waiting) {
-            self.finish(id, Err(error));
+    /// Sets when a request's time runs out, as far as it is still under way.
+    pub(in crate::cluster) fn set_deadline(&mut self, id: RequestId, deadline: Instant) {
+        if let Some(request) = self.all.get_mut(id) {
+            request.deadline = deadline;
+            self.deadlines.insert(deadline, id);
         }
-    }
-
-    /// Sends a request where it belongs, or lets it wait for that.
-    pub(in crate::cluster) fn dispatch(&mut self, id: RequestId) {
-        let Some(request) = self.requests.get(id) else {
-            return;
-        };
-        if request.command.queued == Some(0)
-            && request.target.is_none()
-            && !matches!(self.phase, Phase::Closed)
-        {
-            return self.finish(id, Ok(RawReply::empty_array()));
-        }
-        let is_whole = request.target.is_none() && request.command.spread != Spread::None;
-        if is_whole && matches!(self.phase, Phase::Clustered) && self.scatter(id) {
-            return;
-        }
-        let Some(request) = self.requests.get(id) else {
-            return;
-        };
-        if self.blocks_alone(request) {
-            return self.send_alone(id);
-        }
-        let node = match (&self.phase, &request.target, &request.command.route) {
-            (Phase::Closed, ..) => return self.finish(id, Err(Error::Closed)),
-            (_, Some(Target::Lent(lease)), _) => {
-                let lease = *lease;
-                if let Some(why) = self.spans_slots(request, lease) {
-                    return self.finish(id, Err(Error::CrossSlot(why)));
-                }
-                return self.send_on_lease(id, lease);
-            }
-            (_, Some(Target::Scan(scan)), _) => {
-                let scan = *scan;
-                return self.wait_at_scan(id, scan);
-            }
-            (Phase::Starting(_), ..) => None,
-            (_, Some(Target::Node(address)), _) => {
-                let address = address.clone();
-                self.node_for_caller(&address)
-            }
-            (Phase::Standalone(node), _, route) => {
-                let (node, slot) = (*node, route.slot());
-                let slot = slot.filter(|_| !request.command.while_busy);
-                if slot.is_some_and(|slot| self.hold_in_order(id, slot)) {
-                    return;
-                }
-                Some(node)
-            }
-            (Phase::Clustered, Some(Target::Moved(address) | Target::Ask(address)), _) => {
-                let address = address.clone();
-                Some(self.nodes.find(&self.cx, &address))
-            }
-            (Phase::Clustered, None, Route::Slot(slot)) => {
-                let (slot, from_replica) = (*slot, request.command.is_read && !request.primary_only);
-                // It must not wait for what it is to end.
-                let is_ordered = !request.command.while_busy;
-                let owner = self.slots.owner(slot);
-                let node = owner.map(|owner| if from_replica { self.reader(slot, owner) } else { owner });
-                if let Some(request) = self.requests.get_mut(id) {
-                    request.at_replica = node != owner;
-                }
-                if node == owner && is_ordered && self.hold_in_order(id, slot) {
-                    return;
-                }
-                node
-            }
-            (Phase::Clustered, None, Route::Any) => self.any_primary(),
-            (Phase::Clustered, None, Route::OneNode) => {
-                return self.finish(id, Err(Error::InvalidArgument(NAME_A_NODE.to_string())));
-            }
-            (Phase::Clustered, None, Route::CrossSlot(why)) => {
-                let error = Error::CrossSlot(why.to_string());
-                return self.finish(id, Err(error));
-            }
-        };
-        match node {
-            Some(node) if self.goes_around(id, node) => self.send_around(id, node),
-            Some(node) => self.send_to(id, node),
-            None => {
-                self.set_stage(id, Stage::Unrouted);
-                self.unrouted.push_back(id);
-                self.want_refresh();
-            }
-        }
-    }
-
-    /// A node that the caller names is dialled at once, whatever happened before.
-    pub(in crate::cluster) fn node_for_caller(&mut self, address: &NodeAddr) -> Option<NodeKey> {
-        let key = self.redirect_target(address)?;
-        if let Some(node) = self.nodes.get_mut(key) {
-            node.redial_at = node.redial_at.min(self.cx.now);
-        }
-        self.nodes.look_after(&self.cx, key);
-        Some(key)
-    }
-
-    /// A primary for a command without keys: by chance, but none that cannot be reached while others can.
-    pub(in crate::cluster) fn any_primary(&mut self) -> Option<NodeKey> {
-        let owners = self.slots.owners();
-        let first = self.cx.random.below(owners.len());
-        let (before, after) = owners.split_at_checked(first)?;
-        let mut in_turn = after.iter().chain(before);
-        let reachable =
-            |node: &NodeKey| self.nodes.get(*node).is_some_and(|node| !self.is_out_of_reach(node));
-        in_turn.clone().find(|node| reachable(node)).or_else(|| in_turn.next()).copied()
-    }
-
-    /// Puts a request on its node's connection, or into the node's queue until there is one.
-    fn send_to(&mut self, id: RequestId, key: NodeKey) {
-        let (Some(node), Some(request)) = (self.nodes.get_mut(key), self.requests.get_mut(id)) else {
-            return;
-        };
-        let current = node.connection.and_then(|conn| Some((conn, self.links.get_mut(conn)?)));
-        let usable = current.filter(|(_, connection)| connection.is_usable());
-        match usable {
-            Some((conn, connection))
-                if connection.needs_check(self.cx.config.health_check_after, self.cx.now) =>
-            {
-                self.links.check_health(&mut self.cx, conn);
-                self.queue_at(id, key);
-                self.nodes.look_after(&self.cx, key);
-            }
-            Some((conn, connection)) => {
-                let is_refused = request.at_replica && core::mem::take(&mut connection.reads_refused);
-                self.scripts.inline_source(&mut request.command, &connection.scripts);
-                if matches!(request.target, Some(Target::Ask(_))) {
-                    self.links.send_words(&mut self.cx, conn, &["ASKING"], Expected::Asking);
-                }
-                if is_refused {
-                    self.links.send_words(&mut self.cx, conn, &["READONLY"], Expected::ReadOnly);
-                }
-                self.links.send(&mut self.cx, conn, &request.command, id);
-                request.queueing = None;
-                let flushes = request.command.script == ScriptUse::Flushes;
-                node.statistics.commands += 1;
-                request.sent_at = self.cx.now;
-                self.set_stage(id, Stage::OnConnection(conn));
-                if flushes {
-                    self.forget_sent_scripts();
-                }
-            }
-            None => {
-                self.queue_at(id, key);
-                self.ensure_connection(key);
-            }
-        }
-    }
-
-    fn queue_at(&mut self, id: RequestId, key: NodeKey) {
-        let could_go_elsewhere = self.is_at_replica(id);
-        if let Some(node) = self.nodes.get_mut(key) {
-            node.queue.push_back(id);
-            if could_go_elsewhere {
-                node.reads_since.get_or_insert(self.cx.now);
-            }
-            self.set_stage(id, Stage::AtNode(key));
-        }
-    }
-
-    /// Sends on what waited for this node's connection, in order.
-    pub(in crate::cluster) fn send_queue(&mut self, node: NodeKey) {
-        let queue = self.nodes.get_mut(node).map(|node| {
-            node.reads_since = None;
-            node.queue.take()
-        });
-        for id in queue.into_iter().flatten() {
-            match self.requests.get(id).map(|request| &request.target) {
-                Some(Some(Target::Ask(_))) => {
-                    self.forget_ask(id);
-                    self.set_stage(id, Stage::Nowhere);
-                    self.dispatch(id);
-                }
-                Some(_) => self.send_to(id, node),
-                None => {}
-            }
-        }
-    }
-
-    /// Takes what need not wait for this node out of its queue: reads that the primary can serve, and what the caller
-    /// wants of this node alone. With a `reason` nothing else may wait either.
-    pub(in crate::cluster) fn release_queue(&mut self, key: NodeKey, reason: Option<&Error>) {
-        let Some(node) = self.nodes.get_mut(key) else {
-            return;
-        };
-        node.reads_since = None;
-        let (address, is_down, last_error) = (node.address.clone(), node.is_down(), node.last_error.clone());
-        for id in node.queue.take() {
-            let at_replica = self.is_at_replica(id);
-            let Some(request) = self.requests.get_mut(id) else {
-                continue;
-            };
-            if at_replica {
-                request.primary_only = true;
-                self.dispatch(id);
-            } else if let Some(reason) = reason {
-                self.finish(id, Err(reason.clone()));
-            } else if is_down && matches!(request.target, Some(Target::Node(_))) {
-                self.finish(id, Err(Error::Connect(format!("{address}: {last_error}"))));
-            } else if let Some(node) = self.nodes.get_mut(key) {
-                node.queue.push_back(id);
-            }
-        }
-    }
-
-    /// Routes anew what waits for a node without a connection or for any node at all: the topology has changed.
-    pub(in crate::cluster) fn dispatch_waiting(&mut self) {
-        let mut waiting = self.unrouted.take();
-        for node in self.nodes.values_mut() {
-            let usable =
-                node.connection.and_then(|conn| self.links.get(conn)).is_some_and(Connection::is_usable);
-            if !usable {
-                node.reads_since = None;
-                waiting.append(&mut node.queue.take());
-            }
-        }
-        for id in waiting {
-            if let Some(request) = self.requests.get_mut(id) {
-                request.target.take_if(|target| !target.is_fixed());
-                self.dispatch(id);
-            }
-        }
-    }
-
-    /// Takes a request's reply in.
-    pub(in crate::cluster) fn on_reply(&mut self, conn: ConnId, id: RequestId, reply: RawReply) {
-        let Some(request) = self.requests.get(id) else {
-            return;
-        };
-        // Sent again meanwhile: the answer is to come from elsewhere.
-        if request.stage != Stage::OnConnection(conn) {
-            return;
-        }
-        let key = self.links.node_of(conn).unwrap_or_default();
-        if let Some(node) = self.nodes.get_mut(key) {
-            node.statistics.latency.record(self.cx.now.saturating_since(request.sent_at));
-        }
-        let has_blocked = request.command.blocks.is_some();
-        if let (true, Some(lease)) = (has_blocked, request.lease()) {
-            self.start_clocks_behind(conn, lease);
-        }
-        let Some(request) = self.requests.get(id) else {
-            return;
-        };
-        let is_transaction = request.command.queued.is_some();
-        if is_transaction && let Some((error, in_doubt)) = self.executed_without_multi(id) {
-            self.finish(id, Err(error.clone()));
-            if in_doubt {
-                self.lose(conn, error, Driver::MustClose);
-            }
-            return;
-        }
-        if is_transaction && let Some(error) = self.misfit_of_exec(id, &reply) {
-            self.finish(id, Err(error.clone()));
-            return self.lose(conn, error, Driver::MustClose);
-        }
-        let error = if is_transaction { self.why_discarded(id, &reply) } else { reply.as_kept_error() };
-        let Some(request) = self.requests.get(id) else {
-            return;
-        };
-        let Some(error) = error else {
-            let is_read = request.command.read_only;
-            if is_read && self.hold_behind_earlier(id) {
-                return;
-            }
-            self.note_script(conn, id, &reply);
-            return self.answer(id, reply);
-        };
-        let error = &error;
-        let mut asked = String::new();
-        if let Some(node) = self.nodes.get_mut(key) {
-            node.statistics.count_error(&error.code);
-            node.statistics.redirects += u64::from(matches!(error.code.as_str(), "MOVED" | "ASK"));
-            asked = node.address.host().to_string();
-        }
-        let mut action = self.reachable(classify(error, &asked, &request.command));
-        let not_asking = self.why_not_asking(conn, id);
-        if let (ErrorAction::FollowMoved(..) | ErrorAction::FollowAsk(..), Some(refusal)) =
-            (&action, not_asking)
-        {
-            return self.finish(id, Err(Error::Server(refusal)));
-        }
-        let Some(request) = self.requests.get(id) else {
-            return;
-        };
-        // Of which slot it is for the command that was redirected is a guess where nothing is known of the command.
-        let own_slot = request.command.route.slot();
-        let points_at = |address| self.nodes.at(address) == Some(key);
-        if let ErrorAction::FollowMoved(_, address) = &action
-            && matches!(self.phase, Phase::Clustered)
-            && points_at(address)
-        {
-            // What it says of itself, and is not served: another node is meant.
-            self.cx.statistics.moved += 1;
-            self.want_refresh();
-            if !self.leave_stale(conn) {
-                action = ErrorAction::WaitAndRetry;
-            }
-        } else if error.code == "READONLY"
-            && action == ErrorAction::RefreshAndRetry
-            && matches!(self.phase, Phase::Standalone(_))
-        {
-            action = if self.leave_stale(conn) { ErrorAction::WaitAndRetry } else { ErrorAction::Surface };
-        } else if let ErrorAction::FollowMoved(slot, address) = &action
-            && matches!(self.phase, Phase::Clustered)
-            && let Some(node) = self.redirect_target(address)
-        {
-            self.cx.statistics.moved += 1;
-            if own_slot == Some(*slot) {
-                if self.slots.owner(*slot) != Some(node) {
-                    self.order.hold(*slot);
-                }
-                self.slots.patch(*slot, node, self.cx.now);
-            }
-            self.want_refresh();
-        }
-        if action == ErrorAction::Surface && self.take_whole_script(id, conn, error) {
-            return self.send_whole_script(id);
-        }
-        let Some(request) = self.requests.get(id) else {
-            return;
-        };
-        let follows = matches!(self.phase, Phase::Clustered);
-        let is_redirect = matches!(action, ErrorAction::FollowMoved(..) | ErrorAction::FollowAsk(..));
-        let explained = (is_redirect && !follows).then(|| taken_as_alone(error));
-        let error = explained.as_ref().unwrap_or(error);
-        match action {
-            ErrorAction::Surface => {
-                // Unless it has read too early.
-                let is_read = request.command.read_only;
-                if !(is_read && self.hold_behind_earlier(id)) {
-                    self.finish(id, Err(Error::Server(error.clone())));
-                }
-            }
-            ErrorAction::Authentication => self.finish(id, Err(Error::Authentication(error.to_string()))),
-            action if matches!(request.target, Some(Target::Lent(_))) => {
-                self.on_lent_refused(id, key, action, error);
-            }
-            _ if request.target.as_ref().is_some_and(Target::is_fixed) => {
-                self.finish(id, Err(Error::Server(error.clone())));
-            }
-            _ if is_redirect && !follows => {
-                self.finish(id, Err(Error::Server(error.clone())));
-            }
-            _ if self.is_at_replica(id) => self.fall_back(id, key, error),
-            ErrorAction::FollowMoved(_, address) => self.follow(id, Target::Moved(address), error),
-            ErrorAction::FollowAsk(slot, address) => {
-                self.cx.statistics.ask += 1;
-                if own_slot == Some(slot) {
-                    self.slots.note_move(slot, self.cx.now);
-                }
-                self.follow(id, Target::Ask(address), error);
-            }
-            ErrorAction::WaitAndRetry => self.delay(id, key, error),
-            ErrorAction::RefreshAndRetry => {
-                self.want_refresh();
-                self.delay(id, key, error);
-            }
-        }
-    }
-
-    /// The same, with the address at which the node is reached.
-    fn reachable(&self, action: ErrorAction) -> ErrorAction {
-        let map = &self.cx.config.address_map;
-        match action {
-            ErrorAction::FollowMoved(slot, address) => ErrorAction::FollowMoved(slot, map.actual(address)),
-            ErrorAction::FollowAsk(slot, address) => ErrorAction::FollowAsk(slot, map.actual(address)),
-            other => other,
-        }
-    }
-
-    /// The node that a redirect names, unless there are more than a cluster can have.
-    pub(in crate::cluster) fn redirect_target(&mut self, address: &NodeAddr) -> Option<NodeKey> {
-        let known = self.nodes.at(address).is_some() || self.nodes.len() < NODES_MAX;
-        known.then(|| self.nodes.find(&self.cx, address))
-    }
-
-    /// Sends a request where a redirect points.
-    fn follow(&mut self, id: RequestId, target: Target, error: &ServerError) {
-        let reachable = match &target {
-            Target::Moved(address) | Target::Ask(address) => {
-                let address = address.clone();
-                self.redirect_target(&address).is_some()
-            }
-            Target::Node(_) | Target::Lent(_) | Target::Scan(_) => true,
-        };
-        let max_redirects = self.cx.config.max_redirects;
-        let Some(request) = self.requests.get_mut(id) else {
-            return;
-        };
-        request.redirects += 1;
-        let redirects = request.redirects;
-        if redirects > max_redirects || !reachable {
-            let text = format!("the last of {redirects} was {error}");
-            return self.finish(id, Err(Error::RedirectLimit(text)));
-        }
-        // An ASK is the owner's word, and for now: it is followed at once.
-        let is_ask = matches!(target, Target::Ask(_));
-        request.target = Some(target);
-        if self.hold_behind_earlier(id) || (is_ask && self.hold_asked(id)) {
-            return;
-        }
-        // The nodes disagree: what comes later must not find them agreed before.
-        if redirects > 1 {
-            self.block_later(id);
-        }
-        if is_ask || redirects <= PROMPT_REDIRECTS {
-            return self.dispatch(id);
-        }
-        self.delay_redirect(id, redirects);
-    }
-
-    /// Lets a request wait that has been redirected so often.
-    pub(in crate::cluster) fn delay_redirect(&mut self, id: RequestId, redirects: u32) {
-        let wait = self.cx.random.backoff(REDIRECT_BASE, REDIRECT_CAP, redirects - PROMPT_REDIRECTS - 1);
-        self.set_stage(id, Stage::Delayed);
-        self.delayed.insert(self.cx.now + wait, id);
-    }
-
-    /// An ASK holds for now. After a wait the slot may have come and gone, and a key that the node imports from elsewhere
-    /// would be written where it is not: the owner is asked again.
-    fn forget_ask(&mut self, id: RequestId) {
-        if let Some(request) = self.requests.get_mut(id) {
-            request.target.take_if(|target| matches!(target, Target::Ask(_)));
-        }
-    }
-
-    /// Lets a request wait before it is routed anew.
-    pub(in crate::cluster) fn delay(&mut self, id: RequestId, key: NodeKey, error: &ServerError) {
-        let retry = self.cx.config.retry;
-        let Some(request) = self.requests.get_mut(id) else {
-            return;
-        };
-        let retries = request.retries;
-        if retries >= retry.attempts_max {
-            let error = last_word(error.clone(), request.may_have_run);
-            return self.finish(id, Err(error));
-        }
-        request.last_error = Some(Box::new(error.clone()));
-        self.send_again(id, Some(key), &error.to_string());
-        if self.hold_behind_earlier(id) {
-            return;
-        }
-        self.block_later(id);
-        let wait = self.cx.random.backoff(retry.base, retry.cap, retries);
-        self.set_stage(id, Stage::Delayed);
-        self.delayed.insert(self.cx.now + wait, id);
-    }
-
-    /// Sends a request again that has the whole script now.
-    fn send_whole_script(&mut self, id: RequestId) {
-        if self.hold_behind_earlier(id) {
-            return;
-        }
-        self.block_later(id);
-        self.dispatch(id);
-    }
-
-    /// Counts that a request is sent again, from the beginning.
-    pub(in crate::cluster) fn send_again(&mut self, id: RequestId, node: Option<NodeKey>, reason: &str) {
-        let Some(request) = self.requests.get_mut(id) else {
-            return;
-        };
-        request.retries += 1;
-        request.redirects = 0;
-        request.target.take_if(|target| !target.is_fixed());
-        self.cx.statistics.retries += 1;
-        let attempt = request.retries;
-        if let Some(node) = node.and_then(|key| self.nodes.get_mut(key)) {
-            node.statistics.retries += 1;
-            let event = Event::Retried { node: node.address.clone(), reason: reason.to_string(), attempt };
-            self.cx.tell(event);
-        }
-    }
-
-    /// A delayed request's wait is over.
-    pub(in crate::cluster) fn retry(&mut self, id: RequestId) {
-        let is_due = self.requests.get(id).is_some_and(|request| request.stage == Stage::Delayed);
-        if is_due && !self.hold_behind_earlier(id) {
-            self.set_stage(id, Stage::Nowhere);
-            if !self.resume_lease(id) {
-                self.dispatch(id);
-            }
-        }
-    }
-
-    /// Whether a request may be sent again after it may have been executed.
-    pub(in crate::cluster) fn may_resend(&mut self, id: RequestId) -> bool {
-        let retry = self.cx.config.retry;
-        let Some(request) = self.requests.get_mut(id) else {
-            return false;
-        };
-        let is_fixed = request.target.as_ref().is_some_and(Target::is_fixed);
-        let allowed = request.command.read_only || retry.writes == RetryWrites::AtLeastOnce;
-        let may = allowed && !is_fixed && request.retries < retry.attempts_max;
-        request.may_have_run |= may && !request.command.read_only;
-        may
-    }
-
-    /// A request's connection ended before its reply. `sent`: its bytes have left the machine.
-    pub(in crate::cluster) fn on_lost(
-        &mut self,
-        conn: ConnId,
-        id: RequestId,
-        sent: bool,
-        node: &NodeAddr,
-        reason: &str,
-    ) {
-        let Some(request) = self.requests.get(id) else {
-            return;
-        };
-        if request.stage != Stage::OnConnection(conn) {
-            return;
-        }
-        let is_fixed = request.target.as_ref().is_some_and(Target::is_fixed);
-        if is_fixed || (sent && !self.may_resend(id)) {
-            let lost = interrupted(Some(node), reason.to_string(), sent);
-            return self.finish(id, Err(Error::ConnectionLost(lost)));
-        }
-        let key = self.nodes.at(node);
-        if let Some(request) = self.requests.get_mut(id) {
-            request.primary_only |= request.at_replica;
-            request.target = None;
-            request.stalled &= !sent;
-        }
-        if sent {
-            self.send_again(id, key, reason);
-        }
-        self.set_stage(id, Stage::Nowhere);
-        self.dispatch(id);
-    }
-
-    /// A request's time has run out.
-    pub(in crate::cluster) fn time_out(&mut self, id: RequestId) {
-        let Some(request) = self.requests.get(id) else {
-            return;
-        };
-        // Its parts end at the same time, each with its own reason. One that waits anew has more time.
-        if request.stage == Stage::Gathering || request.deadline > self.cx.now {
-            return;
-        }
-        if let Stage::AtScan(scan) = request.stage {
-            return self.time_out_at_scan(id, scan);
-        }
-        let (stage, last_error) = (request.stage, request.last_error.clone());
-        let (stalled, may_have_run) = (request.stalled, request.may_have_run);
-        // Without a server's error, it was sent again because its connection had ended.
-        let lost = request.retries;
-        let within = Within(self.cx.config.request_timeout).to_string();
-        let conn = if let Stage::OnConnection(conn) = stage { self.links.get(conn) } else { None };
-        let is_unsent = conn.is_some_and(|connection| connection.has_unsent(id));
-        let error = match (stage, last_error) {
-            (Stage::OnConnection(conn), _) => {
-                let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node));
-                let address = node.map(|node| &node.address);
-                match is_unsent {
-                    true => Error::Timeout(interrupted(address, format!("not sent within {within}"), false)),
-                    false => Error::Timeout(interrupted(address, format!("no reply within {within}"), true)),
-                }
-            }
-            (_, Some(error)) => last_word(*error, may_have_run),
-            (Stage::AtLease(lease), None) => self.lease_error(lease),
-            (Stage::AtNode(node), None) if lost > 0 => {
-                let node = self.nodes.get(node);
-                let reason = node.map(|node| node.last_error.clone()).unwrap_or_default();
-                let address = node.map(|node| &node.address);
-                let message =
-                    format!("sent {lost} times within {within} without an answer, at last: {reason}");
-                let interrupted = interrupted(address, message, true);
-                if stalled { Error::Timeout(interrupted) } else { Error::ConnectionLost(interrupted) }
-            }
-            (Stage::AtNode(node), None) => match self.nodes.get(node) {
-                Some(node) if !node.last_error.is_empty() => {
-                    Error::Connect(format!("{}: {}", node.address, node.last_error))
-                }
-                other => {
-                    let address = other.map(|node| &node.address);
-                    let mut message = format!("no connection within {within}");
-                    if self.lacks_room(node) {
-                        let most = self.cx.config.connections_max;
-                        message.push_str(&format!(
-                            ": all {most} connections of the client are in use (limit connections)"
-                        ));
-                    }
-                    Error::Timeout(interrupted(address, message, false))
-                }
-            },
-            (Stage::Unrouted, None) if matches!(self.phase, Phase::Clustered) => {
-                Error::ClusterDown(match self.requests.get(id).map(|request| &request.command.route) {
-                    Some(Route::Slot(slot)) => {
-                        format!("no node serves slot {slot}, and none turned up within {within}")
-                    }
-                    _ => format!("no node serves any slot, and none turned up within {within}"),
-                })
-            }
-            (_, None) => Error::Timeout(interrupted(None, format!("not sent within {within}"), false)),
-        };
-        self.finish(id, Err(error.clone()));
-        match stage {
-            // It must not be sent after all. What is queued with it goes over another connection.
-            Stage::OnConnection(conn) if is_unsent => {
-                let reason = "what came in could not be read to its end".to_string();
-                self.lose(conn, Error::Connect(reason), Driver::MustClose);
-            }
-            Stage::OnConnection(conn) => self.check_stalled(conn, id),
-            // What was to follow it must not be executed without it: a transaction without its MULTI.
-            Stage::AtLease(lease) => self.end_lease(lease, &error),
-            _ => {}
-        }
-    }
-
-    /// Ends a request that is on a connection, with its reply. As `finish`, the short way.
-    fn answer(&mut self, id: RequestId, reply: RawReply) {
-        let Some(mut request) = self.requests.remove(id) else {
-            return;
-        };
-        self.order.count(&mut request, false);
-        self.order.end(id, &request);
-        self.forget_timers();
-        if let Some(lease) = request.own_lease {
-            self.give_back(lease);
-        }
-        match request.parent {
-            Some(parent) => self.tell_parent(parent, request.stage, Ok(reply)),
-            None => self.cx.output(Output::Done { id, result: Ok(reply) }),
-        }
-    }
-
-    /// Ends a request.
-    pub(in crate::cluster) fn finish(&mut self, id: RequestId, result: Result<RawReply, Error>) {
-        let Some(request) = self.requests.get(id) else {
-            return;
-        };
-        // A copy that got no answer may have run, whatever has become of the last.
-        let result = if request.may_have_run { result.map_err(doubt) } else { result };
-        let (parent, stage) = (request.parent, request.stage);
-        self.abandon(id);
-        match parent {
-            Some(parent) => self.tell_parent(parent, stage, result),
-            None => self.cx.output(Output::Done { id, result }),
-        }
-    }
-
-    fn tell_parent(&mut self, parent: Parent, stage: Stage, result: Result<RawReply, Error>) {
-        match parent {
-            Parent::Whole { id, part } => self.on_part(id, part, result),
-            Parent::Pass { scan, number } => self.on_pass(scan, number, stage, result),
-        }
-    }
-
-    /// Takes a request out, wherever it is. What a connection still receives for it is dropped.
-    pub(in crate::cluster) fn abandon(&mut self, id: RequestId) {
-        let Some(stage) = self.requests.get(id).map(|request| request.stage) else {
-            return;
-        };
-        if let Some(request) = self.requests.get(id) {
-            self.order.end(id, request);
-        }
-        self.set_stage(id, Stage::Nowhere);
-        let request = self.requests.remove(id);
-        let lease = request.as_ref().and_then(Request::lease);
-        let own_lease = request.as_ref().and_then(|request| request.own_lease);
-        self.abandon_parts(request.and_then(|request| request.gather));
-        match stage {
-            Stage::AtNode(node) => {
-                if let Some(node) = self.nodes.get_mut(node) {
-                    let requests = &self.requests;
-                    node.queue.forget(id, |id| requests.contains_key(id));
-                }
-            }
-            Stage::Unrouted => {
-                let requests = &self.requests;
-                self.unrouted.forget(id, |id| requests.contains_key(id));
-            }
-            Stage::AtLease(lease) => self.forget_at_lease(lease, id),
-            Stage::Delayed => {
-                if let Some(lease) = lease {
-                    self.end_paused(lease);
-                }
-            }
-            Stage::AtScan(scan) => self.forget_at_scan(scan, id),
-            Stage::Nowhere | Stage::OnConnection(_) | Stage::InOrder(_) | Stage::Gathering => {}
-        }
-        // With a reply outstanding it is closed: nothing is taken from a list for nobody.
-        if let Some(lease) = own_lease {
-            self.give_back(lease);
-        }
-        self.forget_timers();
-    }
-
-    /// Lets go of the timers of requests that have ended.
-    fn forget_timers(&mut self) {
-        let requests = &self.requests;
-        self.deadlines.sweep(requests.len(), |_, id| requests.contains_key(id));
-        self.delayed.sweep(requests.len(), |_, id| requests.contains_key(id));
     }
 
     /// Notes where a request is, and counts what waits.
     pub(in crate::cluster) fn set_stage(&mut self, id: RequestId, stage: Stage) {
-        let Some(request) = self.requests.get_mut(id) else {
+        let Some(request) = self.all.get_mut(id) else {
             return;
         };
+        debug_assert!(request.stage.may_become(stage), "{:?} does not become {stage:?}", request.stage);
         if let Some(bytes) = request.held_bytes.take() {
             self.backlog.leave(bytes);
         }
@@ -779,45 +164,149 @@ impl Cluster {
             request.held_bytes = Some(bytes);
         }
         request.stage = stage;
-        let under_way = matches!(stage, Stage::AtNode(_) | Stage::OnConnection(_) | Stage::Unrouted);
-        self.order.count(request, under_way);
+        self.count(id);
     }
-}
 
-/// A redirect from a server that is taken for all there is: what the caller can do about it.
-fn taken_as_alone(error: &ServerError) -> ServerError {
-    const WHY: &str =
-        "the server is a cluster's node, but is taken as one that is alone: set `mode` to cluster";
-    ServerError { code: error.code.clone(), message: format!("{} ({WHY})", error.message) }
-}
-
-/// What a request ends with that was never answered with anything but passing errors.
-fn last_word(error: ServerError, may_have_run: bool) -> Error {
-    match may_have_run {
-        true => Error::ConnectionLost(interrupted(None, format!("sent again, and then: {error}"), true)),
-        false => Error::Server(error),
+    /// Lets a request wait for its slot's node.
+    fn wait_unrouted(&mut self, id: RequestId) {
+        self.set_stage(id, Stage::Unrouted);
+        self.unrouted.push_back(id);
     }
-}
 
-/// An error that says "not executed", of a request of which an earlier copy may have been.
-fn doubt(error: Error) -> Error {
-    let message = match error {
-        Error::ConnectionLost(lost) => {
-            return Error::ConnectionLost(Interrupted { possibly_executed: true, ..lost });
+    /// Takes out the queue of those whose slot had no node.
+    fn take_unrouted(&mut self) -> VecDeque<RequestId> {
+        self.unrouted.take()
+    }
+
+    /// Whether any request waits for a slot without a node.
+    pub(in crate::cluster) fn has_unrouted(&self) -> bool {
+        !self.unrouted.is_empty()
+    }
+
+    /// Lets a request wait until this time for its retry.
+    fn wait_until(&mut self, id: RequestId, at: Instant) {
+        self.set_stage(id, Stage::Delayed);
+        self.delayed.insert(at, id);
+    }
+
+    /// Why a new request is refused that waits where too much waits already.
+    fn excess(&self, config: &Config) -> Option<Error> {
+        self.backlog.excess(config.waiting)
+    }
+
+    /// Takes a request out that has ended, or is given up.
+    fn remove(&mut self, id: RequestId) -> Option<Ended> {
+        let stage = self.all.get(id)?.stage;
+        self.leave_order(id);
+        self.set_stage(id, Stage::Nowhere);
+        let request = self.all.remove(id)?;
+        if stage == Stage::Unrouted {
+            self.unrouted.forget(id, |id| self.all.contains_key(id));
         }
-        Error::Timeout(late) => return Error::Timeout(Interrupted { possibly_executed: true, ..late }),
-        // The server's word is about the last copy only.
-        error @ (Error::Server(_)
-        | Error::Connect(_)
-        | Error::ClusterDown(_)
-        | Error::RedirectLimit(_)
-        | Error::Authentication(_)) => error.to_string(),
-        other => return other,
-    };
-    let message = format!("it was sent again after a lost connection: {message}");
-    Error::ConnectionLost(interrupted(None, message, true))
-}
+        let (lease, own_lease, gather) = (request.lease(), request.own_lease, request.gather);
+        Some(Ended { stage, lease, own_lease, gather })
+    }
 
-fn interrupted(node: Option<&NodeAddr>, message: String, possibly_executed: bool) -> Interrupted {
-    Interrupted { node: node.map(ToString::to_string).unwrap_or_default(), message, possibly_executed }
+    /// Takes a request out that is on a connection, and answered.
+    fn remove_answered(&mut self, id: RequestId) -> Option<Request> {
+        let mut request = self.all.remove(id)?;
+        Self::count_out(&mut self.order, &mut request);
+        self.order.end(id, request.command.route.slot(), false);
+        self.sweep();
+        Some(request)
+    }
+
+    /// Lets go of the timers of requests that have ended.
+    fn sweep(&mut self) {
+        let all = &self.all;
+        self.deadlines.sweep(all.len(), |_, id| all.contains_key(id));
+        self.delayed.sweep(all.len(), |_, id| all.contains_key(id));
+    }
+
+    /// The next request whose time runs out.
+    pub(in crate::cluster) fn next_late(&mut self, now: Instant) -> Option<RequestId> {
+        self.deadlines.pop_due(now)
+    }
+
+    /// The next request whose wait for its retry is over.
+    pub(in crate::cluster) fn next_retry(&mut self, now: Instant) -> Option<RequestId> {
+        self.delayed.pop_due(now)
+    }
+
+    /// When a request's time or its wait is over.
+    pub(in crate::cluster) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.next().into_iter().chain(self.delayed.next()).min()
+    }
+
+    /// Whether a replica has the request, one that the primary could serve as well.
+    pub(in crate::cluster) fn is_at_replica(&self, id: RequestId) -> bool {
+        self.all.get(id).is_some_and(|request| request.at_replica)
+    }
+
+    /// An ASK holds for now. After a wait the slot may have come and gone, and a key that the node imports from elsewhere
+    /// would be written where it is not: the owner is asked again.
+    fn forget_ask(&mut self, id: RequestId) {
+        if let Some(request) = self.all.get_mut(id) {
+            request.target.take_if(|target| matches!(target, Target::Ask(_)));
+        }
+    }
+
+    /// Whether a request may be sent again after it may have been executed.
+    pub(in crate::cluster) fn may_resend(&mut self, config: &Config, id: RequestId) -> bool {
+        let retry = config.retry;
+        let Some(request) = self.all.get_mut(id) else {
+            return false;
+        };
+        let is_fixed = request.target.as_ref().is_some_and(Target::is_fixed);
+        let allowed = request.command.read_only || retry.writes == RetryWrites::AtLeastOnce;
+        let may = allowed && !is_fixed && request.retries < retry.attempts_max;
+        request.may_have_run |= may && !request.command.read_only;
+        may
+    }
+
+    /// Makes a request ready to be put on a connection over which these scripts have run: the text of its own goes with
+    /// it if it is none of them.
+    pub(in crate::cluster) fn prepare(
+        &mut self,
+        cx: &Context,
+        id: RequestId,
+        run: &[u32],
+    ) -> Option<&Request> {
+        let request = self.all.get_mut(id)?;
+        self.scripts.inline_source(&mut request.command, run);
+        (request.queueing, request.sent_at) = (None, cx.now);
+        Some(request)
+    }
+
+    /// Puts the whole script into a request. False when it is not known.
+    fn put_whole_script(&mut self, id: RequestId) -> bool {
+        let Some(request) = self.all.get_mut(id) else {
+            return false;
+        };
+        let args = request.command.args();
+        let Some(whole) = self.scripts.whole(&args) else {
+            return false;
+        };
+        let mut frame = BytesMut::new();
+        encode_command(&whole, &mut frame);
+        request.command.frame = frame.freeze();
+        true
+    }
+
+    /// How many things it holds.
+    pub(in crate::cluster) fn footprint(&self) -> usize {
+        self.all.len()
+            + self.unrouted.footprint()
+            + self.order.held()
+            + self.deadlines.len()
+            + self.delayed.len()
+    }
+
+    /// Forgets what waits. All requests have ended.
+    pub(in crate::cluster) fn shut_down(&mut self) {
+        self.unrouted = Queue::default();
+        self.deadlines = Timers::default();
+        self.delayed = Timers::default();
+        self.order = Order::default();
+    }
 }

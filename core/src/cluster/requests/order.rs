@@ -32,8 +32,7 @@ use alloc::vec::Vec;
 
 use litemap::LiteMap;
 
-use crate::cluster::requests::request::{Request, Stage, Target};
-use crate::cluster::{Cluster, NodeKey, RequestId};
+use crate::cluster::ids::RequestId;
 use crate::command::find;
 use crate::command::prepared::Command;
 use crate::resp::take_request;
@@ -50,7 +49,7 @@ const WIDE: u32 = 1_024;
 
 /// What is known of the order of commands.
 #[derive(Debug)]
-pub(in crate::cluster) struct Order {
+pub(super) struct Order {
     /// The next request's number.
     next: u64,
     /// How many commands for each slot are on their way to a node or back.
@@ -87,14 +86,20 @@ struct Window {
 
 /// A request, and the keys that it is about.
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     serial: u64,
     id: RequestId,
     keys: Vec<u64>,
 }
 
+impl Default for Order {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Order {
-    pub(in crate::cluster) fn new() -> Self {
+    fn new() -> Self {
         Self {
             next: 0,
             under_way: vec![0; usize::from(SLOT_COUNT)],
@@ -104,37 +109,35 @@ impl Order {
     }
 
     /// The place in the order of a request that comes now.
-    pub(in crate::cluster) fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.next += 1;
         self.next
     }
 
     /// How many commands are held.
-    pub(in crate::cluster) fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         self.holds.values().map(|hold| hold.held.len()).sum()
     }
 
-    /// Counts a request that has come under way, or is so no more.
-    pub(in crate::cluster) fn count(&mut self, request: &mut Request, is_under_way: bool) {
-        let slot = request.ordered_slot().filter(|_| is_under_way);
-        if request.counted == slot {
-            return;
-        }
-        if let Some(count) = slot.and_then(|slot| self.under_way.get_mut(slot.index())) {
+    /// Takes note that one more command for a slot is under way.
+    pub(super) fn begin(&mut self, slot: Slot) {
+        if let Some(count) = self.under_way.get_mut(slot.index()) {
             *count += 1;
         }
-        if let Some(left) = core::mem::replace(&mut request.counted, slot)
-            && let Some(count) = self.under_way.get_mut(left.index())
-        {
+    }
+
+    /// Takes note that one command for a slot is under way no more.
+    pub(super) fn leave(&mut self, slot: Slot) {
+        if let Some(count) = self.under_way.get_mut(slot.index()) {
             *count -= 1;
-            if *count == 0 && self.holds.contains_key(&left) {
-                self.releasable.push(left);
+            if *count == 0 && self.holds.contains_key(&slot) {
+                self.releasable.push(slot);
             }
         }
     }
 
     /// The slot has another owner: its later commands are held from now on, if any is under way.
-    pub(in crate::cluster) fn hold(&mut self, slot: Slot) {
+    pub(super) fn hold(&mut self, slot: Slot) {
         if !self.is_idle(slot) {
             let hold = self.hold_of(slot);
             hold.drains = true;
@@ -145,22 +148,98 @@ impl Order {
     }
 
     /// A request has ended: what was held behind it may go on.
-    pub(in crate::cluster) fn end(&mut self, id: RequestId, request: &Request) {
-        let slot = request.command.route.slot();
+    pub(super) fn end(&mut self, id: RequestId, slot: Option<Slot>, is_held: bool) {
         let Some((slot, hold)) = slot.and_then(|slot| Some((slot, self.holds.get_mut(&slot)?))) else {
             return;
         };
         let before = hold.len();
         hold.let_go(id, true);
         // It is mostly the first: requests time out in the order they came.
-        if matches!(request.stage, Stage::InOrder(_))
-            && let Some(index) = hold.held.iter().position(|entry| entry.id == id)
-        {
+        if is_held && let Some(index) = hold.held.iter().position(|entry| entry.id == id) {
             hold.held.remove(index);
         }
         if hold.len() < before {
             self.releasable.push(slot);
         }
+    }
+
+    /// Whether nothing is held for any slot, nor has to be.
+    pub(super) fn is_free(&self) -> bool {
+        self.holds.is_empty()
+    }
+
+    /// Whether a command for a slot may have to wait for others, unless they wait for it.
+    pub(super) fn may_hold(&self, id: RequestId, slot: Slot) -> bool {
+        self.holds.get(&slot).is_some_and(|hold| hold.waiting.iter().all(|entry| entry.id != id))
+    }
+
+    /// Whether a command that is about to be sent to its slot's owner waits for others; then it is held.
+    pub(super) fn hold_new(&mut self, slot: Slot, entry: Entry) -> bool {
+        let Some(hold) = self.holds.get_mut(&slot) else {
+            return false;
+        };
+        let waits = hold.drains || hold.is_behind(&entry) || !hold.admits(entry.id);
+        self.hold_if(waits, slot, entry)
+    }
+
+    /// Whether a command that is to follow an ASK waits, since as many do as may; then it is held.
+    pub(super) fn hold_asked(&mut self, slot: Slot, entry: Entry) -> bool {
+        let is_crowded = self.under_way.get(slot.index()).is_some_and(|count| *count > ASKED_MAX);
+        let hold = self.hold_of(slot);
+        hold.shrink_window();
+        // They may be in the socket that this one would go to.
+        hold.drains |= is_crowded;
+        let waits = hold.drains || !hold.admits(entry.id);
+        self.hold_if(waits, slot, entry)
+    }
+
+    /// Whether a command that is to be sent again, or has read too early, is behind an earlier one; then it is held.
+    pub(super) fn hold_behind(&mut self, slot: Slot, entry: Entry) -> bool {
+        let waits = self.holds.get(&slot).is_some_and(|hold| hold.is_behind(&entry));
+        self.hold_if(waits, slot, entry)
+    }
+
+    fn hold_if(&mut self, waits: bool, slot: Slot, entry: Entry) -> bool {
+        if waits {
+            let hold = self.hold_of(slot);
+            hold.let_go(entry.id, false);
+            hold.insert(entry);
+            // When there is nothing that it could wait for.
+            self.releasable.push(slot);
+        }
+        waits
+    }
+
+    /// A command begins to wait for its retry: those behind it are held.
+    pub(super) fn block_later(&mut self, slot: Slot, entry: Entry) {
+        let id = entry.id;
+        let hold = self.hold_of(slot);
+        if hold.waiting.iter().all(|other| other.id != id) {
+            hold.waiting.push(entry);
+        }
+        // Others may go meanwhile.
+        hold.leave_window(id);
+        self.releasable.push(slot);
+    }
+
+    /// The next commands that nothing holds any more, in order, and their slot.
+    pub(super) fn next_released(&mut self) -> Option<(Slot, Vec<RequestId>)> {
+        while let Some(slot) = self.releasable.pop() {
+            let is_idle = self.is_idle(slot);
+            let Some(hold) = self.holds.get_mut(&slot) else {
+                continue;
+            };
+            hold.drains &= !is_idle;
+            if hold.drains {
+                continue;
+            }
+            let released = hold.release();
+            if hold.len() == 0 {
+                self.holds.remove(&slot);
+            }
+            return Some((slot, released.into_iter().map(|entry| entry.id).collect()));
+        }
+        None
     }
 
     fn hold_of(&mut self, slot: Slot) -> &mut Hold {
@@ -175,7 +254,7 @@ impl Order {
     }
 
     /// The slots for which commands are under way.
-    fn busy_slots(&self) -> impl Iterator<Item = Slot> {
+    pub(super) fn busy_slots(&self) -> impl Iterator<Item = Slot> {
         let busy = self.under_way.iter().enumerate().filter(|(_, count)| **count > 0);
         busy.filter_map(|(slot, _)| Slot::new(u16::try_from(slot).ok()?))
     }
@@ -274,8 +353,8 @@ impl Hold {
 }
 
 impl Entry {
-    fn new(id: RequestId, request: &Request) -> Self {
-        Self { serial: request.serial, id, keys: keys_of(&request.command) }
+    pub(super) fn new(id: RequestId, serial: u64, command: &Command) -> Self {
+        Self { serial, id, keys: keys_of(command) }
     }
 
     /// Those whose keys are not known share all.
@@ -311,157 +390,4 @@ fn put_keys(args: &[&[u8]], keys: &mut Vec<u64>) {
         })
     };
     keys.extend(positions.iter().filter_map(|position| args.get(*position)).map(hash));
-}
-
-impl Request {
-    /// The slot whose order it keeps.
-    pub(in crate::cluster) fn ordered_slot(&self) -> Option<Slot> {
-        let is_fixed = self.target.as_ref().is_some_and(Target::is_fixed);
-        self.command.route.slot().filter(|_| !is_fixed && !self.at_replica)
-    }
-}
-
-impl Cluster {
-    /// Holds a request that is about to be sent to its slot's owner, if it has to wait for others.
-    pub(in crate::cluster) fn hold_in_order(&mut self, id: RequestId, slot: Slot) -> bool {
-        let (Some(hold), Some(request)) = (self.order.holds.get(&slot), self.requests.get(id)) else {
-            return false;
-        };
-        // The others wait for it.
-        if hold.waiting.iter().any(|entry| entry.id == id) {
-            return false;
-        }
-        let entry = Entry::new(id, request);
-        let waits = hold.drains || hold.is_behind(&entry) || !self.order.hold_of(slot).admits(id);
-        if waits {
-            self.enqueue(entry, slot);
-        }
-        waits
-    }
-
-    /// Holds a request that is to follow an ASK, if as many as may do.
-    pub(in crate::cluster) fn hold_asked(&mut self, id: RequestId) -> bool {
-        let request = self.requests.get(id);
-        let Some((slot, request)) = request.and_then(|request| Some((request.ordered_slot()?, request)))
-        else {
-            return false;
-        };
-        let entry = Entry::new(id, request);
-        let is_crowded = self.order.under_way.get(slot.index()).is_some_and(|count| *count > ASKED_MAX);
-        let hold = self.order.hold_of(slot);
-        hold.shrink_window();
-        // They may be in the socket that this one would go to.
-        hold.drains |= is_crowded;
-        let waits = hold.drains || !hold.admits(id);
-        if waits {
-            self.enqueue(entry, slot);
-        }
-        waits
-    }
-
-    /// Holds a request that is to be sent again, or that has read too early, if an earlier one for one of its keys waits or is
-    /// held.
-    pub(in crate::cluster) fn hold_behind_earlier(&mut self, id: RequestId) -> bool {
-        if self.order.holds.is_empty() {
-            return false;
-        }
-        let request = self.requests.get(id);
-        let Some((slot, request)) = request.and_then(|request| Some((request.ordered_slot()?, request)))
-        else {
-            return false;
-        };
-        let Some(hold) = self.order.holds.get(&slot) else {
-            return false;
-        };
-        let entry = Entry::new(id, request);
-        let waits = hold.is_behind(&entry);
-        if waits {
-            self.enqueue(entry, slot);
-        }
-        waits
-    }
-
-    /// A request begins to wait for its retry: those behind it are held.
-    pub(in crate::cluster) fn block_later(&mut self, id: RequestId) {
-        let request = self.requests.get(id);
-        if let Some((slot, request)) = request.and_then(|request| Some((request.ordered_slot()?, request))) {
-            let entry = Entry::new(id, request);
-            let hold = self.order.hold_of(slot);
-            if hold.waiting.iter().all(|other| other.id != id) {
-                hold.waiting.push(entry);
-            }
-            // Others may go meanwhile.
-            hold.leave_window(id);
-            self.order.releasable.push(slot);
-        }
-    }
-
-    fn enqueue(&mut self, entry: Entry, slot: Slot) {
-        let id = entry.id;
-        if let Some(request) = self.requests.get_mut(id) {
-            // It is sent where it belongs once its turn has come, and anew.
-            request.target = None;
-            request.redirects = 0;
-        }
-        let hold = self.order.hold_of(slot);
-        hold.let_go(id, false);
-        hold.insert(entry);
-        self.set_stage(id, Stage::InOrder(slot));
-        // When there is nothing that it could wait for.
-        self.order.releasable.push(slot);
-    }
-
-    /// Sends what nothing holds any more.
-    pub(in crate::cluster) fn release_held(&mut self) {
-        while let Some(slot) = self.order.releasable.pop() {
-            let is_idle = self.order.is_idle(slot);
-            let Some(hold) = self.order.holds.get_mut(&slot) else {
-                continue;
-            };
-            hold.drains &= !is_idle;
-            if hold.drains {
-                continue;
-            }
-            let released = hold.release();
-            if hold.len() == 0 {
-                self.order.holds.remove(&slot);
-            }
-            for Entry { id, .. } in released {
-                if self.requests.get(id).is_some_and(|request| request.stage == Stage::InOrder(slot)) {
-                    self.set_stage(id, Stage::Nowhere);
-                    self.dispatch(id);
-                }
-            }
-        }
-    }
-
-    /// Who serves the slots for which commands are under way.
-    pub(in crate::cluster) fn owners_of_busy_slots(&self) -> Vec<(Slot, Option<NodeKey>)> {
-        self.order.busy_slots().map(|slot| (slot, self.slots.owner(slot))).collect()
-    }
-
-    /// Holds the later commands for those slots that somebody else serves now.
-    pub(in crate::cluster) fn hold_moved(&mut self, owners: &[(Slot, Option<NodeKey>)]) {
-        for (slot, owner) in owners {
-            if self.slots.owner(*slot) != *owner {
-                self.order.hold(*slot);
-            }
-        }
-    }
-
-    /// What a connection that has stopped answering still owes is not waited for.
-    pub(in crate::cluster) fn exclude_stalled(
-        &mut self,
-        requests: &[RequestId],
-        conn: crate::cluster::ConnId,
-    ) {
-        for id in requests {
-            if let Some(request) = self.requests.get_mut(*id)
-                && request.stage == Stage::OnConnection(conn)
-            {
-                self.order.count(request, false);
-                self.order.end(*id, request);
-            }
-        }
-    }
 }

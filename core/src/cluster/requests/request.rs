@@ -129,6 +129,13 @@ impl Target {
 }
 
 /// Where a request is.
+///
+/// ```text
+///   new ─→ Nowhere ─┬─→ AtNode, Unrouted, AtLease ─→ OnConnection ─┬─→ its end, from wherever it is
+///                   │        ↑         ↑                           │
+///                   │        └── InOrder, Delayed ←── refused, lost┘
+///                   └─→ Gathering, AtScan ─→ its end
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cluster) enum Stage {
     /// On no list: it is being dispatched.
@@ -155,5 +162,15 @@ impl Stage {
     /// Whether it counts as waiting for a node, a connection or a retry.
     pub(super) fn is_backlog(self) -> bool {
         matches!(self, Self::AtNode(_) | Self::Unrouted | Self::Delayed | Self::AtLease(_))
+    }
+
+    /// Whether a request may go from here to there.
+    pub(super) fn may_become(self, next: Self) -> bool {
+        match (self, next) {
+            // Those two wait for something that ends them.
+            (Self::Gathering | Self::AtScan(_), next) => next == Self::Nowhere,
+            (before, Self::AtScan(_)) => before == Self::Nowhere,
+            _ => true,
+        }
     }
 }

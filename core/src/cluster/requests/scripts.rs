@@ -6,24 +6,21 @@
 
 use alloc::string::String;
 
-use bytes::BytesMut;
-
-use crate::cluster::requests::request::Request;
 use crate::cluster::{Cluster, ConnId, RequestId};
 use crate::command::script::{ScriptUse, Scripts};
 use crate::error::ServerError;
-use crate::resp::{RawReply, encode_command};
+use crate::resp::RawReply;
 
 impl Cluster {
     /// Remembers a script and gives the SHA-1 of its text, in 40 hexadecimal digits: from now on EVALSHA and EVALSHA_RO with it work at
     /// every node. Each is to be forgotten as often as it was added.
     pub fn add_script(&mut self, source: &[u8]) -> String {
-        self.scripts.add(source)
+        self.requests.scripts.add(source)
     }
 
     /// Forgets a script that was added.
     pub fn forget_script(&mut self, sha: &str) {
-        if let Some(number) = self.scripts.forget(sha) {
+        if let Some(number) = self.requests.scripts.forget(sha) {
             for connection in self.links.values_mut() {
                 connection.scripts.retain(|run| *run != number);
             }
@@ -33,7 +30,7 @@ impl Cluster {
     /// The scripts that are known.
     #[must_use]
     pub fn scripts(&self) -> &Scripts {
-        &self.scripts
+        &self.requests.scripts
     }
 
     /// A script has run: the node knows it. In a transaction it has only been queued.
@@ -68,16 +65,6 @@ impl Cluster {
         if let Some(connection) = self.links.get_mut(conn) {
             connection.scripts.clear();
         }
-        let Some(Request { command, .. }) = self.requests.get_mut(id) else {
-            return false;
-        };
-        let args = command.args();
-        let Some(whole) = self.scripts.whole(&args) else {
-            return false;
-        };
-        let mut frame = BytesMut::new();
-        encode_command(&whole, &mut frame);
-        command.frame = frame.freeze();
-        true
+        self.requests.put_whole_script(id)
     }
 }

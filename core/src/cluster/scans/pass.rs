@@ -179,13 +179,13 @@ impl Cluster {
         stage: Stage,
         result: Result<RawReply, Error>,
     ) {
-        let Some(scan) = self.scans.get_mut(id) else {
+        let Some(scan) = self.scans.all.get_mut(id) else {
             return;
         };
         let Some(index) = scan.passes.iter().position(|pass| pass.number == number) else {
             return;
         };
-        self.scans_due.push(id);
+        self.scans.due.push(id);
         let mut pass = scan.passes.swap_remove(index);
         let question = pass.asked.take().map_or(Question::Nothing, |(_, question)| question);
         let conn = match stage {
@@ -204,7 +204,7 @@ impl Cluster {
                 Question::Review => {
                     // One that is cut off does not know it, or not yet, that another has taken over.
                     let address = pass.node.as_ref();
-                    let mut here = address.into_iter().flat_map(|at| self.directory.at(&self.topology, at));
+                    let mut here = address.into_iter().flat_map(|at| self.map.members_at(at));
                     let is_replica = here.any(|(_, member)| member.role == Role::Replica);
                     scan.on_review(&pass, &reply, is_replica)
                 }
@@ -230,7 +230,7 @@ impl Cluster {
                 _ => {
                     // The node itself says that it does not serve what a MOVED has said it would.
                     let node = pass.node.as_ref().and_then(|node| self.nodes.at(node));
-                    self.slots.forget_patches(|patched| Some(patched) == node);
+                    self.map.forget_patches(|patched| Some(patched) == node);
                     self.note_fruitless(id, None);
                 }
             },

@@ -12,11 +12,12 @@ use litemap::LiteMap;
 use crate::address::NodeAddr;
 use crate::cluster::links::handshake;
 use crate::cluster::links::loss::Driver;
+use crate::cluster::topology::round::Refresh;
 use crate::cluster::{Cluster, ConnId, Output, Phase};
 use crate::config::Mode;
 use crate::error::{Error, ServerError, Within};
 use crate::time::Instant;
-use crate::topology::{Index, Topology};
+use crate::topology::Topology;
 
 /// The start: what has become of the seeds.
 #[derive(Debug)]
@@ -97,10 +98,9 @@ impl Cluster {
             return;
         };
         let topology = Topology::of_one_server(node.address.clone());
-        self.directory = Index::of(&topology);
-        self.topology = topology;
+        self.map.set(topology);
         self.phase = Phase::Standalone(key);
-        self.refresh = crate::cluster::topology::refresh::Refresh::default();
+        self.map.refresh = Refresh::default();
         self.forget_other_addresses();
         self.cx.output(Output::Ready(Ok(())));
         self.dispatch_waiting();
@@ -129,7 +129,7 @@ impl Cluster {
         };
         start.reasons.insert(address.clone(), Reason { error, passes });
         let is_of_no_use = |seed| start.reasons.get(seed).is_some_and(|reason| !reason.passes);
-        let has_view = !self.refresh.views.is_empty();
+        let has_view = !self.map.refresh.views.is_empty();
         if !has_view && self.cx.config.seeds.iter().all(is_of_no_use) {
             self.fail_start();
         }

@@ -30,7 +30,7 @@ use core::time::Duration;
 
 use crate::address::NodeAddr;
 use crate::cluster::links::loss::Driver;
-use crate::cluster::topology::refresh::{STRANGE_ROUNDS_MAX, View};
+use crate::cluster::topology::round::{STRANGE_ROUNDS_MAX, View};
 use crate::cluster::{Cluster, ConnId, Connection, Event, Node, NodeKey, Phase, State};
 use crate::error::Error;
 use crate::resp::RawReply;
@@ -62,7 +62,7 @@ impl Cluster {
         if node.is_unchecked {
             return None;
         }
-        let members = self.directory.at(&self.topology, &node.address);
+        let members = self.map.members_at(&node.address);
         let mut ids = members.map(|(_, member)| member.id.as_str()).filter(|id| !id.is_empty());
         match ids.next() {
             Some(id) => ids.all(|other| other == id).then_some(id),
@@ -112,7 +112,7 @@ impl Cluster {
             (connection.deadline, connection.last_deadline) = (deadline, deadline);
         }
         self.links.watch(&self.cx, conn);
-        self.want_refresh();
+        self.map.want_refresh();
         // Reads need not wait for a replica that has gone.
         if is_shared {
             self.release_queue(key, None);
@@ -128,8 +128,8 @@ impl Cluster {
     /// Whether a view is one of the present cluster.
     pub(in crate::cluster) fn is_kin(&self, conn: ConnId, view: &Topology) -> bool {
         let id = self.links.get(conn).and_then(|connection| connection.node_id.as_deref());
-        let is_member = id.is_some_and(|id| self.directory.with_id(&self.topology, id).is_some());
-        is_member || self.directory.is_kin(&self.topology, view)
+        let is_member = id.is_some_and(|id| self.map.member_with_id(id).is_some());
+        is_member || self.map.is_kin(view)
     }
 
     /// A view came from a connection that had said another id, and it is kin: whether it may be used now.
@@ -166,14 +166,14 @@ impl Cluster {
         }
         self.leave_connections(key);
         self.nodes.fail(&mut self.cx, key, &reason, true);
-        self.want_refresh();
+        self.map.want_refresh();
         self.close_if_drained(conn);
         self.nodes.look_after(&self.cx, key);
     }
 
     /// Whether no node of the topology answers: each was tried, and failed.
     pub(in crate::cluster) fn is_forsaken(&self) -> bool {
-        let members = self.topology.members().filter_map(|(_, member)| self.nodes.at(&member.address));
+        let members = self.map.topology.members().filter_map(|(_, member)| self.nodes.at(&member.address));
         let mut nodes = members.filter_map(|key| self.nodes.get(key));
         let is_strange = |conn| self.links.get(conn).is_some_and(|own| own.state == State::Strange);
         let fails = |node: &Node| node.connection.is_some_and(is_strange) || self.is_out_of_reach(node);
@@ -241,9 +241,9 @@ impl Cluster {
         };
         let waits =
             self.start_patience().is_some_and(|until| until > self.cx.now) && self.are_seeds_awaited();
-        let views = core::mem::take(&mut self.refresh.views);
+        let views = core::mem::take(&mut self.map.refresh.views);
         let Some(first) = views.first().filter(|_| !waits || is_over) else {
-            self.refresh.views = views;
+            self.map.refresh.views = views;
             return;
         };
         let known = crate::topology::Index::of(&first.topology);
@@ -262,12 +262,12 @@ impl Cluster {
         }
         let View { topology, epoch, asked_at, .. } = first;
         self.adopt(topology, *epoch, *asked_at);
-        self.refresh.views = views;
+        self.map.refresh.views = views;
     }
 
     /// Until when the start waits for the seeds that have been asked.
     pub(in crate::cluster) fn start_patience(&self) -> Option<crate::time::Instant> {
-        let (began, first) = (self.refresh.began_at?, self.refresh.first_answer_at?);
+        let (began, first) = (self.map.refresh.began_at?, self.map.refresh.first_answer_at?);
         matches!(self.phase, Phase::Starting(_))
             .then(|| first + first.saturating_since(began).min(SEED_PATIENCE))
     }
@@ -275,18 +275,18 @@ impl Cluster {
     /// Whether a seed that is connected has not answered yet.
     fn are_seeds_awaited(&self) -> bool {
         let greets = |connection: &Connection| matches!(connection.state, State::Handshaking { .. });
-        !self.refresh.queries.is_empty() || self.links.iter().map(|(_, own)| own).any(greets)
+        !self.map.refresh.queries.is_empty() || self.links.iter().map(|(_, own)| own).any(greets)
     }
 
     /// Another cluster has taken the place of the one that was known.
-    pub(in crate::cluster) fn go_over(&mut self, view: &View) {
+    pub(super) fn go_over(&mut self, view: &View) {
         self.cx.tell(Event::ConnectFailed {
             node: view.from.clone(),
             reason: "no known node answers; the client goes over to the cluster that is at this address"
                 .to_string(),
             attempts: STRANGE_ROUNDS_MAX,
         });
-        self.slots.forget_patches(|_| true);
+        self.map.forget_patches(|_| true);
         for node in self.nodes.values_mut() {
             (node.id, node.is_unchecked) = (None, false);
             node.redial_at = node.redial_at.min(self.cx.now);

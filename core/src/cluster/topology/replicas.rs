@@ -24,7 +24,7 @@ impl Cluster {
     /// Whom a read of this slot is sent to; `owner` is its primary.
     pub(in crate::cluster) fn reader(&mut self, slot: Slot, owner: NodeKey) -> NodeKey {
         let strategy = self.cx.config.replica_reads;
-        if strategy == ReplicaReads::Primary || self.slots.is_moving(slot, self.cx.now) {
+        if strategy == ReplicaReads::Primary || self.map.slots.is_moving(slot, self.cx.now) {
             return owner;
         }
         let replicas = self.nodes.get(owner).map(|node| node.replicas.as_slice()).unwrap_or_default();
@@ -80,13 +80,7 @@ impl Cluster {
     }
 
     pub(in crate::cluster) fn is_primary(&self, key: NodeKey) -> bool {
-        self.slots.is_owner(key)
-            || matches!(self.phase, crate::cluster::Phase::Standalone(node) if node == key)
-    }
-
-    /// Whether a replica has the request, one that the primary could serve as well.
-    pub(in crate::cluster) fn is_at_replica(&self, id: RequestId) -> bool {
-        self.requests.get(id).is_some_and(|request| request.at_replica)
+        self.map.is_owner(key) || matches!(self.phase, crate::cluster::Phase::Standalone(node) if node == key)
     }
 
     /// Sends a read to the primary that a replica could not serve.
@@ -94,12 +88,12 @@ impl Cluster {
         if let Some(node) = self.nodes.get_mut(key) {
             node.avoid_until = self.cx.now + AVOID;
         }
-        self.want_refresh();
+        self.map.want_refresh();
         self.send_again(id, Some(key), &alloc::string::ToString::to_string(error));
         if let Some(request) = self.requests.get_mut(id) {
             request.primary_only = true;
         }
-        self.set_stage(id, Stage::Nowhere);
+        self.requests.set_stage(id, Stage::Nowhere);
         self.dispatch(id);
     }
 }

@@ -14,7 +14,7 @@ use crate::time::Instant;
 
 /// The slot map: from a topology, and from each MOVED since.
 #[derive(Debug)]
-pub(in crate::cluster) struct SlotMap {
+pub(super) struct SlotMap {
     /// The owner of every slot.
     table: Box<[Option<NodeKey>]>,
     /// The nodes that serve at least one slot, and how many each.
@@ -46,8 +46,14 @@ const PATCH_LIFE: Duration = Duration::from_secs(5);
 /// For so long after an ASK a slot is taken to be on the move.
 const MOVE_MEMORY: Duration = Duration::from_secs(30);
 
+impl Default for SlotMap {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl SlotMap {
-    pub(in crate::cluster) fn new() -> Self {
+    fn new() -> Self {
         Self {
             table: vec![None; usize::from(SLOT_COUNT)].into(),
             owners: Vec::new(),
@@ -60,12 +66,12 @@ impl SlotMap {
     }
 
     /// The primary that serves the slot.
-    pub(in crate::cluster) fn owner(&self, slot: Slot) -> Option<NodeKey> {
+    pub(super) fn owner(&self, slot: Slot) -> Option<NodeKey> {
         *self.table.get(slot.index())?
     }
 
     /// The nodes that serve at least one slot, each with its first.
-    pub(in crate::cluster) fn first_slots(&self) -> Vec<(NodeKey, Slot)> {
+    pub(super) fn first_slots(&self) -> Vec<(NodeKey, Slot)> {
         let mut firsts: SecondaryMap<NodeKey, Slot> = SecondaryMap::new();
         for (number, owner) in (0..SLOT_COUNT).zip(&self.table) {
             if let (Some(slot), Some(owner)) = (Slot::new(number), *owner)
@@ -78,17 +84,17 @@ impl SlotMap {
     }
 
     /// Whether a node serves a slot.
-    pub(in crate::cluster) fn is_owner(&self, node: NodeKey) -> bool {
+    pub(super) fn is_owner(&self, node: NodeKey) -> bool {
         self.counts.contains_key(node)
     }
 
     /// The nodes that serve at least one slot.
-    pub(in crate::cluster) fn owners(&self) -> &[NodeKey] {
+    pub(super) fn owners(&self) -> &[NodeKey] {
         &self.owners
     }
 
     /// Takes an ASK in.
-    pub(in crate::cluster) fn note_move(&mut self, slot: Slot, now: Instant) {
+    pub(super) fn note_move(&mut self, slot: Slot, now: Instant) {
         if now.saturating_since(self.swept_at) >= MOVE_MEMORY / 8 {
             self.swept_at = now;
             self.moving.retain(|_, at| now.saturating_since(*at) < MOVE_MEMORY);
@@ -97,12 +103,12 @@ impl SlotMap {
     }
 
     /// Whether the slot is being moved, as far as the client has seen.
-    pub(in crate::cluster) fn is_moving(&self, slot: Slot, now: Instant) -> bool {
+    pub(super) fn is_moving(&self, slot: Slot, now: Instant) -> bool {
         self.moving.get(&slot).is_some_and(|at| now.saturating_since(*at) < MOVE_MEMORY)
     }
 
     /// Takes a MOVED in.
-    pub(in crate::cluster) fn patch(&mut self, slot: Slot, node: NodeKey, now: Instant) {
+    pub(super) fn patch(&mut self, slot: Slot, node: NodeKey, now: Instant) {
         self.patches.insert(slot, Patch { node, at: now, epoch: self.epoch });
         if self.owner(slot) == Some(node) {
             return;
@@ -111,13 +117,13 @@ impl SlotMap {
     }
 
     /// Forgets what MOVED said of nodes that cannot be reached.
-    pub(in crate::cluster) fn forget_patches(&mut self, is_down: impl Fn(NodeKey) -> bool) {
+    pub(super) fn forget_patches(&mut self, is_down: impl Fn(NodeKey) -> bool) {
         self.patches.retain(|_, patch| !is_down(patch.node));
     }
 
     /// Takes a topology in that was asked for at `asked_at`. What a MOVED has said since is kept, and what one has
     /// said a little earlier unless the topology has a higher epoch.
-    pub(in crate::cluster) fn replace(
+    pub(super) fn replace(
         &mut self,
         shards: impl Iterator<Item = (NodeKey, Vec<Slot>)>,
         asked_at: Instant,

@@ -1,0 +1,72 @@
+//! Requests over a dedicated connection, or behind one that is still to come.
+
+use super::lend::given_back;
+use alloc::string::String;
+
+use super::lease::{Lease, LeaseState};
+use crate::cluster::links::connection::Expected;
+use crate::cluster::requests::request::Stage;
+use crate::cluster::{Cluster, LeaseId, RequestId};
+
+impl Cluster {
+    /// Lets a request wait for its lease's next connection.
+    pub(in crate::cluster) fn wait_at_lease(&mut self, id: RequestId, lease: Option<LeaseId>) {
+        if let Some((id_of_lease, lease)) = lease.and_then(|id| Some((id, self.pool.get_mut(id)?)))
+            && self.requests.contains(id)
+        {
+            lease.queue.push_back(id);
+            self.requests.set_stage(id, Stage::AtLease(id_of_lease));
+        }
+    }
+
+    /// Puts a request on the connection that its caller has been lent.
+    pub(in crate::cluster) fn send_on_lease(&mut self, id: RequestId, lease: LeaseId) {
+        let (conn, is_asked) = match self.pool.get_mut(lease) {
+            Some(Lease { state: LeaseState::Held(conn), asked, sent, .. }) => {
+                *sent += 1;
+                (*conn, asked.is_some())
+            }
+            Some(Lease { state: LeaseState::Ended(error), .. }) => {
+                let error = error.clone();
+                return self.finish(id, Err(error));
+            }
+            Some(waiting) => {
+                waiting.queue.push_back(id);
+                return self.requests.set_stage(id, Stage::AtLease(lease));
+            }
+            None => return self.finish(id, Err(given_back(String::new(), false))),
+        };
+        let Some(connection) = self.links.get_mut(conn) else {
+            return;
+        };
+        // What is queued after MULTI could not be mended.
+        let in_multi = connection.dedicated().is_some_and(|dedicated| dedicated.in_multi);
+        let run: &[u32] = if in_multi { &[] } else { &connection.scripts };
+        let Some(request) = self.requests.prepare(&self.cx, id, run) else {
+            return;
+        };
+        if let Some(dedicated) = connection.dedicated() {
+            dedicated.note(request.command.effect);
+            dedicated.blocks |= request.command.blocks.is_some();
+        }
+        if is_asked {
+            connection.send_words(&["ASKING"], Expected::Asking, self.cx.now);
+        }
+        let key = connection.node;
+        self.links.send(&mut self.cx, conn, &request.command, id);
+        if let Some(node) = self.nodes.get_mut(key) {
+            node.statistics.commands += 1;
+        }
+        self.requests.set_stage(id, Stage::OnConnection(conn));
+    }
+
+    /// A request that waited for a connection is gone.
+    pub(in crate::cluster) fn forget_at_lease(&mut self, lease: LeaseId, id: RequestId) {
+        if let Some(lease) = self.pool.get_mut(lease) {
+            // It may have been the one that blocks.
+            lease.blocks_until = self.cx.now;
+            let requests = &self.requests;
+            lease.queue.forget(id, |id| requests.contains(id));
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A request's one end.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use super::Ended;
+use crate::address::NodeAddr;
+use crate::cluster::requests::request::{Parent, Stage};
+use crate::cluster::{Cluster, Output, RequestId};
+use crate::error::{Error, Interrupted, ServerError};
+use crate::resp::RawReply;
+
+impl Cluster {
+    /// Ends a request that is on a connection, with its reply. As `finish`, the short way.
+    pub(super) fn answer(&mut self, id: RequestId, reply: RawReply) {
+        let Some(request) = self.requests.remove_answered(id) else {
+            return;
+        };
+        if let Some(lease) = request.own_lease {
+            self.give_back(lease);
+        }
+        match request.parent {
+            Some(parent) => self.tell_parent(parent, request.stage, Ok(reply)),
+            None => self.cx.output(Output::Done { id, result: Ok(reply) }),
+        }
+    }
+
+    /// Ends a request.
+    pub(in crate::cluster) fn finish(&mut self, id: RequestId, result: Result<RawReply, Error>) {
+        let Some(request) = self.requests.get(id) else {
+            return;
+        };
+        // A copy that got no answer may have run, whatever has become of the last.
+        let result = if request.may_have_run { result.map_err(doubt) } else { result };
+        let (parent, stage) = (request.parent, request.stage);
+        self.abandon(id);
+        match parent {
+            Some(parent) => self.tell_parent(parent, stage, result),
+            None => self.cx.output(Output::Done { id, result }),
+        }
+    }
+
+    pub(super) fn tell_parent(&mut self, parent: Parent, stage: Stage, result: Result<RawReply, Error>) {
+        match parent {
+            Parent::Whole { id, part } => self.on_part(id, part, result),
+            Parent::Pass { scan, number } => self.on_pass(scan, number, stage, result),
+        }
+    }
+
+    /// Takes a request out, wherever it is. What a connection still receives for it is dropped.
+    pub(in crate::cluster) fn abandon(&mut self, id: RequestId) {
+        let Some(Ended { stage, lease, own_lease, gather }) = self.requests.remove(id) else {
+            return;
+        };
+        self.abandon_parts(gather);
+        match stage {
+            Stage::AtNode(node) => {
+                if let Some(node) = self.nodes.get_mut(node) {
+                    node.queue.forget(id, |id| self.requests.contains(id));
+                }
+            }
+            Stage::AtLease(lease) => self.forget_at_lease(lease, id),
+            Stage::Delayed => {
+                if let Some(lease) = lease {
+                    self.end_paused(lease);
+                }
+            }
+            Stage::AtScan(scan) => self.forget_at_scan(scan, id),
+            Stage::Nowhere
+            | Stage::Unrouted
+            | Stage::OnConnection(_)
+            | Stage::InOrder(_)
+            | Stage::Gathering => {}
+        }
+        // With a reply outstanding it is closed: nothing is taken from a list for nobody.
+        if let Some(lease) = own_lease {
+            self.give_back(lease);
+        }
+        self.requests.sweep();
+    }
+}
+
+/// What a request ends with that was never answered with anything but passing errors.
+pub(super) fn last_word(error: ServerError, may_have_run: bool) -> Error {
+    match may_have_run {
+        true => Error::ConnectionLost(interrupted(None, format!("sent again, and then: {error}"), true)),
+        false => Error::Server(error),
+    }
+}
+
+/// An error that says "not executed", of a request of which an earlier copy may have been.
+fn doubt(error: Error) -> Error {
+    let message = match error {
+        Error::ConnectionLost(lost) => {
+            return Error::ConnectionLost(Interrupted { possibly_executed: true, ..lost });
+        }
+        Error::Timeout(late) => return Error::Timeout(Interrupted { possibly_executed: true, ..late }),
+        // The server's word is about the last copy only.
+        error @ (Error::Server(_)
+        | Error::Connect(_)
+        | Error::ClusterDown(_)
+        | Error::RedirectLimit(_)
+        | Error::Authentication(_)) => error.to_string(),
+        other => return other,
+    };
+    let message = format!("it was sent again after a lost connection: {message}");
+    Error::ConnectionLost(interrupted(None, message, true))
+}
+
+pub(super) fn interrupted(node: Option<&NodeAddr>, message: String, possibly_executed: bool) -> Interrupted {
+    Interrupted { node: node.map(ToString::to_string).unwrap_or_default(), message, possibly_executed }
+}
