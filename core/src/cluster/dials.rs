@@ -10,6 +10,7 @@ use alloc::string::ToString;
 use core::time::Duration;
 
 use super::connection::Connection;
+use super::shortage::Shortage;
 use super::{Cluster, ConnId, Node, NodeKey, Output, Phase, State};
 use crate::time::Instant;
 
@@ -50,11 +51,18 @@ pub(super) struct Dials {
     ring: VecDeque<ConnId>,
     /// Whether any connection would do, because there is none to ask for the topology.
     pub(super) seeks_contact: bool,
+    /// While the host has no socket for more.
+    pub(super) shortage: Option<Shortage>,
 }
 
 impl Dials {
     pub(super) fn footprint(&self) -> usize {
         self.next.len() + self.later.len() + self.unresolved.len() + self.ring.len()
+    }
+
+    /// Whether a node is listed that somebody waits for. It may have been dialled since.
+    pub(super) fn has_next(&self) -> bool {
+        !self.next.is_empty()
     }
 }
 
@@ -80,7 +88,7 @@ impl Cluster {
 
     /// Whether a connection may be opened that nobody waits for.
     pub(super) fn has_room_for_spare(&self) -> bool {
-        self.connections.len() < self.config.connections_max as usize && self.dials.coming_up < DIALLING_MAX
+        self.connections.len() < self.connections_max() && self.dials.coming_up < DIALLING_MAX
     }
 
     fn list(&mut self, key: NodeKey, listed: Listed) {
@@ -108,6 +116,7 @@ impl Cluster {
 
     /// Dials nodes that are listed, as far as there is room.
     pub(super) fn drive_dials(&mut self) {
+        self.ease_shortage();
         while let Some(key) = self.next_listed() {
             if let Some(node) = self.nodes.get_mut(key) {
                 node.listed = Listed::No;
@@ -138,11 +147,19 @@ impl Cluster {
         None
     }
 
-    /// Whether there is room for one more connection, after one was closed if need be.
+    /// Whether there is room for one more connection, after others were closed if need be: one, or more when the host
+    /// has no socket for as many as there are.
     fn make_room(&mut self) -> bool {
-        if self.connections.len() < self.config.connections_max as usize {
-            return true;
+        while self.connections.len() >= self.connections_max() {
+            if !self.close_spare() {
+                return false;
+            }
         }
+        true
+    }
+
+    /// Closes a connection that nothing is under way on. False when there is none.
+    fn close_spare(&mut self) -> bool {
         let mut second = None;
         for _ in 0..LOOKED_AT_MAX.min(self.dials.ring.len()) {
             let Some(conn) = self.dials.ring.pop_front() else {

@@ -39,6 +39,7 @@
 //! | `replicas.rs` | which node of a shard serves a read |
 //! | `connections.rs` | a connection's way: dial, handshake, replies, loss |
 //! | `dials.rs`, `failures.rs` | how many connections there are, and which node is dialled next; failures of addresses |
+//! | `shortage.rs` | how many there may be while the host has no socket left |
 //! | `attention.rs` | when connections and nodes want attention |
 //! | `liveness.rs` | health checks, and nodes that stop answering |
 //! | `pool.rs` | connections that are lent for exclusive use |
@@ -81,6 +82,7 @@ mod scan;
 mod scan_pass;
 mod scans;
 mod scripts;
+mod shortage;
 mod slots;
 mod stale;
 mod statistics;
@@ -195,6 +197,13 @@ pub enum Input {
         /// Why, for people.
         reason: String,
     },
+    /// Answers [`Output::Connect`]: the host has no socket left, for whatever node. The driver has dropped the connection.
+    NoSocket {
+        /// The connection.
+        conn: ConnId,
+        /// Why, and what can be done about it, for people.
+        reason: String,
+    },
     /// Nothing but time has passed.
     Tick,
 }
@@ -209,7 +218,7 @@ pub enum Output {
         /// A host name.
         host: String,
     },
-    /// Open a connection; answer with [`Input::Connected`] or [`Input::Closed`]. It comes again, with the host's
+    /// Open a connection; answer with [`Input::Connected`], [`Input::Closed`] or [`Input::NoSocket`]. It comes again, with the host's
     /// next address, when one could not be opened, or was closed before the connection was of use.
     Connect {
         /// The connection.
@@ -427,6 +436,7 @@ impl Cluster {
             Input::Connected { conn } => self.on_connected(conn),
             Input::Received { conn, bytes } => self.on_received(conn, bytes),
             Input::Closed { conn, reason } => self.on_closed(conn, reason),
+            Input::NoSocket { conn, reason } => self.on_no_socket(conn, reason),
             Input::Tick => {}
         }
         self.advance(now);
@@ -637,6 +647,7 @@ impl Cluster {
             self.next_refresh(),
             alarm,
             self.next_scan_wake(),
+            self.next_ease(),
         ];
         timers.into_iter().flatten().min()
     }
