@@ -205,6 +205,7 @@ impl Cluster {
             Input::Connected { conn } => self.on_connected(conn),
             Input::Received { conn, bytes } => self.on_received(conn, bytes),
             Input::Closed { conn, reason } => self.on_closed(conn, reason),
+            Input::NoSocket { conn, reason } => self.on_no_socket(conn, reason),
             Input::Tick => {}
         }
         self.advance(now);
@@ -383,6 +384,7 @@ impl Cluster {
             self.next_refresh(),
             alarm,
             self.scans.next_deadline(),
+            self.next_ease(),
         ];
         timers.into_iter().flatten().min()
     }

@@ -10,6 +10,7 @@ use alloc::string::ToString;
 use core::time::Duration;
 
 use crate::cluster::links::connection::Connection;
+use crate::cluster::links::shortage::Shortage;
 use crate::cluster::{Cluster, ConnId, Node, NodeKey, Output, Phase, State};
 use crate::time::Instant;
 
@@ -48,11 +49,18 @@ pub(in crate::cluster) struct Dials {
     unresolved: VecDeque<ConnId>,
     /// All connections, for finding one to close; some may have ended.
     ring: VecDeque<ConnId>,
+    /// While the host has no socket for more.
+    pub(in crate::cluster) shortage: Option<Shortage>,
 }
 
 impl Dials {
     pub(in crate::cluster) fn footprint(&self) -> usize {
         self.next.len() + self.later.len() + self.unresolved.len() + self.ring.len()
+    }
+
+    /// Whether a node is listed that somebody waits for. It may have been dialled since.
+    pub(in crate::cluster) fn has_next(&self) -> bool {
+        !self.next.is_empty()
     }
 }
 
@@ -78,8 +86,7 @@ impl Cluster {
 
     /// Whether a connection may be opened that nobody waits for.
     pub(in crate::cluster) fn has_room_for_spare(&self) -> bool {
-        self.links.len() < self.cx.config.connections_max as usize
-            && self.links.dials.coming_up < DIALLING_MAX
+        self.links.len() < self.connections_max() && self.links.dials.coming_up < DIALLING_MAX
     }
 
     fn list(&mut self, key: NodeKey, listed: Listed) {
@@ -109,6 +116,7 @@ impl Cluster {
 
     /// Dials nodes that are listed, as far as there is room.
     pub(in crate::cluster) fn drive_dials(&mut self) {
+        self.ease_shortage();
         while let Some(key) = self.next_listed() {
             if let Some(node) = self.nodes.get_mut(key) {
                 node.listed = Listed::No;
@@ -139,11 +147,19 @@ impl Cluster {
         None
     }
 
-    /// Whether there is room for one more connection, after one was closed if need be.
+    /// Whether there is room for one more connection, after others were closed if need be: one, or more when the host
+    /// has no socket for as many as there are.
     fn make_room(&mut self) -> bool {
-        if self.links.len() < self.cx.config.connections_max as usize {
-            return true;
+        while self.links.len() >= self.connections_max() {
+            if !self.close_spare() {
+                return false;
+            }
         }
+        true
+    }
+
+    /// Closes a connection that nothing is under way on. False when there is none.
+    fn close_spare(&mut self) -> bool {
         let mut second = None;
         for _ in 0..LOOKED_AT_MAX.min(self.links.dials.ring.len()) {
             let Some(conn) = self.links.dials.ring.pop_front() else {

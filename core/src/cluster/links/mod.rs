@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `connection.rs` | one connection and its states |
 //! | `dial.rs`, `dials.rs` | a connection's beginning; how many there are, and who is next |
+//! | `shortage.rs` | how many there may be while the host has no socket left |
 //! | `handshake.rs`, `refused.rs` | the first words; what servers refuse of the client's own |
 //! | `receive.rs`, `answers.rs` | what comes in; how large the client's own answers may be, and of which types |
 //! | `alarms.rs`, `liveness.rs` | when one wants attention; whether it is alive |
@@ -19,6 +20,7 @@ pub(in crate::cluster) mod liveness;
 pub(in crate::cluster) mod loss;
 mod receive;
 pub(in crate::cluster) mod refused;
+mod shortage;
 pub(in crate::cluster) mod stale;
 
 use alloc::vec::Vec;

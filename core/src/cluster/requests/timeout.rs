@@ -58,10 +58,8 @@ impl Cluster {
                     let address = other.map(|node| &node.address);
                     let mut message = format!("no connection within {within}");
                     if self.lacks_room(node) {
-                        let most = self.cx.config.connections_max;
-                        message.push_str(&format!(
-                            ": all {most} connections of the client are in use (limit connections)"
-                        ));
+                        message.push_str(": ");
+                        message.push_str(&self.why_no_room());
                     }
                     Error::Timeout(interrupted(address, message, false))
                 }
