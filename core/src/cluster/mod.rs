@@ -81,6 +81,7 @@ use nodes::node::Node;
 use pool::Pool;
 use requests::Requests;
 use requests::request::{Request, Target};
+use requests::route::Known;
 use scans::Scans;
 pub use scans::{ScanOptions, Subject};
 pub use statistics::{Latency, NodeStatistics, Statistics};
@@ -114,6 +115,18 @@ enum Phase {
     /// This one server is all there is.
     Standalone(NodeKey),
     Closed,
+}
+
+impl Phase {
+    /// How much is known of the cluster.
+    fn known(&self) -> Known {
+        match self {
+            Self::Starting(_) => Known::Nothing,
+            Self::Clustered => Known::Cluster,
+            Self::Standalone(node) => Known::Server(*node),
+            Self::Closed => Known::Closed,
+        }
+    }
 }
 
 impl Cluster {

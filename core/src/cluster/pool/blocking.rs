@@ -16,11 +16,10 @@ use bytes::Bytes;
 
 use crate::cluster::links::connection::{Connection, Expected};
 use crate::cluster::pool::Lending;
-use crate::cluster::requests::request::{Request, Target};
-use crate::cluster::{Cluster, ConnId, LeaseId, NodeKey, Phase, RequestId};
+use crate::cluster::requests::request::Target;
+use crate::cluster::{Cluster, ConnId, LeaseId, NodeKey, RequestId};
 use crate::command::blocking::{Blocks, after_blocking};
 use crate::command::prepared::Command;
-use crate::command::route::Route;
 use crate::error::Error;
 use crate::time::Instant;
 
@@ -83,17 +82,6 @@ impl Cluster {
             let words = ["CLIENT", "UNBLOCK", &client_id.to_string()];
             self.links.send_words(&mut self.cx, conn, &words, Expected::Unblocking);
         }
-    }
-
-    /// Whether a request is to have a connection of its own.
-    pub(in crate::cluster) fn blocks_alone(&self, request: &Request) -> bool {
-        let alone = request.command.blocks.is_some_and(|blocks| blocks.alone);
-        let is_possible = match self.phase {
-            Phase::Clustered => !matches!(request.command.route, Route::CrossSlot(_)),
-            Phase::Standalone(_) => true,
-            Phase::Starting(_) | Phase::Closed => false,
-        };
-        alone && is_possible && matches!(request.target, None | Some(Target::Node(_)))
     }
 
     /// Puts a request on a connection of its own, which it has until it ends.

@@ -3,7 +3,7 @@
 //! | file | what is there |
 //! |---|---|
 //! | `request.rs`, `queue.rs`, `backlog.rs` | one request and its stages; those that wait in line; how much may wait |
-//! | `dispatch.rs` | where one goes, and onto a connection |
+//! | `route.rs`, `dispatch.rs` | where one goes next; there, and onto a connection |
 //! | `reply.rs`, `error_policy.rs` | what a reply means; the table of errors |
 //! | `retry.rs`, `timeout.rs`, `end.rs` | redirects and waits; time that has run out; the one end |
 //! | `order.rs`, `ordering.rs` | the order of commands for one key; who has to wait for it |
@@ -21,6 +21,7 @@ pub(in crate::cluster) mod queue;
 mod reply;
 pub(in crate::cluster) mod request;
 pub(in crate::cluster) mod retry;
+pub(in crate::cluster) mod route;
 mod scripts;
 mod timeout;
 pub(in crate::cluster) mod transaction;

@@ -18,6 +18,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::cluster::links::loss::Driver;
 use crate::cluster::requests::request::Stage;
 use crate::cluster::{Cluster, ConnId, RequestId};
 use crate::error::{Error, ServerError};
@@ -38,6 +39,12 @@ pub(in crate::cluster) struct Queueing {
     refusals: Vec<(u32, ServerError)>,
     /// Something else than `+QUEUED` came: there is no transaction, and it was executed at once.
     is_executed: bool,
+}
+
+/// Why answers are no answers to a transaction, and whether the connection is in doubt for it.
+pub(super) struct Misfit {
+    error: Error,
+    in_doubt: bool,
 }
 
 impl Cluster {
@@ -62,9 +69,38 @@ impl Cluster {
         }
     }
 
+    /// The error in a request's reply, if it is one. What fits no answer to a transaction is told apart.
+    pub(super) fn error_in(
+        &self,
+        conn: ConnId,
+        id: RequestId,
+        reply: &RawReply,
+    ) -> Result<Option<ServerError>, Misfit> {
+        let is_transaction =
+            self.requests.on(conn, id).is_some_and(|request| request.command.queued.is_some());
+        if !is_transaction {
+            return Ok(reply.as_kept_error());
+        }
+        if let Some((error, in_doubt)) = self.executed_without_multi(id) {
+            return Err(Misfit { error, in_doubt });
+        }
+        if let Some(error) = self.misfit_of_exec(id, reply) {
+            return Err(Misfit { error, in_doubt: true });
+        }
+        Ok(self.why_discarded(id, reply))
+    }
+
+    /// Ends a transaction whose answers are none, and its connection when that is in doubt.
+    pub(super) fn on_misfit(&mut self, conn: ConnId, id: RequestId, Misfit { error, in_doubt }: Misfit) {
+        self.finish(id, Err(error.clone()));
+        if in_doubt {
+            self.lose(conn, error, Driver::MustClose);
+        }
+    }
+
     /// What is wrong when the server has refused MULTI, and taken the commands each for itself; and whether its answers
     /// are no answers to a transaction at all, which leaves the connection in doubt.
-    pub(in crate::cluster) fn executed_without_multi(&self, id: RequestId) -> Option<(Error, bool)> {
+    fn executed_without_multi(&self, id: RequestId) -> Option<(Error, bool)> {
         let queueing = self.requests.get(id)?.queueing.as_ref().filter(|queueing| queueing.is_executed)?;
         let (why, in_doubt) = match queueing.refusals.first() {
             Some((0, error)) => (format!("refused MULTI ({error})"), false),
@@ -75,7 +111,7 @@ impl Cluster {
     }
 
     /// What is wrong with EXEC's answer, which is no error: it is null, or has one result for each command.
-    pub(in crate::cluster) fn misfit_of_exec(&self, id: RequestId, reply: &RawReply) -> Option<Error> {
+    fn misfit_of_exec(&self, id: RequestId, reply: &RawReply) -> Option<Error> {
         let queued = self.requests.get(id)?.command.queued? as usize;
         let root = reply.root()?;
         let results = || reply.children().take(queued + 1).count();
@@ -88,7 +124,7 @@ impl Cluster {
     }
 
     /// The error that EXEC has answered, with its reason where that is known.
-    pub(in crate::cluster) fn why_discarded(&self, id: RequestId, reply: &RawReply) -> Option<ServerError> {
+    fn why_discarded(&self, id: RequestId, reply: &RawReply) -> Option<ServerError> {
         let error = reply.as_kept_error()?;
         let queueing = self.requests.get(id).and_then(|request| request.queueing.as_ref());
         let refusals = queueing.map_or(&[][..], |queueing| &queueing.refusals);
