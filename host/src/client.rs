@@ -38,7 +38,8 @@ use requests::Requests;
 pub use scan::{Scan, ScanOptions};
 use script::Known;
 pub use script::Script;
-pub use submit::Submitted;
+use submit::Outcomes;
+pub use submit::{Load, Submitted};
 pub use watched::Watched;
 use worker::Worker;
 
@@ -384,7 +385,7 @@ enum Caller {
     One(Answer<Reply>),
     Many(Answer<Vec<Result<Reply, Error>>>),
     /// Somebody who does not read the replies.
-    Outcomes(Answer<Vec<Result<(), Error>>>),
+    Outcomes(Outcomes),
     /// Nobody: a command of the worker's own.
     Nobody,
 }

@@ -93,7 +93,7 @@ pub use bindings::exports::keyslot::redis::redis_cluster::{
 };
 pub use bindings::exports::keyslot::redis::types::{Interrupted, ReplyNode, ServerError, Verbatim};
 pub use client::{
-    Client, Connection, Event, Events, NodeReport, Scan, ScanOptions, Script, Submitted, Watched,
+    Client, Connection, Event, Events, Load, NodeReport, Scan, ScanOptions, Script, Submitted, Watched,
 };
 pub use error::Error;
 pub use network::{NetworkPolicy, PolicyError};

@@ -6,7 +6,7 @@
 
 use anyhow::Result;
 use keyslot::{Client, Options, Protocol};
-use keyslot_testcluster::TestServer;
+use keyslot_testcluster::{TestServer, TestServerBuilder};
 
 use crate::load::Shard;
 use crate::options;
@@ -24,7 +24,19 @@ impl Control {
     /// # Errors
     /// When there is no server program, or it does not answer.
     pub async fn start(protocol: Protocol, set: impl FnOnce(Options) -> Options) -> Result<Self> {
-        let server = TestServer::start()?;
+        Self::start_on(TestServer::builder(), protocol, set).await
+    }
+
+    /// The same with a server that is set as those under test are: one that writes to the disk waits for it as they do.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_on(
+        server: TestServerBuilder,
+        protocol: Protocol,
+        set: impl FnOnce(Options) -> Options,
+    ) -> Result<Self> {
+        let server = server.start()?;
         let client = Client::connect(set(options(&[server.url()], protocol))).await?;
         Ok(Self { client, _server: server })
     }

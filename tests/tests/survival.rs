@@ -10,7 +10,8 @@
 //!   then a read, are answered within 1 s.
 //!
 //! Delays are those beyond what the same load at the same time meets at a server to which nothing happens, by a client
-//! of its own (`keyslot_tests::control`): other programs on the machine delay that one, too.
+//! of its own (`keyslot_tests::control`): other programs on the machine delay that one, too. It writes each command to the
+//! disk before it answers, as the cluster's nodes do, so that a busy disk delays both.
 //!
 //! And for the whole load: no reply is another request's, and each counter holds every acknowledged INCR once and
 //! of the failed ones at most those that were reported as possibly executed.
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use keyslot::{Client, Protocol};
-use keyslot_testcluster::{Error, TestCluster};
+use keyslot_testcluster::{Error, TestCluster, TestServer};
 use keyslot_tests::control::Control;
 use keyslot_tests::load::{Delays, Load, Report, Shard, shards};
 use keyslot_tests::{PROTOCOLS, options};
@@ -45,6 +46,9 @@ const AFTER: Duration = Duration::from_millis(1_200);
 const OUTAGE: Duration = Duration::from_secs(5);
 /// How many slots are resharded.
 const SLOTS: usize = 500;
+
+/// A node that is restarted must have what it acknowledged.
+const PERSISTENCE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_of_a_primary() -> Result<()> {
@@ -167,12 +171,12 @@ async fn survive(fault: Fault) -> Result<()> {
     static TWO_AT_A_TIME: Semaphore = Semaphore::const_new(2);
     let _turn = TWO_AT_A_TIME.acquire().await?;
 
-    // A node that is restarted must have what it acknowledged.
     let mut cluster = TestCluster::builder()
         .primaries(3)
         .replicas(1)
         .node_timeout_ms(2_000)
-        .args(["--cluster-require-full-coverage", "no", "--appendonly", "yes", "--appendfsync", "always"])
+        .args(["--cluster-require-full-coverage", "no"])
+        .args(PERSISTENCE)
         .start()?;
     let mut violations = Vec::new();
     for protocol in PROTOCOLS {
@@ -210,7 +214,9 @@ impl<'a> Run<'a> {
         let client = Client::connect(given).await?;
         let shards = shards(cluster)?;
         let load = Load::start(&client, &shards, &format!("{protocol:?}")).await?;
-        let control = Control::start(protocol, |options| options.request_timeout(REQUEST_TIMEOUT)).await?;
+        let server = TestServer::builder().args(PERSISTENCE);
+        let control =
+            Control::start_on(server, protocol, |options| options.request_timeout(REQUEST_TIMEOUT)).await?;
         let control_load = Load::start(&control.client, &[Control::shard()], "control").await?;
         load.warm().await?;
         control_load.warm().await?;

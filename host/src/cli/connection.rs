@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use keyslot::{Client, Mode, Options, Protocol, ReplicaReads};
+use keyslot::{Client, Limit, Mode, Options, Protocol, ReplicaReads};
 use keyslot_core::url::Seeds;
 
 use super::failure::Failure;
@@ -107,12 +107,19 @@ impl ConnectionArgs {
     /// Connects for commands whose replies are printed: RESP2 unless RESP3 is asked for, as `redis-cli` does it.
     pub(crate) async fn connect_for_replies(&self) -> Result<Client, Failure> {
         let protocol = if self.resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
-        self.connect_to(&self.url, protocol).await
+        self.start(self.options_of_user(protocol)?).await
     }
 
     /// Connects for the client's own answers.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        self.connect_to(&self.url, self.protocol()).await
+        self.start(self.options_of_user(self.protocol())?).await
+    }
+
+    /// Connects for commands of which so many, with so many bytes, may wait for nodes that are down.
+    pub(crate) async fn connect_for_loads(&self, commands: u64, bytes: u64) -> Result<Client, Failure> {
+        let options = self.options_of_user(self.protocol())?;
+        let options = options.limit(Limit::WaitingRequests, commands).limit(Limit::WaitingBytes, bytes);
+        self.start(options).await
     }
 
     /// Connects to these nodes, without the user and the password that are meant for others.
@@ -130,8 +137,9 @@ impl ConnectionArgs {
         self.request_timeout
     }
 
-    async fn connect_to(&self, urls: &[String], protocol: Protocol) -> Result<Client, Failure> {
-        let mut options = self.options(urls, protocol);
+    /// All that the command line says.
+    fn options_of_user(&self, protocol: Protocol) -> Result<Options, Failure> {
+        let mut options = self.options(&self.url, protocol);
         if let Some(user) = &self.user {
             options = options.username(user);
         }
@@ -155,7 +163,7 @@ impl ConnectionArgs {
         if let Some(file) = &self.topology {
             options = options.topology(topology::of_file(file).map_err(Failure::Usage)?);
         }
-        self.start(options).await
+        Ok(options)
     }
 
     async fn start(&self, options: Options) -> Result<Client, Failure> {

@@ -176,6 +176,8 @@ pub(super) struct Flight {
     stream_max: Load,
     /// How large the replies of one call may be together.
     reply_size: u64,
+    /// Calls some of whose ends their callers have yet to be told of.
+    untold: Vec<u64>,
 }
 
 /// A call whose commands have not all ended.
@@ -205,6 +207,7 @@ impl Flight {
             max: within_memory(FLIGHT_MAX),
             stream_max: within_memory(STREAM_MAX),
             reply_size: reply_size.unwrap_or(REPLY_SIZE_DEFAULT),
+            untold: Vec::new(),
         }
     }
 
@@ -221,8 +224,8 @@ impl Flight {
     /// Takes a call of so many commands. Gives its number.
     fn begin(&mut self, caller: Caller, count: usize) -> u64 {
         let results = match caller {
-            Caller::One(_) | Caller::Nobody => Vec::new(),
-            Caller::Many(_) | Caller::Outcomes(_) => vec![None; count],
+            Caller::One(_) | Caller::Outcomes(_) | Caller::Nobody => Vec::new(),
+            Caller::Many(_) => vec![None; count],
         };
         let call = self.next_call;
         self.next_call += 1;
@@ -289,6 +292,16 @@ impl Flight {
                 self.end(span.call, index, Err(error.clone()));
             }
         }
+        self.tell();
+    }
+
+    /// Tells callers of the ends that have come since this was last called, those whom each end is told of.
+    pub(super) fn tell(&mut self) {
+        for number in std::mem::take(&mut self.untold) {
+            if let Some(Waiting { caller: Caller::Outcomes(outcomes), .. }) = self.calls.get_mut(&number) {
+                outcomes.tell();
+            }
+        }
     }
 
     /// Takes a command's result, and answers the caller if it is the last. False when that command is not
@@ -320,7 +333,6 @@ impl Flight {
             Some(Waiting { caller: Caller::Many(_), reply_size_left, .. }) => {
                 within(reply_size_left, self.reply_size, ended)
             }
-            Some(Waiting { caller: Caller::Outcomes(_), .. }) => ended.result.map(|_| Reply::new(Vec::new())),
             _ => ended.result,
         };
         self.end(call, index, result)
@@ -333,9 +345,18 @@ impl Flight {
             return true;
         };
         call.open -= 1;
-        let result = match call.caller {
+        let result = match &mut call.caller {
             Caller::One(_) | Caller::Nobody => Some(result),
-            Caller::Many(_) | Caller::Outcomes(_) => {
+            Caller::Outcomes(outcomes) => {
+                if outcomes.are_told() {
+                    self.untold.push(number);
+                }
+                if !outcomes.end(index, result.err()) {
+                    return false;
+                }
+                None
+            }
+            Caller::Many(_) => {
                 let Some(place @ None) = call.results.get_mut(index) else {
                     return false;
                 };
@@ -352,10 +373,7 @@ impl Flight {
                 (Caller::Many(reply), _) => {
                     drop(reply.send(Ok(call.results.into_iter().flatten().collect())));
                 }
-                (Caller::Outcomes(reply), _) => {
-                    let results = call.results.into_iter().flatten();
-                    drop(reply.send(Ok(results.map(|result| result.map(drop)).collect())));
-                }
+                (Caller::Outcomes(mut outcomes), _) => outcomes.tell(),
             }
         }
         true
@@ -366,6 +384,7 @@ impl Flight {
         for call in std::mem::take(&mut self.calls).into_values() {
             call.caller.fail(error);
         }
+        self.untold.clear();
         self.spans.clear();
         self.long_spans.clear();
         self.load = Load::default();
@@ -378,7 +397,7 @@ impl Caller {
         match self {
             Self::One(reply) => reply.is_closed(),
             Self::Many(reply) => reply.is_closed(),
-            Self::Outcomes(reply) => reply.is_closed(),
+            Self::Outcomes(outcomes) => outcomes.is_gone(),
             Self::Nobody => false,
         }
     }
@@ -387,7 +406,7 @@ impl Caller {
         match self {
             Self::One(reply) => drop(reply.send(Err(error.clone()))),
             Self::Many(reply) => drop(reply.send(Err(error.clone()))),
-            Self::Outcomes(reply) => drop(reply.send(Err(error.clone()))),
+            Self::Outcomes(outcomes) => outcomes.fail(error),
             Self::Nobody => {}
         }
     }

@@ -1,7 +1,9 @@
 //! Commands that come encoded, of which the caller wants to know no more than whether each went well.
 
+use std::ops::Range;
+
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 use super::{Call, Caller, Client, Progress, Requests, Run, Target, ended};
 use crate::Error;
@@ -12,7 +14,8 @@ impl Client {
     /// [`Submitted`].
     ///
     /// It is for loads that are larger than memory: hand in a piece after the other, and wait for the first ones' ends
-    /// before there are too many. Replies are dropped as they come.
+    /// before there are too many. Replies are dropped as they come. [`Client::load`] tells of each command as soon as it has
+    /// ended.
     ///
     /// ```no_run
     /// # async fn example(client: &keyslot::Client) -> Result<(), keyslot::Error> {
@@ -30,15 +33,49 @@ impl Client {
     /// [`Error::InvalidArgument`] for bytes that are no whole requests; [`Error::Host`] when the client's runtime has ended.
     /// Nothing was sent then.
     pub async fn submit(&self, requests: impl Into<Bytes>) -> Result<Submitted, Error> {
-        let requests = Requests::encoded(requests.into())?;
+        let (sender, ends) = mpsc::unbounded_channel();
+        let count = self.hand_in(requests.into(), 0, sender).await?;
+        Ok(Submitted { count, ends })
+    }
+
+    /// Begins a load: commands that are handed in piece by piece, as with [`Client::submit`], and of which each is told as soon as
+    /// it has ended. So those for a node that does not answer hold up nobody who waits for the others.
+    ///
+    /// ```no_run
+    /// # async fn example(client: &keyslot::Client) -> Result<(), keyslot::Error> {
+    /// let mut load = client.load();
+    /// let numbers = load.submit(&b"*2\r\n$4\r\nINCR\r\n$1\r\na\r\n*2\r\n$4\r\nINCR\r\n$1\r\nb\r\n"[..]).await?;
+    /// let mut open = numbers.count();
+    /// while open > 0 {
+    ///     for (number, outcome) in load.ended().await? {
+    ///         println!("{number}: {outcome:?}");
+    ///         open -= 1;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let (sender, ends) = mpsc::unbounded_channel();
+        Load { client: self.clone(), next: 0, sender, ends }
+    }
+
+    /// Hands commands in of which the first has this number. Gives how many they are.
+    async fn hand_in(
+        &self,
+        requests: Bytes,
+        first: u64,
+        sender: mpsc::UnboundedSender<Vec<End>>,
+    ) -> Result<usize, Error> {
+        let requests = Requests::encoded(requests)?;
         let count = requests.count();
-        let (sender, outcomes) = oneshot::channel();
         if count > 0 {
-            let progress = Progress::New(Caller::Outcomes(sender));
+            let progress = Progress::New(Caller::Outcomes(Outcomes::new(first, count, sender)));
             let run = Run { lane: self.lane, target: Target::Cluster, requests, progress };
             self.handle.calls.send(Call::Run(run)).await.map_err(|_| ended())?;
         }
-        Ok(Submitted { count, outcomes })
+        Ok(count)
     }
 }
 
@@ -47,7 +84,7 @@ impl Client {
 #[derive(Debug)]
 pub struct Submitted {
     count: usize,
-    outcomes: oneshot::Receiver<Result<Vec<Result<(), Error>>, Error>>,
+    ends: mpsc::UnboundedReceiver<Vec<End>>,
 }
 
 impl Submitted {
@@ -59,11 +96,122 @@ impl Submitted {
 
     /// Waits until all have ended. Tells of each whether it went well, in their order; the errors are those of
     /// [`Client::execute`].
-    pub async fn outcomes(self) -> Vec<Result<(), Error>> {
-        if self.count == 0 {
-            return Vec::new();
+    pub async fn outcomes(mut self) -> Vec<Result<(), Error>> {
+        let mut outcomes = vec![None; self.count];
+        // The sender goes when the last has ended.
+        while let Some(ends) = self.ends.recv().await {
+            for End { number, error } in ends {
+                let outcome = usize::try_from(number).ok().and_then(|number| outcomes.get_mut(number));
+                if let Some(outcome) = outcome {
+                    *outcome = Some(error.map_or(Ok(()), |error| Err(*error)));
+                }
+            }
         }
-        let outcomes = self.outcomes.await.unwrap_or_else(|_| Err(ended()));
-        outcomes.unwrap_or_else(|error| vec![Err(error); self.count])
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(ended()))).collect()
+    }
+}
+
+/// A load, from [`Client::load`]. It is a caller of its own, as a clone of the client is, and keeps its client alive.
+///
+/// What may be under way at the same time is for the caller to bound. Dropped, it changes nothing for the commands that are in the
+/// component already; the rest may not be sent.
+#[derive(Debug)]
+pub struct Load {
+    client: Client,
+    /// The number of the next command.
+    next: u64,
+    sender: mpsc::UnboundedSender<Vec<End>>,
+    ends: mpsc::UnboundedReceiver<Vec<End>>,
+}
+
+impl Load {
+    /// Hands commands in, behind those of before. Gives their numbers: a load's commands are counted from 0, in their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::submit`]. No number was given then.
+    pub async fn submit(&mut self, requests: impl Into<Bytes>) -> Result<Range<u64>, Error> {
+        let first = self.next;
+        let count = self.client.hand_in(requests.into(), first, self.sender.clone()).await?;
+        self.next += count as u64;
+        Ok(first..self.next)
+    }
+
+    /// Waits until at least one command has ended, and gives those that have, each once, with its number: in the order in which
+    /// they ended. The errors are those of [`Client::execute`]. Waits for ever when none is under way.
+    ///
+    /// A future that is dropped takes nothing with it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Host`] when the client's runtime has ended. Of what was under way nothing more is told.
+    pub async fn ended(&mut self) -> Result<impl Iterator<Item = (u64, Result<(), Error>)> + use<>, Error> {
+        let ends = tokio::select! {
+            biased;
+            Some(ends) = self.ends.recv() => ends,
+            () = self.client.handle.calls.closed() => return Err(ended()),
+        };
+        let ends = ends.into_iter();
+        Ok(ends.map(|End { number, error }| (number, error.map_or(Ok(()), |error| Err(*error)))))
+    }
+}
+
+/// How a command has ended, in as few bytes as it takes.
+#[derive(Debug)]
+pub(super) struct End {
+    number: u64,
+    /// None when it went well.
+    error: Option<Box<Error>>,
+}
+
+/// Where the ends of a call's commands go: in portions, as they come.
+pub(super) struct Outcomes {
+    /// The number of the first command.
+    first: u64,
+    /// Which have ended.
+    ended: Vec<bool>,
+    /// Those of them that the caller was not yet told of.
+    untold: Vec<End>,
+    sender: mpsc::UnboundedSender<Vec<End>>,
+}
+
+impl Outcomes {
+    fn new(first: u64, count: usize, sender: mpsc::UnboundedSender<Vec<End>>) -> Self {
+        Self { first, ended: vec![false; count], untold: Vec::new(), sender }
+    }
+
+    /// Takes the end of a command. False when it had ended before.
+    pub(super) fn end(&mut self, index: usize, error: Option<Error>) -> bool {
+        match self.ended.get_mut(index) {
+            Some(ended @ false) => *ended = true,
+            _ => return false,
+        }
+        self.untold.push(End { number: self.first + index as u64, error: error.map(Box::new) });
+        true
+    }
+
+    /// Whether the caller has been told of all that have ended.
+    pub(super) fn are_told(&self) -> bool {
+        self.untold.is_empty()
+    }
+
+    /// Tells the caller, if there is something to tell. It may have gone.
+    pub(super) fn tell(&mut self) {
+        if !self.are_told() {
+            let _ = self.sender.send(std::mem::take(&mut self.untold));
+        }
+    }
+
+    /// Ends all that have not ended with this error.
+    pub(super) fn fail(mut self, error: &Error) {
+        for index in 0..self.ended.len() {
+            self.end(index, Some(error.clone()));
+        }
+        self.tell();
+    }
+
+    /// Whether nobody waits any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.sender.is_closed()
     }
 }

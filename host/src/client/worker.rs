@@ -266,6 +266,7 @@ impl Worker {
         {
             let _ = self.settle::<()>(Err(Trap(message)));
         }
+        self.flight.tell();
         if let Some(returned) = returned {
             self.take_back(returned).await;
         }

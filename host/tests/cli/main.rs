@@ -9,6 +9,7 @@ mod commands;
 mod hostile;
 mod options;
 mod pipe;
+mod pipe_held;
 mod run;
 mod scan;
 mod terminal;

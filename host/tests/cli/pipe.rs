@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use crate::run::{Program, Run, keyslot};
 
 /// Starts `keyslot pipe` with these options and a pipe as its standard input.
-fn start(cluster: &TestCluster, options: &[&str]) -> anyhow::Result<Child> {
+pub(super) fn start(cluster: &TestCluster, options: &[&str]) -> anyhow::Result<Child> {
     let mut command = Program::Keyslot(options).command(cluster);
     command.arg("pipe").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command.spawn()?)
 }
 
-fn end(child: Child) -> anyhow::Result<Run> {
+pub(super) fn end(child: Child) -> anyhow::Result<Run> {
     let output = child.wait_with_output()?;
     Ok(Run {
         code: output.status.code().unwrap_or(-1),
@@ -41,7 +41,7 @@ fn pipe_json(cluster: &TestCluster, input: &[u8]) -> anyhow::Result<(Run, Value)
     Ok((run, summary))
 }
 
-fn resp(words: &[&str]) -> Vec<u8> {
+pub(super) fn resp(words: &[&str]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
         bytes.extend(format!("${}\r\n{word}\r\n", word.len()).bytes());
@@ -57,7 +57,7 @@ fn keys(cluster: &TestCluster) -> anyhow::Result<i64> {
     sizes.sum()
 }
 
-fn list(cluster: &TestCluster, key: &str) -> anyhow::Result<Vec<String>> {
+pub(super) fn list(cluster: &TestCluster, key: &str) -> anyhow::Result<Vec<String>> {
     let run =
         Run::of(Program::Keyslot(&["--raw"]).command(cluster).args(["exec", "LRANGE", key, "0", "-1"]))?;
     Ok(str::from_utf8(&run.stdout)?.lines().map(str::to_owned).collect())
@@ -230,7 +230,7 @@ fn wrong_usage_and_servers_that_are_not_there_have_their_codes() -> anyhow::Resu
 }
 
 /// Waits until it is true, for ten seconds at most.
-fn until(what: &str, holds: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+pub(super) fn until(what: &str, holds: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !holds()? {
         ensure!(Instant::now() < deadline, "waited in vain until {what}");

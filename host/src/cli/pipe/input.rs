@@ -35,7 +35,7 @@ pub(super) struct Piece {
 }
 
 /// Where something stands in the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
     /// The line with this number, from 1.
     Line(u64),

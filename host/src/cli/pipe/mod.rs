@@ -1,39 +1,42 @@
 //! `keyslot pipe`: commands by the million.
 //!
 //! ```text
-//!  standard input ── syntax ──→ Piece … Piece ── Client::submit ──→ UnderWay … UnderWay ──→ Summary
-//!       thread                   a few ready                        a window of them
+//!  standard input ── syntax ──→ Piece … Piece ── Load::submit ──→ UnderWay … UnderWay ──→ Summary
+//!       thread                   a few ready                      a window of them
 //! ```
+//!
+//! Each command leaves the window as soon as it has ended. Those that wait for nodes that do not answer are not counted in it: they
+//! have bounds of their own.
 
 mod input;
 mod progress;
 mod summary;
 mod syntax;
+mod window;
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keyslot::{Client, Error};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::input::{Mistake, PIECES_AHEAD, Piece, Pieces, Place};
 use self::progress::Progress;
 use self::summary::Summary;
+use self::window::{Held, Nodes, WAITING_BYTES_MAX, WAITING_COMMANDS_MAX, Window};
 use super::Global;
 use super::escape;
 use super::failure::{Failure, REFUSED};
 use super::signal::interruption;
 use super::style::Style;
 
-/// How many commands are under way at first, and at most. The first ones may have large replies.
-const COMMANDS_AT_FIRST: usize = 500;
-const COMMANDS_MAX: usize = 20_000;
-
-/// How many bytes are under way at most, unless one command alone has more.
-const BYTES_MAX: usize = 16 << 20;
+/// How often it is looked which nodes answer, at most, and which part of the request time-out is enough.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(250);
+const LOOKS_IN_TIMEOUT: u32 = 20;
 
 /// Run the commands of standard input, pipelined, and count their errors
 ///
@@ -45,7 +48,8 @@ const BYTES_MAX: usize = 16 << 20;
 /// A line that is no command is counted as the error SYNTAX, and the others are run. RESP that is broken ends the input there:
 /// what comes before it is run. Ctrl-C ends the input, too.
 ///
-/// Time-outs (--request-timeout) begin when a command is sent, and no more are sent at once than end in a part of it.
+/// Time-outs (--request-timeout) begin when a command is sent, and no more are sent at once than end in a part of it. Commands for
+/// nodes that do not answer end by their time-out and hold up none of the others, until 75,000 commands or 64 MiB wait.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -59,7 +63,7 @@ pub(crate) struct Pipe {}
 
 impl Pipe {
     pub(super) async fn run(self, global: &Global) -> Result<ExitCode, Failure> {
-        let client = global.connection.connect().await?;
+        let client = global.connection.connect_for_loads(WAITING_COMMANDS_MAX, WAITING_BYTES_MAX).await?;
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
         // No task of the runtime, which would wait for the end of a read before it ends.
         let pieces_of_input = Pieces::new(sender, global.connection.database());
@@ -86,11 +90,14 @@ impl Pipe {
 /// The commands on their way.
 struct Load<'a> {
     client: &'a Client,
-    under_way: VecDeque<UnderWay>,
+    load: keyslot::Load,
+    /// Pieces with commands that have not ended, by the number of the first command.
+    under_way: BTreeMap<u64, UnderWay>,
+    /// What they amount to.
+    amount: Held,
     window: Window,
-    /// How many commands and bytes are under way.
-    commands: usize,
-    bytes: usize,
+    nodes: Nodes,
+    look_interval: Duration,
     summary: Summary,
     progress: Progress,
     started: Instant,
@@ -98,53 +105,58 @@ struct Load<'a> {
     stop: Option<String>,
     /// Where the last command stands that was handed in.
     last: Option<Place>,
+    /// Where in the input the last piece ends that was handed in.
+    end: u64,
 }
-
-/// Of each command of a piece, whether it went well.
-type Outcomes = Vec<Result<(), Error>>;
 
 /// A piece that was handed in.
 struct UnderWay {
-    outcomes: Pin<Box<dyn Future<Output = Outcomes> + Send>>,
     places: Vec<Place>,
+    /// How many have not ended, and about how many bytes these have.
+    commands: usize,
     bytes: usize,
-    /// The end of the piece in the input.
-    end: u64,
     since: Instant,
 }
 
 impl<'a> Load<'a> {
     fn new(client: &'a Client, request_timeout: Duration) -> Self {
+        let look_interval = (request_timeout / LOOKS_IN_TIMEOUT).min(LOOK_INTERVAL_MAX);
         Self {
             client,
-            under_way: VecDeque::new(),
+            load: client.load(),
+            under_way: BTreeMap::new(),
+            amount: Held::default(),
             window: Window::new(request_timeout),
-            commands: 0,
-            bytes: 0,
+            nodes: Nodes::new(request_timeout),
+            look_interval: look_interval.max(Duration::from_millis(1)),
             summary: Summary::default(),
             progress: Progress::of_stdin(),
             started: Instant::now(),
             stop: None,
             last: None,
+            end: 0,
         }
     }
 
     /// Runs what the pieces hold. Gives the counts, and why that is not all of the input.
     async fn run(mut self, mut pieces: mpsc::Receiver<Piece>) -> (Summary, Option<String>) {
         let mut interrupted = pin!(interruption());
+        let mut looks = interval(self.look_interval);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_open = true;
         while is_open || !self.under_way.is_empty() {
-            let has_room = self.commands < self.window.commands && self.bytes < BYTES_MAX;
+            let has_room = self.window.has_room(self.amount);
             tokio::select! {
                 () = &mut interrupted => {
                     self.interrupt();
                     break;
                 }
-                outcomes = first(&mut self.under_way) => self.land(outcomes),
+                ends = self.load.ended(), if !self.under_way.is_empty() => self.take_ends(ends),
                 piece = pieces.recv(), if is_open && has_room => match piece {
                     Some(piece) => self.send(piece).await,
                     None => is_open = false,
                 },
+                _ = looks.tick() => self.look().await,
             }
         }
         drop(pieces);
@@ -156,7 +168,7 @@ impl<'a> Load<'a> {
         while !self.under_way.is_empty() {
             tokio::select! {
                 () = &mut interrupted => break,
-                outcomes = first(&mut self.under_way) => self.land(outcomes),
+                ends = self.load.ended() => self.take_ends(ends),
             }
         }
         self.summary.elapsed = self.started.elapsed();
@@ -185,96 +197,115 @@ impl<'a> Load<'a> {
         }
         let (count, bytes) = (places.len(), commands.len());
         self.last = places.last().copied().or(self.last);
+        self.end = end;
         self.summary.commands += count as u64;
-        self.commands += count;
-        self.bytes += bytes;
-        let submitted = self.client.submit(commands).await;
-        let outcomes = async move {
-            match submitted {
-                Ok(submitted) => submitted.outcomes().await,
-                Err(error) => vec![Err(error); count],
+        match self.load.submit(commands).await {
+            Ok(numbers) if count > 0 => {
+                let since = Instant::now();
+                self.amount.pieces += 1;
+                self.amount.commands += count;
+                self.amount.bytes += bytes;
+                self.under_way.insert(numbers.start, UnderWay { places, commands: count, bytes, since });
             }
-        };
-        let (outcomes, since) = (Box::pin(outcomes), Instant::now());
-        self.under_way.push_back(UnderWay { outcomes, places, bytes, end, since });
+            Ok(_) => {}
+            Err(error) => places.into_iter().for_each(|place| self.summary.count(place, Err(error.clone()))),
+        }
+        self.show_progress();
     }
 
-    /// Takes the outcomes of the first piece under way.
-    fn land(&mut self, outcomes: Outcomes) {
-        let Some(piece) = self.under_way.pop_front() else {
-            return;
-        };
-        self.commands -= piece.places.len();
-        self.bytes -= piece.bytes;
-        if !outcomes.iter().any(found_no_node) {
-            self.window.adapt(piece.places.len(), piece.since.elapsed());
-        }
-        for (place, outcome) in piece.places.into_iter().zip(outcomes) {
-            self.summary.count(place, outcome);
+    /// Takes commands that have ended.
+    fn take_ends<E>(&mut self, ends: Result<E, Error>)
+    where
+        E: Iterator<Item = (u64, Result<(), Error>)>,
+    {
+        let now = Instant::now();
+        match ends {
+            Ok(ends) => {
+                let mut ends = ends.peekable();
+                while let Some(&(number, _)) = ends.peek() {
+                    self.take_ends_of_piece(number, &mut ends, now);
+                }
+            }
+            // The client is gone, and with it whatever was known of them. That some have been told of was counted then.
+            Err(error) => {
+                for piece in std::mem::take(&mut self.under_way).into_values() {
+                    // Which of them they are is not told any more: any of the piece's places is right for the count.
+                    for place in piece.places.into_iter().rev().take(piece.commands) {
+                        self.summary.count(place, Err(error.clone()));
+                    }
+                }
+                self.amount = Held::default();
+            }
         }
         self.summary.elapsed = self.started.elapsed();
-        self.progress.reached(piece.end, &self.summary);
+        self.show_progress();
+    }
+
+    /// Takes those commands of the piece that this one is of which have ended next.
+    fn take_ends_of_piece(
+        &mut self,
+        number: u64,
+        ends: &mut std::iter::Peekable<impl Iterator<Item = (u64, Result<(), Error>)>>,
+        now: Instant,
+    ) {
+        let Some((&first, piece)) = self.under_way.range_mut(..=number).next_back() else {
+            ends.next();
+            return;
+        };
+        let took = now.duration_since(piece.since);
+        let (mut ended, mut answered) = (0, 0);
+        let numbers = first..first + piece.places.len() as u64;
+        while let Some((number, outcome)) = ends.next_if(|(number, _)| numbers.contains(number)) {
+            let place = usize::try_from(number - first).ok().and_then(|index| piece.places.get(index));
+            ended += 1;
+            answered += usize::from(says_how_soon(&outcome, &self.nodes));
+            if let Some(place) = place {
+                self.summary.count(*place, outcome);
+            }
+        }
+        self.window.answered(answered, took);
+        self.window.unanswered(ended - answered);
+        let bytes = piece.bytes * ended / piece.commands.max(1);
+        piece.commands -= ended;
+        piece.bytes -= bytes;
+        self.amount.commands -= ended;
+        self.amount.bytes -= bytes;
+        if piece.commands == 0 {
+            self.amount.pieces -= 1;
+            self.under_way.remove(&first);
+        }
+    }
+
+    /// Looks which nodes answer, so that what waits for the others is not counted.
+    async fn look(&mut self) {
+        if self.under_way.is_empty() {
+            return self.nodes.rest(Instant::now());
+        }
+        let Ok(statistics) = self.client.statistics().await else {
+            return self.window.hold(0);
+        };
+        let now = Instant::now();
+        let at_answering = self.nodes.look(&statistics, now);
+        // What was handed in just now may not have come to its node.
+        let is_old = |piece: &&UnderWay| now.duration_since(piece.since) >= self.look_interval;
+        let old: usize = self.under_way.values().take_while(is_old).map(|piece| piece.commands).sum();
+        self.window.hold(at_answering.map_or(0, |at_answering| old.saturating_sub(at_answering)));
+    }
+
+    /// Shows how much of the input has been dealt with, what is under way taken out in proportion.
+    fn show_progress(&self) {
+        let (under_way, commands) = (self.amount.commands as u64, self.summary.commands.max(1));
+        let behind = u128::from(self.end) * u128::from(under_way) / u128::from(commands);
+        self.progress.reached(self.end - u64::try_from(behind).unwrap_or(self.end), &self.summary);
     }
 }
 
-/// Waits for the outcomes of the first piece; for ever when there is none.
-async fn first(under_way: &mut VecDeque<UnderWay>) -> Outcomes {
-    match under_way.front_mut() {
-        Some(piece) => piece.outcomes.as_mut().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Whether a command has ended without being sent. How long that took says nothing about the servers' pace.
-fn found_no_node(outcome: &Result<(), Error>) -> bool {
+/// Whether the time that a command took tells of the pace of a node that answers. That of one that has found no node, or waited
+/// for one that does not answer, does not.
+fn says_how_soon(outcome: &Result<(), Error>, nodes: &Nodes) -> bool {
     match outcome {
-        Err(Error::ClusterDown(_) | Error::Connect(_)) => true,
-        Err(Error::Timeout(interrupted) | Error::ConnectionLost(interrupted)) => {
-            !interrupted.possibly_executed
-        }
-        _ => false,
-    }
-}
-
-/// How many commands may be under way: more while they end soon, fewer when they take long, so that none waits for its
-/// time-out behind others.
-struct Window {
-    commands: usize,
-    /// What is soon.
-    soon: Duration,
-}
-
-impl Window {
-    fn new(request_timeout: Duration) -> Self {
-        Self { commands: COMMANDS_AT_FIRST, soon: request_timeout / 10 }
-    }
-
-    /// Takes notice of a piece that has ended.
-    fn adapt(&mut self, commands: usize, took: Duration) {
-        if took <= self.soon {
-            self.commands = (self.commands + commands).min(COMMANDS_MAX);
-        } else if took > 2 * self.soon {
-            self.commands = (self.commands - self.commands / 4).max(1);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_window_grows_while_commands_end_soon() {
-        let mut window = Window::new(Duration::from_secs(5));
-        for _ in 0..100 {
-            window.adapt(500, Duration::from_millis(5));
-        }
-        assert_eq!(window.commands, COMMANDS_MAX);
-        window.adapt(500, Duration::from_millis(800));
-        assert_eq!(window.commands, COMMANDS_MAX);
-        for _ in 0..100 {
-            window.adapt(500, Duration::from_secs(2));
-        }
-        assert_eq!(window.commands, 3);
+        Ok(()) | Err(Error::Server(_)) => true,
+        Err(Error::Timeout(interrupted)) => interrupted.possibly_executed && nodes.answers(&interrupted.node),
+        Err(_) => false,
     }
 }

@@ -42,7 +42,7 @@ pub(super) struct Summary {
 #[derive(Debug)]
 struct Failures {
     count: u64,
-    /// Where the first one stands, and what is wrong with it.
+    /// Where the first one in the input stands, and what is wrong with it.
     place: Place,
     message: String,
 }
@@ -79,6 +79,11 @@ impl Summary {
         let mut code = escape::beginning(code, CODE_LENGTH_MAX);
         if let Some(failures) = self.codes.get_mut(&code) {
             failures.count += 1;
+            // They end in another order than they stand.
+            if place < failures.place {
+                failures.place = place;
+                failures.message = escape::beginning(message, MESSAGE_LENGTH_MAX);
+            }
             return;
         }
         if self.codes.len() >= CODES_MAX {
@@ -192,8 +197,8 @@ mod tests {
             what: "no".into(),
             ends_input: false,
         });
-        summary.count(Place::Line(8), refused("WRONGTYPE", "a\r\nlist"));
         summary.count(Place::Line(9), refused("WRONGTYPE", "another"));
+        summary.count(Place::Line(8), refused("WRONGTYPE", "a\r\nlist"));
         summary.count(Place::Line(10), Err(Error::Connect("refused".to_owned())));
         assert_eq!(
             summary.text(Style::PLAIN),
