@@ -40,7 +40,7 @@
 //! | `requests/` | a request's way: dispatch, order, parts, reply, redirect, retry, end |
 //! | `pool/` | connections that are dedicated to one caller at a time |
 //! | `scans/` | scans of all keys, or of one |
-//! | `events.rs`, `statistics.rs` | what the driver can ask about |
+//! | `observe.rs`, `events.rs`, `statistics.rs` | what the driver can ask about |
 //! | `timers.rs`, `random.rs` | deadlines; chance |
 
 mod context;
@@ -49,6 +49,7 @@ mod ids;
 mod io;
 mod links;
 mod nodes;
+mod observe;
 mod pool;
 mod random;
 mod requests;
@@ -61,14 +62,11 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::address::NodeAddr;
 pub use crate::command::prepared::Command;
 pub use crate::command::script::Scripts;
 use crate::config::Config;
 use crate::error::Error;
-use crate::slot::Slot;
 use crate::time::Instant;
-use crate::topology::Topology;
 use context::Context;
 pub use events::Event;
 use ids::NodeKey;
@@ -196,19 +194,6 @@ impl Cluster {
         }
     }
 
-    /// The connections on which replies to a request, or to its parts, are due.
-    fn connections_of(&self, id: RequestId) -> Vec<ConnId> {
-        let whole = self.requests.get(id);
-        let parts = whole.and_then(|request| request.gather.as_ref());
-        let parts = parts.into_iter().flat_map(|gather| gather.under_way());
-        let requests = whole.into_iter().chain(parts.filter_map(|part| self.requests.get(part)));
-        let conn = |request: &Request| match request.stage {
-            requests::request::Stage::OnConnection(conn) => Some(conn),
-            _ => None,
-        };
-        requests.filter_map(conn).collect()
-    }
-
     /// Takes in what happened.
     pub fn handle(&mut self, now: Instant, input: Input) {
         // What came in is older than what falls due now, and says more.
@@ -289,83 +274,6 @@ impl Cluster {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
-    }
-
-    /// The topology as now known; without shards before the start's end.
-    #[must_use]
-    pub fn topology(&self) -> &Topology {
-        self.map.topology()
-    }
-
-    /// The primary that serves this slot, as now known.
-    #[must_use]
-    pub fn primary_of(&self, slot: Slot) -> Option<&NodeAddr> {
-        let node = match self.phase {
-            Phase::Standalone(node) => node,
-            _ => self.map.owner(slot)?,
-        };
-        self.nodes.get(node).map(|node| &node.address)
-    }
-
-    /// The counters.
-    #[must_use]
-    pub fn statistics(&self) -> &Statistics {
-        &self.cx.statistics
-    }
-
-    /// How many bytes of memory replies hold: what has come in and is not whole, and whole replies until the last who
-    /// has them lets go. Small ones that came whole are left out.
-    #[must_use]
-    pub fn received_bytes(&self) -> usize {
-        self.cx.meter.bytes() as usize
-    }
-
-    /// What is counted for each node that the client knows, and how many of its requests are under way on connections.
-    pub fn node_statistics(&self) -> impl Iterator<Item = (&NodeAddr, &NodeStatistics, usize)> {
-        self.nodes.in_order().map(|node| {
-            let own = node.connections.iter().filter_map(|conn| self.links.get(*conn));
-            let in_flight = own.map(|connection| connection.expected.len()).sum();
-            (&node.address, &node.statistics, in_flight)
-        })
-    }
-
-    /// What has happened since this was last asked, oldest first, and how many events before that were dropped
-    /// because nobody had asked for long.
-    pub fn take_events(&mut self) -> (Vec<(Instant, Event)>, u64) {
-        self.cx.events.take()
-    }
-
-    /// Whether this request is under way: its [`Output::Done`] is still to be made.
-    #[must_use]
-    pub fn is_pending(&self, id: RequestId) -> bool {
-        self.requests.contains(id)
-    }
-
-    /// How many requests are under way.
-    #[must_use]
-    pub fn pending(&self) -> usize {
-        self.requests.len()
-    }
-
-    /// How many things of any kind the machine holds: requests, connections and what waits on them,
-    /// nodes, timers. For tests of the promise that nothing grows without bound.
-    #[must_use]
-    pub fn footprint(&self) -> usize {
-        let [alarms, dials] = self.links.swept();
-        // What is swept now and then may have this much for each thing that is counted already.
-        let beyond = |entries: usize, counted: usize| entries.saturating_sub(256 + 4 * counted);
-        self.requests.footprint()
-            + self.links.footprint()
-            + self.nodes.footprint()
-            + self.pool.len()
-            + self.scans.footprint()
-            + beyond(alarms, self.links.len())
-            + beyond(self.nodes.swept(), self.nodes.len())
-            + beyond(self.pool.swept(), self.pool.len())
-            + beyond(self.scans.swept(), self.scans.len())
-            + beyond(dials, self.nodes.len() + self.links.len())
-            + self.cx.outputs.len()
-            + self.map.footprint()
     }
 
     /// Moves the clock, which never goes back, and does what has fallen due.

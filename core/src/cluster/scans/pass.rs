@@ -213,11 +213,7 @@ impl Cluster {
                     scan.on_page(&mut pass, conn, &reply)
                 }
                 Question::Identity | Question::Nothing => {
-                    let reply = reply.decode();
-                    let text = reply.cursor().and_then(ReplyRef::as_str).unwrap_or_default();
-                    let run_id = text.lines().find_map(|line| line.strip_prefix("run_id:"));
-                    let run_id = run_id.map(str::trim).filter(|run_id| run_id.len() <= RUN_ID_LENGTH_MAX);
-                    pass.identify(run_id.unwrap_or_default(), conn);
+                    pass.identify(&run_id_in(&reply), conn);
                     Ok(Next::GoesOn)
                 }
             },
@@ -308,6 +304,15 @@ impl Scan {
         }
         Ok(Next::GoesOn)
     }
+}
+
+/// Which process has answered INFO; empty when it does not say.
+fn run_id_in(reply: &RawReply) -> String {
+    let reply = reply.decode();
+    let text = reply.cursor().and_then(ReplyRef::as_str).unwrap_or_default();
+    let run_id = text.lines().find_map(|line| line.strip_prefix("run_id:"));
+    let run_id = run_id.map(str::trim).filter(|run_id| run_id.len() <= RUN_ID_LENGTH_MAX);
+    run_id.unwrap_or_default().to_string()
 }
 
 /// Whether an error is one that goes away by itself.
