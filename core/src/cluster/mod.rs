@@ -41,7 +41,7 @@
 //! | `pool/` | connections that are dedicated to one caller at a time |
 //! | `scans/` | scans of all keys, or of one |
 //! | `observe.rs`, `events.rs`, `statistics.rs` | what the driver can ask about |
-//! | `timers.rs`, `random.rs` | deadlines; chance |
+//! | `queue.rs`, `timers.rs`, `random.rs` | requests that wait in line; deadlines; chance |
 
 mod context;
 mod events;
@@ -51,6 +51,7 @@ mod links;
 mod nodes;
 mod observe;
 mod pool;
+mod queue;
 mod random;
 mod requests;
 mod scans;
@@ -73,7 +74,6 @@ use ids::NodeKey;
 pub use ids::{ConnId, LeaseId, RequestId, ScanId};
 pub use io::{Destination, Input, Output};
 use links::Links;
-use links::connection::{Connection, State};
 use nodes::Nodes;
 use nodes::node::Node;
 use pool::Pool;
@@ -84,7 +84,7 @@ use scans::Scans;
 pub use scans::{ScanOptions, Subject};
 pub use statistics::{Latency, NodeStatistics, Statistics};
 use topology::ClusterMap;
-use topology::discovery::Start;
+use topology::start::Start;
 
 /// The client.
 ///

@@ -2,7 +2,10 @@
 
 use alloc::vec::Vec;
 
-use super::{Cluster, Event, NodeStatistics, Phase, RequestId, Statistics};
+use super::events::Event;
+use super::ids::RequestId;
+use super::statistics::{NodeStatistics, Statistics};
+use super::{Cluster, Phase};
 use crate::address::NodeAddr;
 use crate::slot::Slot;
 use crate::time::Instant;

@@ -11,11 +11,13 @@
 use alloc::format;
 use alloc::string::String;
 
+use crate::cluster::Cluster;
+use crate::cluster::ids::ConnId;
+use crate::cluster::links::connection::Connection;
 use crate::cluster::links::connection::Expected;
 use crate::cluster::links::handshake::HandshakeStep;
 use crate::cluster::links::loss::Driver;
 use crate::cluster::requests::request::Parent;
-use crate::cluster::{Cluster, ConnId, Connection};
 use crate::error::Error;
 use crate::resp::{DecodeError, RawReply};
 

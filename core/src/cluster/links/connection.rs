@@ -20,9 +20,9 @@ use core::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::cluster::ids::{LeaseId, NodeKey, RequestId};
 use crate::cluster::links::handshake::HandshakeStep;
 use crate::cluster::timers::Alarm;
-use crate::cluster::{LeaseId, NodeKey, RequestId};
 use crate::command::prepared::{Command, Effect};
 use crate::config::Config;
 use crate::error::ServerError;

@@ -5,12 +5,16 @@
 //! dialled for lack of room is listed; those that requests or waiters wait for come first, and for them a connection is closed
 //! that nothing is under way on. Of the host's resolver only a few names are asked at a time.
 
-use alloc::collections::VecDeque;
 use alloc::string::ToString;
 use core::time::Duration;
 
+use crate::cluster::ids::{ConnId, NodeKey};
+use crate::cluster::io::Output;
 use crate::cluster::links::connection::Connection;
-use crate::cluster::{Cluster, ConnId, Node, NodeKey, Output, Phase, State};
+use crate::cluster::links::connection::State;
+use crate::cluster::nodes::node::Listed;
+use crate::cluster::nodes::node::Node;
+use crate::cluster::{Cluster, Phase};
 use crate::time::Instant;
 
 /// So many connections are coming up at a time of which those are for nodes that nobody waits for.
@@ -24,37 +28,6 @@ const LOOKED_AT_MAX: usize = 64;
 
 /// One that was used within this time is closed only when there is no other.
 const IN_USE: Duration = Duration::from_secs(1);
-
-/// Whether a node is on a list of those to dial.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::cluster) enum Listed {
-    #[default]
-    No,
-    /// Nobody waits for it.
-    Later,
-    /// Somebody does.
-    Next,
-}
-
-/// What is to be dialled and looked up once there is room.
-#[derive(Debug, Default)]
-pub(in crate::cluster) struct Dials {
-    next: VecDeque<NodeKey>,
-    later: VecDeque<NodeKey>,
-    /// Connections that are not in use yet.
-    coming_up: usize,
-    /// Names that are being looked up, and connections whose name is to be.
-    look_ups: usize,
-    unresolved: VecDeque<ConnId>,
-    /// All connections, for finding one to close; some may have ended.
-    ring: VecDeque<ConnId>,
-}
-
-impl Dials {
-    pub(in crate::cluster) fn footprint(&self) -> usize {
-        self.next.len() + self.later.len() + self.unresolved.len() + self.ring.len()
-    }
-}
 
 impl Cluster {
     /// Whether somebody waits for a connection to this node.

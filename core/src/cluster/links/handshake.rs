@@ -19,6 +19,10 @@ use alloc::vec::Vec;
 
 use crate::config::{Config, Protocol, ReplicaReads};
 use crate::error::{Error, ServerError};
+use crate::resp::RawReply;
+
+/// An id has so many hexadecimal digits (cluster specification).
+const ID_LENGTH: usize = 40;
 
 /// What the library calls itself in CLIENT LIST.
 const LIBRARY_NAME: &str = "keyslot";
@@ -193,6 +197,14 @@ pub(in crate::cluster) fn passes(error: &ServerError) -> bool {
 fn is_unknown_command(error: &ServerError) -> bool {
     error.code == "NOPROTO"
         || (error.code == "ERR" && error.message.to_ascii_lowercase().starts_with("unknown command"))
+}
+
+/// The id in an answer to CLUSTER MYID. What is no id tells nothing.
+pub(super) fn id_in(reply: &RawReply) -> Option<String> {
+    let reply = reply.decode();
+    let id = reply.cursor()?.as_str()?;
+    let is_id = id.len() == ID_LENGTH && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then(|| id.to_string())
 }
 
 #[cfg(test)]

@@ -18,12 +18,14 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::cluster::Cluster;
 use crate::cluster::context::Context;
+use crate::cluster::ids::{ConnId, RequestId};
 use crate::cluster::links::Links;
 use crate::cluster::links::connection::{Connection, Expected};
 use crate::cluster::links::loss::Driver;
+use crate::cluster::nodes::node::Node;
 use crate::cluster::requests::request::Stage;
-use crate::cluster::{Cluster, ConnId, Node, RequestId};
 use crate::error::{Error, Within};
 
 /// So long a connection has for the answer to the health check's PING, or to what cleans it.

@@ -6,7 +6,8 @@ use alloc::string::{String, ToString};
 use super::connection::{Candidate, Expected, State};
 use super::handshake;
 use crate::cluster::ids::ConnId;
-use crate::cluster::{Cluster, Output, Phase};
+use crate::cluster::io::Output;
+use crate::cluster::{Cluster, Phase};
 use crate::error::{Error, Within};
 
 impl Cluster {

@@ -3,7 +3,7 @@
 //! | file | what is there |
 //! |---|---|
 //! | `connection.rs` | one connection and its states |
-//! | `dial.rs`, `dials.rs` | a connection's beginning; how many there are, and who is next |
+//! | `dial.rs`, `dials.rs`, `dial_list.rs` | a connection's beginning; how many there are, and who is next |
 //! | `handshake.rs`, `refused.rs` | the first words; what servers refuse of the client's own |
 //! | `receive.rs`, `answers.rs` | what comes in; how large the client's own answers may be, and of which types |
 //! | `alarms.rs`, `liveness.rs` | when one wants attention; whether it is alive |
@@ -13,6 +13,7 @@ pub(in crate::cluster) mod alarms;
 pub(in crate::cluster) mod answers;
 pub(in crate::cluster) mod connection;
 mod dial;
+mod dial_list;
 pub(in crate::cluster) mod dials;
 pub(in crate::cluster) mod handshake;
 pub(in crate::cluster) mod liveness;
@@ -33,7 +34,7 @@ use super::timers::Timers;
 use crate::command::Command;
 use crate::time::Instant;
 use connection::{Connection, Expected};
-use dials::Dials;
+use dial_list::Dials;
 
 /// All connections, when each wants attention, and what is to be written.
 #[derive(Debug, Default)]

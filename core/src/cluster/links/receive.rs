@@ -5,11 +5,14 @@ use alloc::string::{String, ToString};
 
 use bytes::Bytes;
 
+use crate::cluster::events::Event;
+use crate::cluster::ids::ConnId;
 use crate::cluster::links::answers::ZONE_LENGTH_MAX;
 use crate::cluster::links::connection::Expected;
+use crate::cluster::links::connection::{Connection, State};
 use crate::cluster::links::handshake::HandshakeStep;
-use crate::cluster::topology::id_in;
-use crate::cluster::{Cluster, ConnId, Connection, Event, Phase, State};
+use crate::cluster::links::handshake::id_in;
+use crate::cluster::{Cluster, Phase};
 use crate::error::Error;
 use crate::resp::{DecodeError, Frame, RawReply, Reply, ReplyRef};
 

@@ -12,8 +12,9 @@
 
 use core::time::Duration;
 
+use crate::cluster::ids::{ConnId, RequestId};
 use crate::cluster::links::connection::Expected;
-use crate::cluster::{Cluster, ConnId, Phase, RequestId};
+use crate::cluster::{Cluster, Phase};
 use crate::error::ServerError;
 
 /// So long a node that refuses READONLY gets no reads that its primary could serve.

@@ -10,7 +10,7 @@ use core::time::Duration;
 use litemap::LiteMap;
 
 use crate::address::NodeAddr;
-use crate::cluster::Node;
+use crate::cluster::nodes::node::Node;
 use crate::time::Instant;
 
 /// So many addresses are remembered.

@@ -2,6 +2,7 @@
 
 pub(in crate::cluster) mod failures;
 pub(in crate::cluster) mod node;
+pub(in crate::cluster) mod staleness;
 
 use alloc::string::ToString;
 

@@ -7,13 +7,23 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use crate::address::NodeAddr;
-use crate::cluster::links::dials::Listed;
-use crate::cluster::links::stale::Staleness;
-use crate::cluster::requests::queue::Queue;
+use crate::cluster::ids::{ConnId, LeaseId, NodeKey};
+use crate::cluster::nodes::staleness::Staleness;
+use crate::cluster::queue::Queue;
 use crate::cluster::statistics::NodeStatistics;
 use crate::cluster::timers::Alarm;
-use crate::cluster::{ConnId, LeaseId, NodeKey};
 use crate::time::Instant;
+
+/// Whether a node is on a list of those to dial.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::cluster) enum Listed {
+    #[default]
+    No,
+    /// Nobody waits for it.
+    Later,
+    /// Somebody does.
+    Next,
+}
 
 /// So long a read waits for a replica that is being connected to; then the primary serves it.
 pub(in crate::cluster) const REPLICA_PATIENCE: Duration = Duration::from_millis(100);

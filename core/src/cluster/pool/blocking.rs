@@ -14,10 +14,11 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::cluster::Cluster;
+use crate::cluster::ids::{ConnId, LeaseId, NodeKey, RequestId};
 use crate::cluster::links::connection::{Connection, Expected};
 use crate::cluster::pool::Lending;
 use crate::cluster::requests::request::Target;
-use crate::cluster::{Cluster, ConnId, LeaseId, NodeKey, RequestId};
 use crate::command::blocking::{Blocks, after_blocking};
 use crate::command::prepared::Command;
 use crate::error::Error;

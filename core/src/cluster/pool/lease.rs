@@ -10,7 +10,7 @@
 use core::time::Duration;
 
 use crate::cluster::ids::{ConnId, NodeKey};
-use crate::cluster::requests::queue::Queue;
+use crate::cluster::queue::Queue;
 use crate::error::Error;
 use crate::slot::Slot;
 use crate::time::Instant;

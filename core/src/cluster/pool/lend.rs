@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::lease::{Lease, LeaseState, Lending};
+use crate::cluster::ids::{ConnId, LeaseId, NodeKey, RequestId};
 use crate::cluster::links::connection::{Connection, Dedicated, Expected, Usage};
-use crate::cluster::requests::queue::Queue;
+use crate::cluster::queue::Queue;
 use crate::cluster::requests::request::{Request, Stage, Target};
-use crate::cluster::{Cluster, ConnId, LeaseId, NodeKey, Phase, RequestId};
+use crate::cluster::{Cluster, Phase};
 use crate::command::prepared::Effect;
 use crate::error::{Error, Interrupted, Within};
 use crate::resp::Reply;

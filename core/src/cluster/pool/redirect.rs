@@ -7,10 +7,11 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
+use crate::cluster::ids::{LeaseId, NodeKey, RequestId};
 use crate::cluster::requests::error_policy::ErrorAction;
 use crate::cluster::requests::request::{Request, Target};
 use crate::cluster::requests::retry::PROMPT_REDIRECTS;
-use crate::cluster::{Cluster, LeaseId, NodeKey, Phase, RequestId};
+use crate::cluster::{Cluster, Phase};
 use crate::command::route::Route;
 use crate::error::{Error, ServerError};
 use crate::resp::RawReply;

@@ -4,9 +4,10 @@ use super::lend::given_back;
 use alloc::string::String;
 
 use super::lease::{Lease, LeaseState};
+use crate::cluster::Cluster;
+use crate::cluster::ids::{LeaseId, RequestId};
 use crate::cluster::links::connection::Expected;
 use crate::cluster::requests::request::Stage;
-use crate::cluster::{Cluster, LeaseId, RequestId};
 
 impl Cluster {
     /// Lets a request wait for its lease's next connection.

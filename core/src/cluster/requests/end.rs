@@ -7,9 +7,11 @@ use alloc::vec::Vec;
 use super::Ended;
 use super::request::Request;
 use crate::address::NodeAddr;
+use crate::cluster::Cluster;
 use crate::cluster::ids::ConnId;
+use crate::cluster::ids::RequestId;
+use crate::cluster::io::Output;
 use crate::cluster::requests::request::{Parent, Stage};
-use crate::cluster::{Cluster, Output, RequestId};
 use crate::error::{Error, Interrupted, ServerError};
 use crate::resp::RawReply;
 

@@ -2,29 +2,30 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `request.rs`, `queue.rs`, `backlog.rs` | one request and its stages; those that wait in line; how much may wait |
+//! | `request.rs`, `backlog.rs` | one request and its stages; how much may wait |
 //! | `route.rs`, `dispatch.rs` | where one goes next; there, and onto a connection |
 //! | `reply.rs`, `error_policy.rs` | what a reply means; the table of errors |
 //! | `retry.rs`, `timeout.rs`, `end.rs` | redirects and waits; time that has run out; the one end |
 //! | `order.rs`, `ordering.rs` | the order of commands for one key; who has to wait for it |
-//! | `gather.rs` | commands that several nodes answer together |
-//! | `transaction.rs`, `scripts.rs` | MULTI to EXEC; EVALSHA |
+//! | `parts.rs`, `gather.rs` | commands that several nodes answer together |
+//! | `queueing.rs`, `transaction.rs`, `scripts.rs` | MULTI to EXEC; EVALSHA |
 
 mod backlog;
 mod dispatch;
 mod end;
 pub(in crate::cluster) mod error_policy;
-pub(in crate::cluster) mod gather;
+mod gather;
 mod order;
 mod ordering;
-pub(in crate::cluster) mod queue;
+mod parts;
+mod queueing;
 mod reply;
 pub(in crate::cluster) mod request;
 pub(in crate::cluster) mod retry;
 pub(in crate::cluster) mod route;
 mod scripts;
 mod timeout;
-pub(in crate::cluster) mod transaction;
+mod transaction;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -34,6 +35,7 @@ use slotmap::SlotMap as Arena;
 
 use super::context::Context;
 use super::ids::{ConnId, LeaseId, RequestId};
+use super::queue::Queue;
 use super::timers::Timers;
 use crate::command::Command;
 use crate::command::script::Scripts;
@@ -42,9 +44,8 @@ use crate::error::Error;
 use crate::resp::encode_command;
 use crate::time::Instant;
 use backlog::Backlog;
-use gather::Gather;
 use order::Order;
-use queue::Queue;
+use parts::Gather;
 use request::{Parent, Request, Stage, Target};
 
 /// All requests under way, their order, what waits, and when their time runs out.

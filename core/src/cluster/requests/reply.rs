@@ -4,9 +4,10 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use crate::address::NodeAddr;
+use crate::cluster::ids::{ConnId, NodeKey, RequestId};
 use crate::cluster::requests::error_policy::{ErrorAction, classify};
 use crate::cluster::requests::request::{Stage, Target};
-use crate::cluster::{Cluster, ConnId, NodeKey, Phase, RequestId};
+use crate::cluster::{Cluster, Phase};
 use crate::error::{Error, ServerError};
 use crate::resp::RawReply;
 use crate::topology::NODES_MAX;

@@ -3,8 +3,8 @@
 use alloc::boxed::Box;
 
 use crate::address::NodeAddr;
-use crate::cluster::requests::gather::Gather;
-use crate::cluster::requests::transaction::QueueingBox;
+use crate::cluster::requests::parts::Gather;
+use crate::cluster::requests::queueing::QueueingBox;
 use crate::command::prepared::Command;
 use crate::error::ServerError;
 use crate::slot::Slot;

@@ -7,8 +7,10 @@ use core::time::Duration;
 
 use super::end::{interrupted, last_word};
 use crate::address::NodeAddr;
+use crate::cluster::Cluster;
+use crate::cluster::events::Event;
+use crate::cluster::ids::{ConnId, NodeKey, RequestId};
 use crate::cluster::requests::request::{Stage, Target};
-use crate::cluster::{Cluster, ConnId, Event, NodeKey, RequestId};
 use crate::error::{Error, ServerError};
 
 /// So many redirects are followed at once. Beyond, the nodes disagree, as they do for a moment at the end of

@@ -6,7 +6,8 @@
 
 use alloc::string::String;
 
-use crate::cluster::{Cluster, ConnId, RequestId};
+use crate::cluster::Cluster;
+use crate::cluster::ids::{ConnId, RequestId};
 use crate::command::script::{ScriptUse, Scripts};
 use crate::error::ServerError;
 use crate::resp::RawReply;

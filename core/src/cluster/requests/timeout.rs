@@ -5,9 +5,10 @@ use alloc::string::ToString;
 
 use super::end::{interrupted, last_word};
 use super::request::Request;
+use crate::cluster::ids::RequestId;
 use crate::cluster::links::loss::Driver;
 use crate::cluster::requests::request::Stage;
-use crate::cluster::{Cluster, Phase, RequestId};
+use crate::cluster::{Cluster, Phase};
 use crate::command::route::Route;
 use crate::error::{Error, Within};
 

@@ -7,11 +7,14 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use slotmap::SecondaryMap;
 
+use super::page::is_passing;
 use crate::address::NodeAddr;
+use crate::cluster::ids::{NodeKey, RequestId, ScanId};
+use crate::cluster::io::Destination;
 use crate::cluster::requests::request::{Parent, Stage, Target};
-use crate::cluster::scans::pass::{Pass, Question, is_passing};
+use crate::cluster::scans::pass::{Pass, Question};
 use crate::cluster::scans::scan::{Scan, ScanOptions, Source};
-use crate::cluster::{Cluster, Destination, NodeKey, Phase, RequestId, ScanId};
+use crate::cluster::{Cluster, Phase};
 use crate::command::prepared::Command;
 use crate::error::{Error, Interrupted, Within};
 use crate::resp::RawReply;

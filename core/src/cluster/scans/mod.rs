@@ -19,7 +19,9 @@
 //! of it; the rest is told at once. Either way the scan goes on with the next `next`.
 
 mod alarms;
+mod answer;
 mod drive;
+mod page;
 mod pass;
 mod scan;
 

@@ -5,7 +5,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use crate::address::NodeAddr;
-use crate::cluster::requests::queue::Queue;
+use crate::cluster::queue::Queue;
 use crate::cluster::scans::pass::Pass;
 use crate::cluster::timers::Alarm;
 use crate::command::prepared::Command;

@@ -2,8 +2,10 @@
 
 use alloc::vec::Vec;
 
+use crate::cluster::events::Event;
 use crate::cluster::ids::NodeKey;
-use crate::cluster::{Cluster, Event, Output, Phase};
+use crate::cluster::io::Output;
+use crate::cluster::{Cluster, Phase};
 use crate::config::ReplicaReads;
 use crate::time::Instant;
 use crate::topology::{Health, Role, Topology};

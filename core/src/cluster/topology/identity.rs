@@ -29,26 +29,18 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::address::NodeAddr;
+use crate::cluster::events::Event;
+use crate::cluster::ids::{ConnId, NodeKey};
+use crate::cluster::links::connection::{Connection, State};
 use crate::cluster::links::loss::Driver;
+use crate::cluster::nodes::node::Node;
 use crate::cluster::topology::round::{STRANGE_ROUNDS_MAX, View};
-use crate::cluster::{Cluster, ConnId, Connection, Event, Node, NodeKey, Phase, State};
+use crate::cluster::{Cluster, Phase};
 use crate::error::Error;
-use crate::resp::RawReply;
 use crate::topology::Topology;
-
-/// An id has so many hexadecimal digits (cluster specification).
-const ID_LENGTH: usize = 40;
 
 /// So long the start waits for seeds that have been asked, so that it is noticed when they are of different clusters.
 const SEED_PATIENCE: Duration = Duration::from_millis(100);
-
-/// The id in an answer to CLUSTER MYID. What is no id tells nothing.
-pub(in crate::cluster) fn id_in(reply: &RawReply) -> Option<String> {
-    let reply = reply.decode();
-    let id = reply.cursor()?.as_str()?;
-    let is_id = id.len() == ID_LENGTH && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_id.then(|| id.to_string())
-}
 
 impl Cluster {
     /// Whether a new connection asks for the node's id.

@@ -8,8 +8,9 @@
 
 use core::time::Duration;
 
+use crate::cluster::Cluster;
+use crate::cluster::ids::{NodeKey, RequestId};
 use crate::cluster::requests::request::Stage;
-use crate::cluster::{Cluster, NodeKey, RequestId};
 use crate::config::ReplicaReads;
 use crate::error::ServerError;
 use crate::slot::Slot;
