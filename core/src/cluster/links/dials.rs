@@ -33,7 +33,7 @@ impl Cluster {
     /// Whether somebody waits for a connection to this node.
     fn is_awaited_at(&self, node: &Node) -> bool {
         let starts = matches!(self.phase, Phase::Starting(_));
-        starts || !node.queue.is_empty() || !node.waiters.is_empty()
+        starts || !node.queue.is_empty() || node.line.has_waiters()
     }
 
     /// Whether a node may be dialled now; else it is listed.
@@ -151,7 +151,7 @@ impl Cluster {
         let is_unused =
             connection.is_usable() && connection.expected.is_empty() && connection.lease().is_none();
         let is_awaited =
-            |node: &Node| !node.queue.is_empty() || !(connection.is_shared() || node.waiters.is_empty());
+            |node: &Node| !node.queue.is_empty() || (!connection.is_shared() && node.line.has_waiters());
         is_unused && !self.nodes.get(connection.node).is_some_and(is_awaited)
     }
 
@@ -169,7 +169,9 @@ impl Cluster {
         let is_shared = connection.is_shared();
         if let Some(node) = self.nodes.get_mut(connection.node) {
             node.connections.push(conn);
-            node.dedicated += u32::from(!is_shared);
+            if !is_shared {
+                node.line.note_open();
+            }
         }
     }
 
@@ -193,7 +195,9 @@ impl Cluster {
             if let Some(index) = node.connections.iter().position(|own| *own == conn) {
                 node.connections.swap_remove(index);
             }
-            node.dedicated -= u32::from(!connection.is_shared());
+            if !connection.is_shared() {
+                node.line.note_closed();
+            }
         }
         if connection.looks_up {
             self.end_look_up();

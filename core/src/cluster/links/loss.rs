@@ -112,7 +112,7 @@ impl Cluster {
         self.cx.statistics.disconnects += 1;
         if let Some(node) = self.nodes.get_mut(connection.node) {
             node.statistics.disconnects += 1;
-            node.idle.retain(|idle| *idle != conn);
+            node.line.forget(conn);
             if node.connection == Some(conn) {
                 node.connection = None;
             }

@@ -204,7 +204,7 @@ impl Nodes {
 
     /// How many things it holds, what waits at the nodes included.
     pub(in crate::cluster) fn footprint(&self) -> usize {
-        let of_node = |node: &Node| node.queue.footprint() + node.waiters.len() + node.idle.len();
+        let of_node = |node: &Node| node.queue.footprint() + node.line.footprint();
         self.all.len() + self.failures.len() + self.all.values().map(of_node).sum::<usize>()
     }
 

@@ -17,7 +17,7 @@ impl Cluster {
     /// Whether requests wait for a node that is down or unknown: somebody may have taken over.
     pub(super) fn is_anything_unserved(&self) -> bool {
         let waits = |node: &crate::cluster::Node| {
-            node.is_down() && !(node.queue.is_empty() && node.waiters.is_empty())
+            node.is_down() && (!node.queue.is_empty() || node.line.has_waiters())
         };
         self.requests.has_unrouted() || self.nodes.values().any(waits)
     }
@@ -125,7 +125,7 @@ impl Cluster {
         let Some(node) = self.nodes.get(key).filter(|node| node.retired) else {
             return;
         };
-        if !node.queue.is_empty() || !node.waiters.is_empty() {
+        if !node.queue.is_empty() || node.line.has_waiters() {
             return;
         }
         let own = node.connections.iter();
