@@ -182,7 +182,7 @@ impl Cluster {
         let blocked =
             request.filter(|request| request.command.blocks.is_some() && request.is_on_connection());
         let blocked = blocked.and_then(Request::lease);
-        let on = self.connections_of(id);
+        let on = self.requests.connections_of(id);
         self.abandon(id);
         // The server would take something for nobody.
         if let Some(lease) = blocked {

@@ -124,7 +124,7 @@ impl Cluster {
             }
         }
         if connection.is_ready() {
-            self.note_coming_up();
+            self.links.note_coming_up();
         }
         self.map.forget_connection(conn);
         self.dial_next(conn);

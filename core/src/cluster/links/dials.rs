@@ -17,9 +17,6 @@ use crate::cluster::nodes::node::Node;
 use crate::cluster::{Cluster, Phase};
 use crate::time::Instant;
 
-/// So many connections are coming up at a time of which those are for nodes that nobody waits for.
-pub(in crate::cluster) const DIALLING_MAX: usize = 64;
-
 /// So many names are looked up at a time.
 const LOOK_UPS_MAX: usize = 8;
 
@@ -42,17 +39,11 @@ impl Cluster {
             return false;
         };
         let is_awaited = self.is_awaited_at(node);
-        let has_room = if is_awaited { self.make_room() } else { self.has_room_for_spare() };
+        let has_room = if is_awaited { self.make_room() } else { self.links.has_room_for_spare(&self.cx) };
         if !has_room {
             self.list(key, if is_awaited { Listed::Next } else { Listed::Later });
         }
         has_room
-    }
-
-    /// Whether a connection may be opened that nobody waits for.
-    pub(in crate::cluster) fn has_room_for_spare(&self) -> bool {
-        self.links.len() < self.cx.config.connections_max as usize
-            && self.links.dials.coming_up < DIALLING_MAX
     }
 
     fn list(&mut self, key: NodeKey, listed: Listed) {
@@ -102,7 +93,7 @@ impl Cluster {
         }
         while let Some(key) = self.links.dials.later.front().copied() {
             if self.nodes.get(key).is_some_and(|node| node.listed == Listed::Later) {
-                if !self.has_room_for_spare() {
+                if !self.links.has_room_for_spare(&self.cx) {
                     return None;
                 }
                 return self.links.dials.later.pop_front();
@@ -175,21 +166,11 @@ impl Cluster {
         }
     }
 
-    /// One that had come into use has gone back to dialling.
-    pub(in crate::cluster) fn note_coming_up(&mut self) {
-        self.links.dials.coming_up += 1;
-    }
-
-    /// A connection has come into use.
-    pub(in crate::cluster) fn note_ready(&mut self) {
-        self.links.dials.coming_up = self.links.dials.coming_up.saturating_sub(1);
-    }
-
     /// Takes a connection out.
-    pub(in crate::cluster) fn detach(&mut self, conn: ConnId) -> Option<Connection> {
+    pub(super) fn detach(&mut self, conn: ConnId) -> Option<Connection> {
         let connection = self.links.all.remove(conn)?;
         if !connection.is_ready() {
-            self.note_ready();
+            self.links.note_ready();
         }
         if let Some(node) = self.nodes.get_mut(connection.node) {
             if let Some(index) = node.connections.iter().position(|own| *own == conn) {
@@ -239,7 +220,7 @@ impl Cluster {
     }
 
     /// The answer of a look-up has come. False when nothing was asked.
-    pub(in crate::cluster) fn note_resolved(&mut self, conn: ConnId) -> bool {
+    pub(super) fn note_resolved(&mut self, conn: ConnId) -> bool {
         let connection = self.links.get_mut(conn);
         let asked = connection.is_some_and(|connection| {
             core::mem::take(&mut connection.looks_up) && connection.state == State::Resolving
@@ -248,11 +229,6 @@ impl Cluster {
             self.end_look_up();
         }
         asked
-    }
-
-    /// Whether a node is not dialled because there are as many connections as there may be.
-    pub(in crate::cluster) fn lacks_room(&self, key: NodeKey) -> bool {
-        self.nodes.get(key).is_some_and(|node| node.listed == Listed::Next)
     }
 
     /// Dials all nodes, a few at a time, when the topology is in doubt and there is nobody to ask.

@@ -57,7 +57,7 @@ pub(in crate::cluster) enum HandshakeAction {
 }
 
 /// The first batch. `shared`: of the connection that a node's requests share.
-pub(in crate::cluster) fn first_batch(config: &Config, shared: bool) -> Vec<(HandshakeStep, Vec<String>)> {
+pub(super) fn first_batch(config: &Config, shared: bool) -> Vec<(HandshakeStep, Vec<String>)> {
     if config.protocol == Protocol::Resp2 {
         return resp2_batch(config, shared);
     }
@@ -71,7 +71,7 @@ pub(in crate::cluster) fn first_batch(config: &Config, shared: bool) -> Vec<(Han
 }
 
 /// The batch for RESP2, first or after HELLO was not understood.
-pub(in crate::cluster) fn resp2_batch(config: &Config, shared: bool) -> Vec<(HandshakeStep, Vec<String>)> {
+pub(super) fn resp2_batch(config: &Config, shared: bool) -> Vec<(HandshakeStep, Vec<String>)> {
     let mut batch = Vec::new();
     match (&config.username, &config.password) {
         (Some(username), Some(password)) => {
@@ -145,7 +145,7 @@ pub(in crate::cluster) fn classify(
 }
 
 /// Why a connection that the server ended before it was ready did not come about; `last` is the last error that it sent.
-pub(in crate::cluster) fn why_ended(last: Option<&ServerError>, reason: &str) -> HandshakeAction {
+pub(super) fn why_ended(last: Option<&ServerError>, reason: &str) -> HandshakeAction {
     match last {
         Some(error) if refuses_connection(error) || passes(error) => HandshakeAction::NotNow(refused(error)),
         Some(error) => {

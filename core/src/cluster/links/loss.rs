@@ -122,7 +122,7 @@ impl Cluster {
     }
 
     /// Ends a connection that did not come up, or did not answer its PING, in time.
-    pub(in crate::cluster) fn give_up(&mut self, conn: ConnId) {
+    pub(super) fn give_up(&mut self, conn: ConnId) {
         let within = self.cx.config.connect_timeout;
         let Some(connection) = self.links.get_mut(conn) else {
             return;

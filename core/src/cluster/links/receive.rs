@@ -93,12 +93,12 @@ impl Cluster {
             }
             Expected::Queued(id) => {
                 self.mark_healthy(conn);
-                self.on_queued(conn, id, &reply);
+                self.requests.on_queued(conn, id, &reply);
             }
             Expected::Handshake(step) => self.on_handshake(conn, step, &reply),
             Expected::Asking => {
                 if let Some(error) = reply.as_kept_error() {
-                    self.on_asking_refused(conn, error);
+                    self.links.on_asking_refused(conn, error);
                 }
             }
             Expected::ReadOnly => self.on_read_only(conn, reply.as_kept_error().as_ref()),
@@ -206,7 +206,7 @@ impl Cluster {
             connection.others.clear();
         }
         let (key, is_shared) = (connection.node, connection.is_shared());
-        self.note_ready();
+        self.links.note_ready();
         if !is_shared {
             return self.on_dedicated_ready(conn);
         }

@@ -35,7 +35,7 @@ impl Cluster {
     }
 
     /// As `lend`, while the machine is at work.
-    pub(in crate::cluster) fn open_lease(&mut self, place: Lending, patience: Duration) -> LeaseId {
+    pub(super) fn open_lease(&mut self, place: Lending, patience: Duration) -> LeaseId {
         let lease = Lease {
             state: LeaseState::Waiting(None),
             queue: Queue::default(),
@@ -53,7 +53,7 @@ impl Cluster {
     }
 
     /// Lets a holder begin anew, at its slot's owner or at the node that an ASK has named.
-    pub(in crate::cluster) fn move_lease(&mut self, id: LeaseId, asked: Option<NodeKey>) {
+    pub(super) fn move_lease(&mut self, id: LeaseId, asked: Option<NodeKey>) {
         let Some(lease) = self.pool.get_mut(id) else {
             return;
         };
@@ -96,7 +96,7 @@ impl Cluster {
 
     /// Lets a holder wait, without a connection, while its first command waits for its retry. What it sends meanwhile
     /// comes after that.
-    pub(in crate::cluster) fn pause_lease(&mut self, first: RequestId, id: LeaseId) {
+    pub(super) fn pause_lease(&mut self, first: RequestId, id: LeaseId) {
         let waits = self.requests.get(first).is_some_and(|request| request.stage == Stage::Delayed);
         if let Some(lease) = self.pool.get_mut(id).filter(|_| waits) {
             let before = core::mem::replace(&mut lease.state, LeaseState::Paused);
@@ -420,7 +420,7 @@ impl Cluster {
                  (pool max-connections, checkout-timeout-ms)",
                 Within(within)
             ))
-        } else if self.lacks_room(key) {
+        } else if self.nodes.lacks_room(key) {
             let most = self.cx.config.connections_max;
             Error::LimitExceeded(format!(
                 "{address}: all {most} connections of the client are in use, and none came free within {} \

@@ -54,7 +54,7 @@ impl Cluster {
             let ready = own.filter(|own| !own.is_shared() && own.lease().is_none()).count();
             let room = node.line.room(pool.connections_max) as usize;
             for _ in 0..least.saturating_sub(ready).min(room).min(OPENED_MAX) {
-                if self.has_room_for_spare() {
+                if self.links.has_room_for_spare(&self.cx) {
                     self.open(key, Usage::Dedicated(Dedicated::default()));
                 }
             }

@@ -20,7 +20,7 @@ impl Cluster {
         self.cx.statistics.requests += 1;
         let deadline = match &target {
             Some(Target::Lent(lease)) => self.deadline_on_lease(&command, *lease),
-            _ => self.deadline_of(&command),
+            _ => self.cx.deadline_of(&command),
         };
         let id = self.requests.add(&self.cx, command, target, deadline);
         self.dispatch(id);
@@ -32,9 +32,11 @@ impl Cluster {
     }
 
     /// Ends a new request that would wait for a node that is down, when too much waits already.
-    pub(in crate::cluster) fn refuse_beyond_limits(&mut self, id: RequestId) {
+    pub(super) fn refuse_beyond_limits(&mut self, id: RequestId) {
         let waits_for_nobody = match self.requests.get(id).map(|request| request.stage) {
-            Some(Stage::AtNode(node)) => self.nodes.get(node).is_some_and(|node| self.is_out_of_reach(node)),
+            Some(Stage::AtNode(node)) => {
+                self.nodes.get(node).is_some_and(|node| self.links.is_out_of_reach(node))
+            }
             Some(Stage::Unrouted) => matches!(self.phase, Phase::Clustered),
             Some(Stage::AtLease(_)) => true,
             _ => false,
@@ -109,7 +111,7 @@ impl Cluster {
 
     /// A node that the caller names is dialled at once, whatever happened before.
     pub(in crate::cluster) fn node_for_caller(&mut self, address: &NodeAddr) -> Option<NodeKey> {
-        let key = self.redirect_target(address)?;
+        let key = self.nodes.redirect_target(&self.cx, address)?;
         if let Some(node) = self.nodes.get_mut(key) {
             node.redial_at = node.redial_at.min(self.cx.now);
         }
@@ -124,7 +126,7 @@ impl Cluster {
         let (before, after) = owners.split_at_checked(first)?;
         let mut in_turn = after.iter().chain(before);
         let reachable =
-            |node: &NodeKey| self.nodes.get(*node).is_some_and(|node| !self.is_out_of_reach(node));
+            |node: &NodeKey| self.nodes.get(*node).is_some_and(|node| !self.links.is_out_of_reach(node));
         in_turn.clone().find(|node| reachable(node)).or_else(|| in_turn.next()).copied()
     }
 
@@ -159,7 +161,7 @@ impl Cluster {
                 node.statistics.commands += 1;
                 self.requests.set_stage(id, Stage::OnConnection(conn));
                 if flushes {
-                    self.forget_sent_scripts();
+                    self.links.forget_sent_scripts();
                 }
             }
             None => {

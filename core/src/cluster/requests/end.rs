@@ -2,13 +2,10 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 
 use super::Ended;
-use super::request::Request;
 use crate::address::NodeAddr;
 use crate::cluster::Cluster;
-use crate::cluster::ids::ConnId;
 use crate::cluster::ids::RequestId;
 use crate::cluster::io::Output;
 use crate::cluster::requests::request::{Parent, Stage};
@@ -16,19 +13,6 @@ use crate::error::{Error, Interrupted, ServerError};
 use crate::resp::RawReply;
 
 impl Cluster {
-    /// The connections on which replies to a request, or to its parts, are due.
-    pub(in crate::cluster) fn connections_of(&self, id: RequestId) -> Vec<ConnId> {
-        let whole = self.requests.get(id);
-        let parts = whole.and_then(|request| request.gather.as_ref());
-        let parts = parts.into_iter().flat_map(|gather| gather.under_way());
-        let requests = whole.into_iter().chain(parts.filter_map(|part| self.requests.get(part)));
-        let conn = |request: &Request| match request.stage {
-            Stage::OnConnection(conn) => Some(conn),
-            _ => None,
-        };
-        requests.filter_map(conn).collect()
-    }
-
     /// Ends a request that is on a connection, with its reply. As `finish`, the short way.
     pub(super) fn answer(&mut self, id: RequestId, reply: RawReply) {
         let Some(request) = self.requests.remove_answered(id) else {

@@ -31,7 +31,7 @@ type PartPlan = (Command, Option<Target>, String, Vec<u32>);
 
 impl Cluster {
     /// Sends the parts of a request that concerns several nodes. False when it concerns one: then it is sent whole.
-    pub(in crate::cluster) fn scatter(&mut self, id: RequestId) -> bool {
+    pub(super) fn scatter(&mut self, id: RequestId) -> bool {
         let Some(request) = self.requests.get(id) else {
             return false;
         };
@@ -109,7 +109,7 @@ impl Cluster {
     }
 
     /// A part has ended.
-    pub(in crate::cluster) fn on_part(&mut self, id: RequestId, part: u32, result: Result<RawReply, Error>) {
+    pub(super) fn on_part(&mut self, id: RequestId, part: u32, result: Result<RawReply, Error>) {
         let limit = self.cx.config.limits.reply_size;
         let Some(gather) = self.requests.get_mut(id).and_then(|request| request.gather.as_mut()) else {
             return;
@@ -142,7 +142,7 @@ impl Cluster {
     }
 
     /// Gives the parts of a request up with it.
-    pub(in crate::cluster) fn abandon_parts(&mut self, gather: Option<Box<Gather>>) {
+    pub(super) fn abandon_parts(&mut self, gather: Option<Box<Gather>>) {
         for part in gather.map(|gather| gather.parts).into_iter().flatten() {
             if let Some(id) = part.id {
                 self.abandon(id);

@@ -31,7 +31,7 @@ pub(in crate::cluster) struct Gather {
 
 impl Gather {
     /// The parts that have not ended.
-    pub(in crate::cluster) fn under_way(&self) -> impl Iterator<Item = RequestId> {
+    pub(super) fn under_way(&self) -> impl Iterator<Item = RequestId> {
         self.parts.iter().filter_map(|part| part.id)
     }
 }

@@ -3,14 +3,12 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use crate::address::NodeAddr;
 use crate::cluster::ids::{ConnId, NodeKey, RequestId};
 use crate::cluster::requests::error_policy::{ErrorAction, classify};
 use crate::cluster::requests::request::{Stage, Target};
 use crate::cluster::{Cluster, Phase};
 use crate::error::{Error, ServerError};
 use crate::resp::RawReply;
-use crate::topology::NODES_MAX;
 
 impl Cluster {
     /// Takes a request's reply in.
@@ -30,24 +28,18 @@ impl Cluster {
         if let (true, Some(lease)) = (has_blocked, request.lease()) {
             self.start_clocks_behind(conn, lease);
         }
-        let error = match self.error_in(conn, id, &reply) {
+        let error = match self.requests.error_in(conn, id, &reply) {
             Ok(error) => error,
             Err(misfit) => return self.on_misfit(conn, id, misfit),
         };
         match error {
             Some(error) => self.on_error(conn, key, id, &error),
-            None if self.has_read_too_early(id) => {}
+            None if self.requests.has_read_too_early(id) => {}
             None => {
                 self.note_script(conn, id, &reply);
                 self.answer(id, reply);
             }
         }
-    }
-
-    /// Whether a read was answered while an earlier command for its key waits: then it is held, and the answer is none.
-    fn has_read_too_early(&mut self, id: RequestId) -> bool {
-        let is_read = self.requests.get(id).is_some_and(|request| request.command.read_only);
-        is_read && self.requests.hold_behind_earlier(id)
     }
 
     /// A server has refused a request, or sent it elsewhere.
@@ -62,7 +54,7 @@ impl Cluster {
             asked = node.address.host().to_string();
         }
         let action = self.reachable(classify(error, &asked, &request.command));
-        let not_asking = self.why_not_asking(conn, id);
+        let not_asking = self.links.why_not_asking(conn, id);
         if let (ErrorAction::FollowMoved(..) | ErrorAction::FollowAsk(..), Some(refusal)) =
             (&action, not_asking)
         {
@@ -105,7 +97,7 @@ impl Cluster {
             }
             (Phase::Clustered, ErrorAction::FollowMoved(slot, address)) => {
                 let slot = *slot;
-                if let Some(node) = self.redirect_target(&address.clone()) {
+                if let Some(node) = self.nodes.redirect_target(&self.cx, &address.clone()) {
                     self.cx.statistics.moved += 1;
                     if own_slot == Some(slot) {
                         if self.map.owner(slot) != Some(node) {
@@ -132,7 +124,7 @@ impl Cluster {
         let is_fixed = request.target.as_ref().is_some_and(Target::is_fixed);
         match action {
             ErrorAction::Surface => {
-                if !self.has_read_too_early(id) {
+                if !self.requests.has_read_too_early(id) {
                     self.finish(id, Err(Error::Server(error.clone())));
                 }
             }
@@ -166,12 +158,6 @@ impl Cluster {
             ErrorAction::FollowAsk(slot, address) => ErrorAction::FollowAsk(slot, map.actual(address)),
             other => other,
         }
-    }
-
-    /// The node that a redirect names, unless there are more than a cluster can have.
-    pub(in crate::cluster) fn redirect_target(&mut self, address: &NodeAddr) -> Option<NodeKey> {
-        let known = self.nodes.at(address).is_some() || self.nodes.len() < NODES_MAX;
-        known.then(|| self.nodes.find(&self.cx, address))
     }
 }
 

@@ -77,7 +77,7 @@ impl Cluster {
                 other => {
                     let address = other.map(|node| &node.address);
                     let mut message = format!("no connection within {within}");
-                    if self.lacks_room(node) {
+                    if self.nodes.lacks_room(node) {
                         let most = self.cx.config.connections_max;
                         message.push_str(&format!(
                             ": all {most} connections of the client are in use (limit connections)"

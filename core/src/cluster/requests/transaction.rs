@@ -13,37 +13,12 @@
 //!
 //! Sources: Redis documentation, "Transactions"; `multi.c`, and `processCommand` in `server.c`, of Redis and Valkey.
 
-use super::queueing::{Misfit, error_of_exec};
+use super::queueing::Misfit;
 use crate::cluster::Cluster;
 use crate::cluster::ids::{ConnId, RequestId};
 use crate::cluster::links::loss::Driver;
-use crate::cluster::requests::request::Stage;
-use crate::error::ServerError;
-use crate::resp::RawReply;
 
 impl Cluster {
-    /// The answer to MULTI, or to a command after it.
-    pub(in crate::cluster) fn on_queued(&mut self, conn: ConnId, id: RequestId, reply: &RawReply) {
-        if let Some(request) = self.requests.get_mut(id)
-            && request.stage == Stage::OnConnection(conn)
-        {
-            request.queueing.get_or_insert_default().note(reply);
-        }
-    }
-
-    /// The error in a request's reply, if it is one. What fits no answer to a transaction is told apart.
-    pub(super) fn error_in(
-        &self,
-        conn: ConnId,
-        id: RequestId,
-        reply: &RawReply,
-    ) -> Result<Option<ServerError>, Misfit> {
-        match self.requests.on(conn, id).map(|request| (request.command.queued, &request.queueing)) {
-            Some((Some(queued), queueing)) => error_of_exec(queueing.as_deref(), queued, reply),
-            _ => Ok(reply.as_kept_error()),
-        }
-    }
-
     /// Ends a transaction whose answers are none, and its connection when that is in doubt.
     pub(super) fn on_misfit(&mut self, conn: ConnId, id: RequestId, Misfit { error, in_doubt }: Misfit) {
         self.finish(id, Err(error.clone()));

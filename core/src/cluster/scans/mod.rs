@@ -85,4 +85,12 @@ impl Scans {
         self.all.clear();
         self.alarms = Timers::default();
     }
+
+    /// Gives a pass up: its slots are to do, as they were.
+    fn drop_pass(&mut self, id: ScanId, number: u32) {
+        if let Some(scan) = self.get_mut(id) {
+            scan.passes.retain(|pass| pass.number != number);
+            self.mark_due(id);
+        }
+    }
 }

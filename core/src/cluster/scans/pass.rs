@@ -48,16 +48,16 @@ pub(in crate::cluster) struct Pass {
     /// None for a key, and for a server that is used alone.
     pub(in crate::cluster) node: Option<NodeAddr>,
     /// The id of the node, when it is passed over for slots that move there.
-    pub(in crate::cluster) half_of: Option<String>,
+    pub(super) half_of: Option<String>,
     /// Whether others came first, which give it keys.
-    pub(in crate::cluster) is_late: bool,
+    pub(super) is_late: bool,
     /// The request under way.
     pub(in crate::cluster) asked: Option<(RequestId, Question)>,
     /// The connection of the last answer that the cursor goes with.
     pub(in crate::cluster) conn: Option<ConnId>,
     /// The process that gave the cursor; empty when it did not say.
     run_id: String,
-    pub(in crate::cluster) claim: Option<Claim>,
+    pub(super) claim: Option<Claim>,
     /// Whether keys of slots that are done may come.
     pub(super) repeats: bool,
     /// For the next page; empty after the last one.
@@ -77,10 +77,7 @@ impl Pass {
         Self { half_of, ..Self::resumed(number, Bookmark { node, run_id, cursor, claim: None }) }
     }
 
-    pub(in crate::cluster) fn resumed(
-        number: u32,
-        Bookmark { node, run_id, cursor, claim }: Bookmark,
-    ) -> Self {
+    pub(super) fn resumed(number: u32, Bookmark { node, run_id, cursor, claim }: Bookmark) -> Self {
         Self {
             number,
             node,
@@ -100,7 +97,7 @@ impl Pass {
         }
     }
 
-    pub(in crate::cluster) fn bookmark(&self) -> Bookmark {
+    pub(super) fn bookmark(&self) -> Bookmark {
         Bookmark {
             node: self.node.clone(),
             run_id: self.run_id.clone(),
@@ -109,12 +106,12 @@ impl Pass {
         }
     }
 
-    pub(in crate::cluster) fn has_batch(&self) -> bool {
+    pub(super) fn has_batch(&self) -> bool {
         self.batch.is_some()
     }
 
     /// Takes the batch to hand it out.
-    pub(in crate::cluster) fn take_batch(&mut self) -> Option<RawReply> {
+    pub(super) fn take_batch(&mut self) -> Option<RawReply> {
         self.told.clone_from(&self.cursor);
         self.batch.take()
     }

@@ -65,7 +65,7 @@ impl Cluster {
         }
         if let Phase::Starting(_) = self.phase {
             self.phase = Phase::Clustered;
-            self.forget_other_addresses();
+            self.links.forget_other_addresses();
             self.map.schedule(&mut self.cx);
             self.cx.output(Output::Ready(Ok(())));
         }
@@ -110,7 +110,7 @@ impl Cluster {
     }
 
     /// Nodes that are no part of the topology go, once nothing waits for them.
-    pub(in crate::cluster) fn retire_strangers(&mut self) {
+    pub(super) fn retire_strangers(&mut self) {
         let members = self.map.topology.shards.iter().flat_map(|shard| &shard.nodes);
         let members = members.filter_map(|member| self.nodes.at(&member.address));
         let kept: Vec<_> = members.chain(self.map.owners().iter().copied()).collect();
@@ -132,7 +132,7 @@ impl Cluster {
         let own = own.filter_map(|conn| Some((*conn, self.links.get(*conn)?)));
         let (mut unused, mut used) = (Vec::new(), 0);
         for (conn, connection) in own {
-            match connection.lease().is_some() || self.is_awaited(conn, connection) {
+            match connection.lease().is_some() || self.requests.is_awaited(conn, connection) {
                 true => used += 1,
                 false => unused.push(conn),
             }

@@ -34,7 +34,7 @@ impl Cluster {
     }
 
     /// What a node that cannot tell the topology means: at the start much, later only that another is asked.
-    pub(in crate::cluster) fn on_unusable_answer(&mut self, conn: ConnId, answer: Answer) {
+    pub(super) fn on_unusable_answer(&mut self, conn: ConnId, answer: Answer) {
         if !matches!(self.phase, Phase::Starting(_)) {
             return;
         }
@@ -78,20 +78,11 @@ impl Cluster {
         self.map.set(topology);
         self.phase = Phase::Standalone(key);
         self.map.refresh = Refresh::default();
-        self.forget_other_addresses();
+        self.links.forget_other_addresses();
         self.cx.output(Output::Ready(Ok(())));
         self.dispatch_waiting();
         self.place_waiting_leases();
         self.retire_strangers();
-    }
-
-    /// The start has ended: what its connections have is theirs.
-    pub(in crate::cluster) fn forget_other_addresses(&mut self) {
-        for connection in self.links.values_mut().filter(|connection| connection.is_ready()) {
-            if !core::mem::take(&mut connection.others).is_empty() {
-                connection.check_until = None;
-            }
-        }
     }
 
     /// A seed cannot be used. When none can, the client cannot. What `passes` is no reason to give up: the seed is dialled
@@ -122,7 +113,7 @@ impl Cluster {
     }
 
     /// Ends the start without success.
-    pub(in crate::cluster) fn refuse_start(&mut self, error: &Error) {
+    pub(super) fn refuse_start(&mut self, error: &Error) {
         self.cx.output(Output::Ready(Err(error.clone())));
         self.shut_down(error);
     }
