@@ -234,8 +234,8 @@ impl Cluster {
     /// Dials all nodes, a few at a time, when the topology is in doubt and there is nobody to ask.
     pub(in crate::cluster) fn seek_contact(&mut self) {
         let seeks = self.refresh_wants_connections();
-        let begins = seeks && !core::mem::replace(&mut self.nodes.seeks_contact, seeks);
-        if begins {
+        let has_sought = core::mem::replace(&mut self.nodes.seeks_contact, seeks);
+        if seeks && !has_sought {
             for key in self.nodes.keys().collect::<alloc::vec::Vec<_>>() {
                 self.ensure_connection(key);
             }
