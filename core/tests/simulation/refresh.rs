@@ -177,6 +177,25 @@ fn a_failover_is_told() {
 }
 
 #[test]
+fn a_failover_while_nothing_waited_is_found_by_the_first_request_that_does() {
+    let mut lab = lab_of(Servers::new(Dialect::modern(), 3, 1, false), |config, _| {
+        config.attempt_timeout = Some(Duration::from_millis(500));
+        config.connect_timeout = Duration::from_secs(60);
+    });
+    // It takes connections, and says nothing.
+    lab.servers.nodes[0].paused = true;
+    assert!(run(&mut lab, &format!("SET {} 1", key_at(0, 's'))).is_err());
+    wait(&mut lab, SECOND);
+    lab.servers.catch_up(lab.now);
+    lab.servers.promote(3);
+    (0..6).for_each(|node| lab.servers.gossip(node));
+    let before = lab.now;
+    assert_eq!(run(&mut lab, &format!("GET {}", key_at(0, 'g'))), bulk("g:7"));
+    assert!(lab.now - before <= 300 * MILLISECOND, "{}", lab.now - before);
+    lab.check_rounds();
+}
+
+#[test]
 fn nodes_are_reached_where_the_map_says() {
     let mut lab = lab_with(Dialect::modern(), |config, servers| {
         for (index, node) in servers.nodes.iter_mut().enumerate() {

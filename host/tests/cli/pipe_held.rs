@@ -19,6 +19,9 @@ const OPTIONS: [&str; 3] = ["--json", "--request-timeout", "6s"];
 /// A slot of the node that is hurt. The program is told of another node.
 const HURT_SLOT: u16 = 16_383;
 
+/// A number as a command of the input.
+type Command<'a> = &'a dyn Fn(usize) -> Vec<u8>;
+
 /// What is done to a node.
 type Hurt = fn(&TestCluster, usize) -> Result<(), keyslot_testcluster::Error>;
 
@@ -59,7 +62,7 @@ fn a_node_that_does_not_answer_holds_up_its_own_commands_only() -> anyhow::Resul
     const COMMANDS: usize = 10_000;
     let lines = |number| format!("SET {} value\n", key(number)).into_bytes();
     let requests = |number| resp(&["SET", &key(number), "value"]);
-    let syntaxes: [(&str, &dyn Fn(usize) -> Vec<u8>); 2] = [("line", &lines), ("byte", &requests)];
+    let syntaxes: [(&str, Command<'_>); 2] = [("line", &lines), ("byte", &requests)];
     let hurts: [(&str, Hurt); 2] = [("stopped", TestCluster::pause), ("gone", TestCluster::kill)];
     for (hurt, do_hurt) in hurts {
         let cluster = cluster()?;

@@ -165,8 +165,13 @@ impl Cluster {
                 }
             }
             None => {
+                // Somebody may have taken over since it was last asked for.
+                let is_down = node.is_down();
                 self.queue_at(id, key);
                 self.ensure_connection(key);
+                if is_down {
+                    self.map.want_refresh();
+                }
             }
         }
     }
