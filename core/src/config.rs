@@ -266,6 +266,14 @@ impl Config {
                 Within(self.request_timeout)
             ));
         }
+        self.check_pool()?;
+        if self.replica_reads == ReplicaReads::SameZone && self.availability_zone.is_none() {
+            return Err("replica-reads same-zone needs availability-zone to be set".to_string());
+        }
+        Ok(())
+    }
+
+    fn check_pool(&self) -> Result<(), String> {
         let Pool { idle_min, connections_max, .. } = self.pool;
         if connections_max > CONNECTIONS_MAX {
             return Err(format!(
@@ -276,9 +284,6 @@ impl Config {
             return Err(format!(
                 "pool min-idle of {idle_min} is above the max-connections of {connections_max}"
             ));
-        }
-        if self.replica_reads == ReplicaReads::SameZone && self.availability_zone.is_none() {
-            return Err("replica-reads same-zone needs availability-zone to be set".to_string());
         }
         Ok(())
     }

@@ -8,6 +8,8 @@ use super::events::{Event, Events};
 use super::io::Output;
 use super::random::Random;
 use super::statistics::Statistics;
+use crate::command::Command;
+use crate::command::blocking::after_blocking;
 use crate::config::Config;
 use crate::resp::{Decoder, Meter};
 use crate::time::Instant;
@@ -52,5 +54,10 @@ impl Context {
     /// A decoder within the settings' limits.
     pub(super) fn decoder(&self) -> Decoder {
         Decoder::metered(self.config.limits, self.meter.clone())
+    }
+
+    /// When a command's time runs out that is taken in now; never for one that blocks until there is something.
+    pub(in crate::cluster) fn deadline_of(&self, command: &Command) -> Instant {
+        after_blocking(self.now, command) + self.config.request_timeout
     }
 }

@@ -40,8 +40,8 @@
 //! | `requests/` | a request's way: dispatch, order, parts, reply, redirect, retry, end |
 //! | `pool/` | connections that are dedicated to one caller at a time |
 //! | `scans/` | scans of all keys, or of one |
-//! | `events.rs`, `statistics.rs` | what the driver can ask about |
-//! | `timers.rs`, `random.rs` | deadlines; chance |
+//! | `observe.rs`, `events.rs`, `statistics.rs` | what the driver can ask about |
+//! | `queue.rs`, `timers.rs`, `random.rs` | requests that wait in line; deadlines; chance |
 
 mod context;
 mod events;
@@ -49,7 +49,9 @@ mod ids;
 mod io;
 mod links;
 mod nodes;
+mod observe;
 mod pool;
+mod queue;
 mod random;
 mod requests;
 mod scans;
@@ -61,31 +63,28 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::address::NodeAddr;
 pub use crate::command::prepared::Command;
 pub use crate::command::script::Scripts;
 use crate::config::Config;
 use crate::error::Error;
-use crate::slot::Slot;
 use crate::time::Instant;
-use crate::topology::Topology;
 use context::Context;
 pub use events::Event;
 use ids::NodeKey;
 pub use ids::{ConnId, LeaseId, RequestId, ScanId};
 pub use io::{Destination, Input, Output};
 use links::Links;
-use links::connection::{Connection, State};
 use nodes::Nodes;
 use nodes::node::Node;
 use pool::Pool;
 use requests::Requests;
 use requests::request::{Request, Target};
+use requests::route::Known;
 use scans::Scans;
 pub use scans::{ScanOptions, Subject};
 pub use statistics::{Latency, NodeStatistics, Statistics};
 use topology::ClusterMap;
-use topology::discovery::Start;
+use topology::start::Start;
 
 /// The client.
 ///
@@ -114,6 +113,18 @@ enum Phase {
     /// This one server is all there is.
     Standalone(NodeKey),
     Closed,
+}
+
+impl Phase {
+    /// How much is known of the cluster.
+    fn known(&self) -> Known {
+        match self {
+            Self::Starting(_) => Known::Nothing,
+            Self::Clustered => Known::Cluster,
+            Self::Standalone(node) => Known::Server(*node),
+            Self::Closed => Known::Closed,
+        }
+    }
 }
 
 impl Cluster {
@@ -171,7 +182,7 @@ impl Cluster {
         let blocked =
             request.filter(|request| request.command.blocks.is_some() && request.is_on_connection());
         let blocked = blocked.and_then(Request::lease);
-        let on = self.connections_of(id);
+        let on = self.requests.connections_of(id);
         self.abandon(id);
         // The server would take something for nobody.
         if let Some(lease) = blocked {
@@ -181,19 +192,6 @@ impl Cluster {
         for conn in on {
             self.close_if_drained(conn);
         }
-    }
-
-    /// The connections on which replies to a request, or to its parts, are due.
-    fn connections_of(&self, id: RequestId) -> Vec<ConnId> {
-        let whole = self.requests.get(id);
-        let parts = whole.and_then(|request| request.gather.as_ref());
-        let parts = parts.into_iter().flat_map(|gather| gather.under_way());
-        let requests = whole.into_iter().chain(parts.filter_map(|part| self.requests.get(part)));
-        let conn = |request: &Request| match request.stage {
-            requests::request::Stage::OnConnection(conn) => Some(conn),
-            _ => None,
-        };
-        requests.filter_map(conn).collect()
     }
 
     /// Takes in what happened.
@@ -279,83 +277,6 @@ impl Cluster {
         matches!(self.phase, Phase::Closed)
     }
 
-    /// The topology as now known; without shards before the start's end.
-    #[must_use]
-    pub fn topology(&self) -> &Topology {
-        self.map.topology()
-    }
-
-    /// The primary that serves this slot, as now known.
-    #[must_use]
-    pub fn primary_of(&self, slot: Slot) -> Option<&NodeAddr> {
-        let node = match self.phase {
-            Phase::Standalone(node) => node,
-            _ => self.map.owner(slot)?,
-        };
-        self.nodes.get(node).map(|node| &node.address)
-    }
-
-    /// The counters.
-    #[must_use]
-    pub fn statistics(&self) -> &Statistics {
-        &self.cx.statistics
-    }
-
-    /// How many bytes of memory replies hold: what has come in and is not whole, and whole replies until the last who
-    /// has them lets go. Small ones that came whole are left out.
-    #[must_use]
-    pub fn received_bytes(&self) -> usize {
-        self.cx.meter.bytes() as usize
-    }
-
-    /// What is counted for each node that the client knows, and how many of its requests are under way on connections.
-    pub fn node_statistics(&self) -> impl Iterator<Item = (&NodeAddr, &NodeStatistics, usize)> {
-        self.nodes.in_order().map(|node| {
-            let own = node.connections.iter().filter_map(|conn| self.links.get(*conn));
-            let in_flight = own.map(|connection| connection.expected.len()).sum();
-            (&node.address, &node.statistics, in_flight)
-        })
-    }
-
-    /// What has happened since this was last asked, oldest first, and how many events before that were dropped
-    /// because nobody had asked for long.
-    pub fn take_events(&mut self) -> (Vec<(Instant, Event)>, u64) {
-        self.cx.events.take()
-    }
-
-    /// Whether this request is under way: its [`Output::Done`] is still to be made.
-    #[must_use]
-    pub fn is_pending(&self, id: RequestId) -> bool {
-        self.requests.contains(id)
-    }
-
-    /// How many requests are under way.
-    #[must_use]
-    pub fn pending(&self) -> usize {
-        self.requests.len()
-    }
-
-    /// How many things of any kind the machine holds: requests, connections and what waits on them,
-    /// nodes, timers. For tests of the promise that nothing grows without bound.
-    #[must_use]
-    pub fn footprint(&self) -> usize {
-        let [alarms, dials] = self.links.swept();
-        // What is swept now and then may have this much for each thing that is counted already.
-        let beyond = |entries: usize, counted: usize| entries.saturating_sub(256 + 4 * counted);
-        self.requests.footprint()
-            + self.links.footprint()
-            + self.nodes.footprint()
-            + self.pool.len()
-            + self.scans.footprint()
-            + beyond(alarms, self.links.len())
-            + beyond(self.nodes.swept(), self.nodes.len())
-            + beyond(self.pool.swept(), self.pool.len())
-            + beyond(self.scans.swept(), self.scans.len())
-            + beyond(dials, self.nodes.len() + self.links.len())
-            + self.cx.outputs.len()
-            + self.map.footprint()
-    }
-
     /// Moves the clock, which never goes back, and does what has fallen due.
     fn advance(&mut self, now: Instant) {
         self.cx.now = self.cx.now.max(now);
@@ -384,7 +305,7 @@ impl Cluster {
             self.next_refresh(),
             alarm,
             self.scans.next_deadline(),
-            self.next_ease(),
+            self.links.next_ease(),
         ];
         timers.into_iter().flatten().min()
     }

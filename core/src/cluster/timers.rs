@@ -151,4 +151,41 @@ mod tests {
         let counted = core::iter::from_fn(|| timers.pop_entry(at(1_000_000)));
         assert_eq!(counted.filter(|(at, _)| alarm.goes_off(*at)).count(), 1);
     }
+
+    /// Against a list that is searched for its first entry each time.
+    #[test]
+    fn entries_come_as_a_naive_list_gives_them() {
+        let mut state = 7u32;
+        let mut below = |bound: u64| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            u64::from(state >> 16) % bound
+        };
+        let mut timers = Timers::default();
+        let mut model: Vec<(Instant, u32)> = Vec::new();
+        let mut now = 0;
+        for key in 0..20_000 {
+            if below(3) > 0 {
+                // Mostly later than all, as deadlines are.
+                let time = at(now + if below(4) == 0 { below(50) } else { 100 });
+                timers.insert(time, key);
+                model.push((time, key));
+            }
+            now += below(3);
+            assert_eq!(timers.next(), model.iter().map(|(at, _)| *at).min());
+            while let Some((time, key)) = timers.pop_entry(at(now)) {
+                let first = model.iter().map(|(at, _)| *at).min().unwrap();
+                assert_eq!(time, first, "the earliest comes first");
+                let place = model.iter().position(|entry| *entry == (time, key)).expect("it was put in");
+                model.remove(place);
+            }
+            assert!(model.iter().all(|(time, _)| *time > at(now)), "none is late");
+            assert_eq!(timers.len(), model.len());
+            if below(100) == 0 {
+                timers.sweep(0, |_, key| key % 2 == 0);
+                if timers.len() < model.len() {
+                    model.retain(|(_, key)| key % 2 == 0);
+                }
+            }
+        }
+    }
 }

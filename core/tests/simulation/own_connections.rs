@@ -213,6 +213,21 @@ fn what_blocks_has_a_connection_for_itself_and_gives_it_back() {
     assert_eq!(lab.open_conns(Some(0)).len(), 2, "the same one again");
 }
 
+/// Also what the client sends of its own accord before a command on a dedicated connection.
+#[test]
+fn every_command_that_is_sent_is_counted() {
+    let mut lab = lab();
+    let key = key_at(1, 'p');
+    lab.servers.migrations.insert(slot_of(&key), Migration { from: 1, to: 2, progress: 100 });
+    let mark = lab.sent.len();
+    run(&mut lab, &format!("BLPOP {key} 1")).unwrap();
+    wait(&mut lab, 100 * MILLISECOND);
+    let names: Vec<_> = sent_since(&lab, mark).into_iter().map(|(_, names)| names.concat()).collect();
+    assert_eq!(names, ["BLPOP", "ASKINGBLPOP"]);
+    let sent: usize = lab.sent.iter().map(|sent| sent.commands.len()).sum();
+    assert_eq!(lab.cluster.statistics().commands, sent as u64);
+}
+
 /// A node that answers no more, and an idle connection to it.
 fn lab_that_blocks() -> (Lab, String) {
     let mut lab = lab();

@@ -5,8 +5,10 @@
 
 use alloc::vec::Vec;
 
+use crate::cluster::Cluster;
+use crate::cluster::ids::NodeKey;
+use crate::cluster::links::connection::Connection;
 use crate::cluster::nodes::node::REPLICA_PATIENCE;
-use crate::cluster::{Cluster, Connection, NodeKey};
 use crate::time::Instant;
 
 impl Cluster {

@@ -11,24 +11,26 @@
 use alloc::format;
 use alloc::string::String;
 
+use crate::cluster::Cluster;
+use crate::cluster::ids::ConnId;
+use crate::cluster::links::connection::Connection;
 use crate::cluster::links::connection::Expected;
 use crate::cluster::links::handshake::HandshakeStep;
 use crate::cluster::links::loss::Driver;
 use crate::cluster::requests::request::Parent;
-use crate::cluster::{Cluster, ConnId, Connection};
 use crate::error::Error;
 use crate::resp::{DecodeError, RawReply};
 
 /// How large an answer to the client itself may be, counted as [`Limits::reply_size`](crate::resp::Limits::reply_size).
 /// CLUSTER NODES of a thousand nodes whose slots lie scattered has less than one MiB.
-pub(in crate::cluster) const ANSWER_MAX: u64 = 4 << 20;
+const ANSWER_MAX: u64 = 4 << 20;
 
 /// The same of CLUSTER SLOTS and CLUSTER SHARDS, of which most is what each node of the reply counts. Each of the 16,384
 /// slots alone, with three nodes, has 29 MiB, of which 7 are sent.
-pub(in crate::cluster) const TOPOLOGY_ANSWER_MAX: u64 = 32 << 20;
+const TOPOLOGY_ANSWER_MAX: u64 = 32 << 20;
 
 /// A longer availability zone is passed over.
-pub(in crate::cluster) const ZONE_LENGTH_MAX: usize = 255;
+pub(super) const ZONE_LENGTH_MAX: usize = 255;
 
 /// One of the client's own questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +100,7 @@ impl Cluster {
     }
 
     /// Tells a connection's decoder how large the next reply may be.
-    pub(in crate::cluster) fn limit_next_reply(&mut self, conn: ConnId) {
+    pub(super) fn limit_next_reply(&mut self, conn: ConnId) {
         let Some(connection) = self.links.get(conn) else {
             return;
         };
@@ -115,7 +117,7 @@ impl Cluster {
 
     /// A reply was nested too deep, and has been dropped whole. Whoever asked is told so, and nobody else: what comes next on the
     /// connection answers the next command. None of the client's own questions has such an answer.
-    pub(in crate::cluster) fn on_dropped(&mut self, conn: ConnId, error: &DecodeError) {
+    pub(super) fn on_dropped(&mut self, conn: ConnId, error: &DecodeError) {
         let told = self.why_undecodable(conn, error);
         let Some(connection) = self.links.get_mut(conn) else {
             return;
@@ -147,7 +149,7 @@ impl Cluster {
     }
 
     /// What those are told whose reply could not be read.
-    pub(in crate::cluster) fn why_undecodable(&self, conn: ConnId, error: &DecodeError) -> Error {
+    pub(super) fn why_undecodable(&self, conn: ConnId, error: &DecodeError) -> Error {
         let question = self.links.get(conn).and_then(|connection| self.next_question(connection));
         let text: String = match question {
             Some(question) => format!("the answer to {}: {error}", question.name),

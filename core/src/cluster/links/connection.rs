@@ -20,9 +20,9 @@ use core::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::cluster::ids::{LeaseId, NodeKey, RequestId};
 use crate::cluster::links::handshake::HandshakeStep;
 use crate::cluster::timers::Alarm;
-use crate::cluster::{LeaseId, NodeKey, RequestId};
 use crate::command::prepared::{Command, Effect};
 use crate::config::Config;
 use crate::error::ServerError;
@@ -74,7 +74,7 @@ impl Expected {
     }
 
     /// The request that it is about: the reply is its own, or one of those before its own.
-    pub(in crate::cluster) fn of_request(&self) -> Option<RequestId> {
+    pub(super) fn of_request(&self) -> Option<RequestId> {
         match self {
             Self::Request(id) | Self::Queued(id) => Some(*id),
             _ => None,
@@ -139,9 +139,9 @@ pub(in crate::cluster) enum State {
 /// An address that may be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cluster) struct Candidate {
-    pub(in crate::cluster) ip: IpAddr,
+    pub(super) ip: IpAddr,
     /// Whether it has already been given up once because it took long, and has its share of all the time now.
-    pub(in crate::cluster) is_second: bool,
+    pub(super) is_second: bool,
 }
 
 #[derive(Debug)]
@@ -155,8 +155,8 @@ pub(in crate::cluster) struct Connection {
     /// Until when it has to be `Ready`, whichever address is tried.
     pub(in crate::cluster) last_deadline: Instant,
     /// The address that is tried, or was taken.
-    pub(in crate::cluster) ip: Option<IpAddr>,
-    pub(in crate::cluster) is_second_try: bool,
+    pub(super) ip: Option<IpAddr>,
+    pub(super) is_second_try: bool,
     /// The host's other addresses, for when this one fails.
     pub(in crate::cluster) others: VecDeque<Candidate>,
     /// The last error that the handshake was answered with.
@@ -166,20 +166,20 @@ pub(in crate::cluster) struct Connection {
     /// Whether the server calls itself one without cluster (HELLO's `mode`).
     pub(in crate::cluster) is_standalone: bool,
     /// The request whose ASKING was refused, and how.
-    pub(in crate::cluster) asking_refused: Option<(RequestId, ServerError)>,
+    pub(super) asking_refused: Option<(RequestId, ServerError)>,
     /// Whether READONLY was refused.
     pub(in crate::cluster) reads_refused: bool,
     /// When it wants attention.
     pub(in crate::cluster) alarm: Alarm,
     /// Whether its host is being looked up.
-    pub(in crate::cluster) looks_up: bool,
+    pub(super) looks_up: bool,
     pub(in crate::cluster) decoder: Decoder,
     pub(in crate::cluster) expected: VecDeque<Expected>,
     /// How many of the last in `expected` are still in `out`: nobody but us has seen them.
     unsent: usize,
     out: BytesMut,
     /// Whether it is on the machine's list of those to flush.
-    pub(in crate::cluster) is_unflushed: bool,
+    pub(super) is_unflushed: bool,
     /// Whether it was taken off that list because it may not be written to yet.
     pub(in crate::cluster) is_held: bool,
     /// Whether its socket may hold more than was read.
@@ -201,7 +201,7 @@ pub(in crate::cluster) struct Connection {
     /// What the server calls it (CLIENT ID).
     pub(in crate::cluster) client_id: Option<i64>,
     /// Whether HELLO has made it speak RESP3: only then there are pushes.
-    pub(in crate::cluster) speaks_resp3: bool,
+    pub(super) speaks_resp3: bool,
     /// The numbers of the scripts that have run over it.
     pub(in crate::cluster) scripts: Vec<u32>,
     /// Takes no new commands: it stopped answering, and stays only for the replies that may still come.
@@ -278,7 +278,7 @@ impl Connection {
     }
 
     /// Queues a request's command: a transaction has a reply for each of its own, and for MULTI.
-    pub(in crate::cluster) fn send_request(&mut self, command: &Command, id: RequestId, now: Instant) {
+    pub(super) fn send_request(&mut self, command: &Command, id: RequestId, now: Instant) {
         self.out.extend_from_slice(&command.frame);
         if let Some(queued) = command.queued {
             for _ in 0..=queued {
@@ -314,14 +314,14 @@ impl Connection {
     }
 
     /// Takes bytes in.
-    pub(in crate::cluster) fn receive(&mut self, bytes: Bytes, now: Instant) {
+    pub(super) fn receive(&mut self, bytes: Bytes, now: Instant) {
         self.received_at = now;
         self.decoder.feed(bytes);
     }
 
     /// So many bytes came, and their frames have been taken out. When they are part of the reply that is due they
     /// are a sign of life, unless they only drip. A push is none: it says nothing about the reply.
-    pub(in crate::cluster) fn note_progress(&mut self, length: usize) {
+    pub(super) fn note_progress(&mut self, length: usize) {
         if self.decoder.begun() != Some(Begun::Reply) {
             return;
         }
@@ -332,13 +332,13 @@ impl Connection {
     }
 
     /// Nobody waits for the next reply any more, because its time was over: what had come of it was no sign of life.
-    pub(in crate::cluster) fn discount_progress(&mut self) {
+    pub(super) fn discount_progress(&mut self) {
         self.silent_since = self.due_since;
     }
 
     /// Whether what is queued may be handed to the driver. What has come in without being asked for, and
     /// is still unread, must not be taken for its answer.
-    pub(in crate::cluster) fn may_be_written(&self) -> bool {
+    pub(super) fn may_be_written(&self) -> bool {
         !self.is_unread || self.next_due().is_some()
     }
 
@@ -357,20 +357,20 @@ impl Connection {
     }
 
     /// Whose reply the server has to send next; `None` when it has been sent nothing that is not answered.
-    pub(in crate::cluster) fn next_due(&self) -> Option<&Expected> {
+    pub(super) fn next_due(&self) -> Option<&Expected> {
         if self.expected.len() > self.unsent { self.expected.front() } else { None }
     }
 
     /// Whether a frame has begun that answers nothing: no reply is due, and it is no push. Its end must not be taken
     /// for the reply to what is sent next, so the connection is closed. That is looked for whenever something has come
     /// in; a reply is no longer due only after that, so there is none when something is sent.
-    pub(in crate::cluster) fn has_unasked(&self) -> bool {
+    pub(super) fn has_unasked(&self) -> bool {
         let begun = self.decoder.begun();
         self.next_due().is_none() && begun.is_some_and(|begun| begun == Begun::Reply || !self.speaks_resp3)
     }
 
     /// Whose reply just came; `None` when nobody asked.
-    pub(in crate::cluster) fn replied(&mut self) -> Option<Expected> {
+    pub(super) fn replied(&mut self) -> Option<Expected> {
         // A reply to a command that was never sent answers nothing either.
         self.next_due()?;
         let expected = self.expected.pop_front();
@@ -380,7 +380,7 @@ impl Connection {
     }
 
     /// Takes what is waited for, each with whether it has been handed to the driver.
-    pub(in crate::cluster) fn take_expected(&mut self) -> impl Iterator<Item = (Expected, bool)> + use<> {
+    pub(super) fn take_expected(&mut self) -> impl Iterator<Item = (Expected, bool)> + use<> {
         let sent = self.expected.len() - self.unsent.min(self.expected.len());
         core::mem::take(&mut self.expected)
             .into_iter()
@@ -403,7 +403,7 @@ impl Connection {
     }
 
     /// When it is given up: it does not come up, or does not answer the check.
-    pub(in crate::cluster) fn gives_up_at(&self) -> Option<Instant> {
+    pub(super) fn gives_up_at(&self) -> Option<Instant> {
         if self.is_ready() { self.check_until } else { Some(self.deadline) }
     }
 
@@ -420,12 +420,12 @@ impl Connection {
     }
 
     /// Since when the next reply is due.
-    pub(in crate::cluster) fn due_since(&self) -> Instant {
+    pub(super) fn due_since(&self) -> Instant {
         self.due_since
     }
 
     /// Whether the driver has heard of it. Of one whose look-up waits for its turn it has not.
-    pub(in crate::cluster) fn is_announced(&self) -> bool {
+    pub(super) fn is_announced(&self) -> bool {
         self.last_deadline != Instant::NEVER
     }
 

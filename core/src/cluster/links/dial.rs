@@ -9,7 +9,8 @@ use super::connection::{Candidate, Connection, Expected, State, Usage};
 use super::handshake::{self, HandshakeStep};
 use super::loss::{Driver, is_final};
 use crate::cluster::ids::{ConnId, NodeKey};
-use crate::cluster::{Cluster, Output, Phase};
+use crate::cluster::io::Output;
+use crate::cluster::{Cluster, Phase};
 use crate::error::Error;
 
 /// So long a host's address has to let a socket be opened, as long as another one has not been tried: the delay between
@@ -123,7 +124,7 @@ impl Cluster {
             }
         }
         if connection.is_ready() {
-            self.note_coming_up();
+            self.links.note_coming_up();
         }
         self.map.forget_connection(conn);
         self.dial_next(conn);

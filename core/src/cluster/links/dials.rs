@@ -5,17 +5,17 @@
 //! dialled for lack of room is listed; those that requests or waiters wait for come first, and for them a connection is closed
 //! that nothing is under way on. Of the host's resolver only a few names are asked at a time.
 
-use alloc::collections::VecDeque;
 use alloc::string::ToString;
 use core::time::Duration;
 
+use crate::cluster::ids::{ConnId, NodeKey};
+use crate::cluster::io::Output;
 use crate::cluster::links::connection::Connection;
-use crate::cluster::links::shortage::Shortage;
-use crate::cluster::{Cluster, ConnId, Node, NodeKey, Output, Phase, State};
+use crate::cluster::links::connection::State;
+use crate::cluster::nodes::node::Listed;
+use crate::cluster::nodes::node::Node;
+use crate::cluster::{Cluster, Phase};
 use crate::time::Instant;
-
-/// So many connections are coming up at a time of which those are for nodes that nobody waits for.
-pub(in crate::cluster) const DIALLING_MAX: usize = 64;
 
 /// So many names are looked up at a time.
 const LOOK_UPS_MAX: usize = 8;
@@ -26,49 +26,11 @@ const LOOKED_AT_MAX: usize = 64;
 /// One that was used within this time is closed only when there is no other.
 const IN_USE: Duration = Duration::from_secs(1);
 
-/// Whether a node is on a list of those to dial.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::cluster) enum Listed {
-    #[default]
-    No,
-    /// Nobody waits for it.
-    Later,
-    /// Somebody does.
-    Next,
-}
-
-/// What is to be dialled and looked up once there is room.
-#[derive(Debug, Default)]
-pub(in crate::cluster) struct Dials {
-    next: VecDeque<NodeKey>,
-    later: VecDeque<NodeKey>,
-    /// Connections that are not in use yet.
-    coming_up: usize,
-    /// Names that are being looked up, and connections whose name is to be.
-    look_ups: usize,
-    unresolved: VecDeque<ConnId>,
-    /// All connections, for finding one to close; some may have ended.
-    ring: VecDeque<ConnId>,
-    /// While the host has no socket for more.
-    pub(in crate::cluster) shortage: Option<Shortage>,
-}
-
-impl Dials {
-    pub(in crate::cluster) fn footprint(&self) -> usize {
-        self.next.len() + self.later.len() + self.unresolved.len() + self.ring.len()
-    }
-
-    /// Whether a node is listed that somebody waits for. It may have been dialled since.
-    pub(in crate::cluster) fn has_next(&self) -> bool {
-        !self.next.is_empty()
-    }
-}
-
 impl Cluster {
     /// Whether somebody waits for a connection to this node.
     fn is_awaited_at(&self, node: &Node) -> bool {
         let starts = matches!(self.phase, Phase::Starting(_));
-        starts || !node.queue.is_empty() || !node.waiters.is_empty()
+        starts || !node.queue.is_empty() || node.line.has_waiters()
     }
 
     /// Whether a node may be dialled now; else it is listed.
@@ -77,16 +39,11 @@ impl Cluster {
             return false;
         };
         let is_awaited = self.is_awaited_at(node);
-        let has_room = if is_awaited { self.make_room() } else { self.has_room_for_spare() };
+        let has_room = if is_awaited { self.make_room() } else { self.links.has_room_for_spare(&self.cx) };
         if !has_room {
             self.list(key, if is_awaited { Listed::Next } else { Listed::Later });
         }
         has_room
-    }
-
-    /// Whether a connection may be opened that nobody waits for.
-    pub(in crate::cluster) fn has_room_for_spare(&self) -> bool {
-        self.links.len() < self.connections_max() && self.links.dials.coming_up < DIALLING_MAX
     }
 
     fn list(&mut self, key: NodeKey, listed: Listed) {
@@ -116,7 +73,7 @@ impl Cluster {
 
     /// Dials nodes that are listed, as far as there is room.
     pub(in crate::cluster) fn drive_dials(&mut self) {
-        self.ease_shortage();
+        self.links.ease_shortage(&self.cx);
         while let Some(key) = self.next_listed() {
             if let Some(node) = self.nodes.get_mut(key) {
                 node.listed = Listed::No;
@@ -137,7 +94,7 @@ impl Cluster {
         }
         while let Some(key) = self.links.dials.later.front().copied() {
             if self.nodes.get(key).is_some_and(|node| node.listed == Listed::Later) {
-                if !self.has_room_for_spare() {
+                if !self.links.has_room_for_spare(&self.cx) {
                     return None;
                 }
                 return self.links.dials.later.pop_front();
@@ -150,7 +107,7 @@ impl Cluster {
     /// Whether there is room for one more connection, after others were closed if need be: one, or more when the host
     /// has no socket for as many as there are.
     fn make_room(&mut self) -> bool {
-        while self.links.len() >= self.connections_max() {
+        while self.links.len() >= self.links.connections_max(&self.cx) {
             if !self.close_spare() {
                 return false;
             }
@@ -194,7 +151,7 @@ impl Cluster {
         let is_unused =
             connection.is_usable() && connection.expected.is_empty() && connection.lease().is_none();
         let is_awaited =
-            |node: &Node| !node.queue.is_empty() || !(connection.is_shared() || node.waiters.is_empty());
+            |node: &Node| !node.queue.is_empty() || (!connection.is_shared() && node.line.has_waiters());
         is_unused && !self.nodes.get(connection.node).is_some_and(is_awaited)
     }
 
@@ -212,31 +169,25 @@ impl Cluster {
         let is_shared = connection.is_shared();
         if let Some(node) = self.nodes.get_mut(connection.node) {
             node.connections.push(conn);
-            node.dedicated += u32::from(!is_shared);
+            if !is_shared {
+                node.line.note_open();
+            }
         }
     }
 
-    /// One that had come into use has gone back to dialling.
-    pub(in crate::cluster) fn note_coming_up(&mut self) {
-        self.links.dials.coming_up += 1;
-    }
-
-    /// A connection has come into use.
-    pub(in crate::cluster) fn note_ready(&mut self) {
-        self.links.dials.coming_up = self.links.dials.coming_up.saturating_sub(1);
-    }
-
     /// Takes a connection out.
-    pub(in crate::cluster) fn detach(&mut self, conn: ConnId) -> Option<Connection> {
+    pub(super) fn detach(&mut self, conn: ConnId) -> Option<Connection> {
         let connection = self.links.all.remove(conn)?;
         if !connection.is_ready() {
-            self.note_ready();
+            self.links.note_ready();
         }
         if let Some(node) = self.nodes.get_mut(connection.node) {
             if let Some(index) = node.connections.iter().position(|own| *own == conn) {
                 node.connections.swap_remove(index);
             }
-            node.dedicated -= u32::from(!connection.is_shared());
+            if !connection.is_shared() {
+                node.line.note_closed();
+            }
         }
         if connection.looks_up {
             self.end_look_up();
@@ -278,7 +229,7 @@ impl Cluster {
     }
 
     /// The answer of a look-up has come. False when nothing was asked.
-    pub(in crate::cluster) fn note_resolved(&mut self, conn: ConnId) -> bool {
+    pub(super) fn note_resolved(&mut self, conn: ConnId) -> bool {
         let connection = self.links.get_mut(conn);
         let asked = connection.is_some_and(|connection| {
             core::mem::take(&mut connection.looks_up) && connection.state == State::Resolving
@@ -289,16 +240,11 @@ impl Cluster {
         asked
     }
 
-    /// Whether a node is not dialled because there are as many connections as there may be.
-    pub(in crate::cluster) fn lacks_room(&self, key: NodeKey) -> bool {
-        self.nodes.get(key).is_some_and(|node| node.listed == Listed::Next)
-    }
-
     /// Dials all nodes, a few at a time, when the topology is in doubt and there is nobody to ask.
     pub(in crate::cluster) fn seek_contact(&mut self) {
         let seeks = self.refresh_wants_connections();
-        let begins = seeks && !core::mem::replace(&mut self.nodes.seeks_contact, seeks);
-        if begins {
+        let has_sought = core::mem::replace(&mut self.nodes.seeks_contact, seeks);
+        if seeks && !has_sought {
             for key in self.nodes.keys().collect::<alloc::vec::Vec<_>>() {
                 self.ensure_connection(key);
             }

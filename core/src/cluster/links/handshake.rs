@@ -19,6 +19,10 @@ use alloc::vec::Vec;
 
 use crate::config::{Config, Protocol, ReplicaReads};
 use crate::error::{Error, ServerError};
+use crate::resp::RawReply;
+
+/// An id has so many hexadecimal digits (cluster specification).
+const ID_LENGTH: usize = 40;
 
 /// What the library calls itself in CLIENT LIST.
 const LIBRARY_NAME: &str = "keyslot";
@@ -53,7 +57,7 @@ pub(in crate::cluster) enum HandshakeAction {
 }
 
 /// The first batch. `shared`: of the connection that a node's requests share.
-pub(in crate::cluster) fn first_batch(config: &Config, shared: bool) -> Vec<(HandshakeStep, Vec<String>)> {
+pub(super) fn first_batch(config: &Config, shared: bool) -> Vec<(HandshakeStep, Vec<String>)> {
     if config.protocol == Protocol::Resp2 {
         return resp2_batch(config, shared);
     }
@@ -67,7 +71,7 @@ pub(in crate::cluster) fn first_batch(config: &Config, shared: bool) -> Vec<(Han
 }
 
 /// The batch for RESP2, first or after HELLO was not understood.
-pub(in crate::cluster) fn resp2_batch(config: &Config, shared: bool) -> Vec<(HandshakeStep, Vec<String>)> {
+pub(super) fn resp2_batch(config: &Config, shared: bool) -> Vec<(HandshakeStep, Vec<String>)> {
     let mut batch = Vec::new();
     match (&config.username, &config.password) {
         (Some(username), Some(password)) => {
@@ -141,7 +145,7 @@ pub(in crate::cluster) fn classify(
 }
 
 /// Why a connection that the server ended before it was ready did not come about; `last` is the last error that it sent.
-pub(in crate::cluster) fn why_ended(last: Option<&ServerError>, reason: &str) -> HandshakeAction {
+pub(super) fn why_ended(last: Option<&ServerError>, reason: &str) -> HandshakeAction {
     match last {
         Some(error) if refuses_connection(error) || passes(error) => HandshakeAction::NotNow(refused(error)),
         Some(error) => {
@@ -193,6 +197,14 @@ pub(in crate::cluster) fn passes(error: &ServerError) -> bool {
 fn is_unknown_command(error: &ServerError) -> bool {
     error.code == "NOPROTO"
         || (error.code == "ERR" && error.message.to_ascii_lowercase().starts_with("unknown command"))
+}
+
+/// The id in an answer to CLUSTER MYID. What is no id tells nothing.
+pub(super) fn id_in(reply: &RawReply) -> Option<String> {
+    let reply = reply.decode();
+    let id = reply.cursor()?.as_str()?;
+    let is_id = id.len() == ID_LENGTH && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then(|| id.to_string())
 }
 
 #[cfg(test)]

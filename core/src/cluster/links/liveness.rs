@@ -18,12 +18,13 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::cluster::Cluster;
 use crate::cluster::context::Context;
+use crate::cluster::ids::{ConnId, RequestId};
 use crate::cluster::links::Links;
-use crate::cluster::links::connection::{Connection, Expected};
+use crate::cluster::links::connection::Expected;
 use crate::cluster::links::loss::Driver;
 use crate::cluster::requests::request::Stage;
-use crate::cluster::{Cluster, ConnId, Node, RequestId};
 use crate::error::{Error, Within};
 
 /// So long a connection has for the answer to the health check's PING, or to what cleans it.
@@ -54,7 +55,7 @@ impl Links {
 
 impl Cluster {
     /// The answer to the PING: whatever it says, the node is there.
-    pub(in crate::cluster) fn on_pong(&mut self, conn: ConnId) {
+    pub(super) fn on_pong(&mut self, conn: ConnId) {
         self.mark_healthy(conn);
         let Some(connection) = self.links.get_mut(conn) else {
             return;
@@ -82,7 +83,7 @@ impl Cluster {
     }
 
     /// So many bytes came on a connection.
-    pub(in crate::cluster) fn note_progress(&mut self, conn: ConnId, length: usize) {
+    pub(super) fn note_progress(&mut self, conn: ConnId, length: usize) {
         let next = self.links.get(conn).and_then(|connection| connection.expected.front());
         let is_given_up =
             next.and_then(Expected::of_request).is_some_and(|id| self.requests.on(conn, id).is_none());
@@ -92,7 +93,7 @@ impl Cluster {
     }
 
     /// Looks whether answers are due on a connection and nothing comes.
-    pub(in crate::cluster) fn stall_if_due(&mut self, conn: ConnId) {
+    pub(super) fn stall_if_due(&mut self, conn: ConnId) {
         let stalls_at = self.links.get(conn).and_then(|connection| connection.stalls_at(&self.cx.config));
         if stalls_at.is_some_and(|at| at <= self.cx.now) {
             self.stall(conn);
@@ -156,22 +157,9 @@ impl Cluster {
         let drained = self
             .links
             .get(conn)
-            .is_some_and(|connection| connection.draining && !self.is_awaited(conn, connection));
+            .is_some_and(|connection| connection.draining && !self.requests.is_awaited(conn, connection));
         if drained {
             self.lose(conn, Error::Connect("the node stopped answering".to_string()), Driver::MustClose);
         }
-    }
-
-    /// Whether a request waits for a reply on this connection.
-    pub(in crate::cluster) fn is_awaited(&self, conn: ConnId, connection: &Connection) -> bool {
-        let is_here = |id| self.requests.on(conn, id).is_some();
-        // Those that came first are given up first, so the last is the likeliest to be there.
-        connection.expected.iter().rev().filter_map(Expected::request).any(is_here)
-    }
-
-    /// Whether a node's last connection failed, and no new one is up.
-    pub(in crate::cluster) fn is_out_of_reach(&self, node: &Node) -> bool {
-        let current = node.connection.and_then(|conn| self.links.get(conn));
-        node.is_down() && !current.is_some_and(Connection::is_ready)
     }
 }

@@ -6,7 +6,8 @@ use alloc::string::{String, ToString};
 use super::connection::{Candidate, Expected, State};
 use super::handshake;
 use crate::cluster::ids::ConnId;
-use crate::cluster::{Cluster, Output, Phase};
+use crate::cluster::io::Output;
+use crate::cluster::{Cluster, Phase};
 use crate::error::{Error, Within};
 
 impl Cluster {
@@ -111,7 +112,7 @@ impl Cluster {
         self.cx.statistics.disconnects += 1;
         if let Some(node) = self.nodes.get_mut(connection.node) {
             node.statistics.disconnects += 1;
-            node.idle.retain(|idle| *idle != conn);
+            node.line.forget(conn);
             if node.connection == Some(conn) {
                 node.connection = None;
             }
@@ -121,7 +122,7 @@ impl Cluster {
     }
 
     /// Ends a connection that did not come up, or did not answer its PING, in time.
-    pub(in crate::cluster) fn give_up(&mut self, conn: ConnId) {
+    pub(super) fn give_up(&mut self, conn: ConnId) {
         let within = self.cx.config.connect_timeout;
         let Some(connection) = self.links.get_mut(conn) else {
             return;

@@ -3,7 +3,7 @@
 //! | file | what is there |
 //! |---|---|
 //! | `connection.rs` | one connection and its states |
-//! | `dial.rs`, `dials.rs` | a connection's beginning; how many there are, and who is next |
+//! | `dial.rs`, `dials.rs`, `dial_list.rs` | a connection's beginning; how many there are, and who is next |
 //! | `shortage.rs` | how many there may be while the host has no socket left |
 //! | `handshake.rs`, `refused.rs` | the first words; what servers refuse of the client's own |
 //! | `receive.rs`, `answers.rs` | what comes in; how large the client's own answers may be, and of which types |
@@ -14,6 +14,7 @@ pub(in crate::cluster) mod alarms;
 pub(in crate::cluster) mod answers;
 pub(in crate::cluster) mod connection;
 mod dial;
+mod dial_list;
 pub(in crate::cluster) mod dials;
 pub(in crate::cluster) mod handshake;
 pub(in crate::cluster) mod liveness;
@@ -31,11 +32,16 @@ use slotmap::SlotMap as Arena;
 use super::context::Context;
 use super::ids::{ConnId, NodeKey, RequestId};
 use super::io::Output;
+use super::nodes::node::Node;
 use super::timers::Timers;
 use crate::command::Command;
+use crate::error::ServerError;
 use crate::time::Instant;
 use connection::{Connection, Expected};
-use dials::Dials;
+use dial_list::Dials;
+
+/// So many connections are coming up at a time of which those are for nodes that nobody waits for.
+const DIALLING_MAX: usize = 64;
 
 /// All connections, when each wants attention, and what is to be written.
 #[derive(Debug, Default)]
@@ -111,7 +117,7 @@ impl Links {
         }
     }
 
-    pub(in crate::cluster) fn mark_unflushed(&mut self, cx: &Context, conn: ConnId) {
+    fn mark_unflushed(&mut self, cx: &Context, conn: ConnId) {
         let connection = self.all.get_mut(conn);
         if connection.is_some_and(|connection| !core::mem::replace(&mut connection.is_unflushed, true)) {
             self.unflushed.push(conn);
@@ -229,5 +235,57 @@ impl Links {
     /// How many entries its queues have, which are swept now and then.
     pub(in crate::cluster) fn swept(&self) -> [usize; 2] {
         [self.alarms.len(), self.dials.footprint()]
+    }
+
+    /// The answer to ASKING is an error: it is that of the request which comes next, should its node send it away.
+    fn on_asking_refused(&mut self, conn: ConnId, error: ServerError) {
+        if let Some(connection) = self.get_mut(conn)
+            && let Some(id) = connection.expected.front().and_then(Expected::of_request)
+        {
+            connection.asking_refused = Some((id, error));
+        }
+    }
+
+    /// Why the ASKING before this request was refused.
+    pub(in crate::cluster) fn why_not_asking(&mut self, conn: ConnId, id: RequestId) -> Option<ServerError> {
+        let refused = self.get_mut(conn)?.asking_refused.take()?;
+        (refused.0 == id).then_some(refused.1)
+    }
+
+    /// No server knows a script any more.
+    pub(in crate::cluster) fn forget_sent_scripts(&mut self) {
+        for connection in self.values_mut() {
+            connection.scripts.clear();
+        }
+    }
+
+    /// The start has ended: what its connections have is theirs.
+    pub(in crate::cluster) fn forget_other_addresses(&mut self) {
+        for connection in self.values_mut().filter(|connection| connection.is_ready()) {
+            if !core::mem::take(&mut connection.others).is_empty() {
+                connection.check_until = None;
+            }
+        }
+    }
+
+    /// Whether a connection may be opened that nobody waits for.
+    pub(in crate::cluster) fn has_room_for_spare(&self, cx: &Context) -> bool {
+        self.len() < self.connections_max(cx) && self.dials.coming_up < DIALLING_MAX
+    }
+
+    /// One that had come into use has gone back to dialling.
+    fn note_coming_up(&mut self) {
+        self.dials.coming_up += 1;
+    }
+
+    /// A connection has come into use.
+    fn note_ready(&mut self) {
+        self.dials.coming_up = self.dials.coming_up.saturating_sub(1);
+    }
+
+    /// Whether a node's last connection failed, and no new one is up.
+    pub(in crate::cluster) fn is_out_of_reach(&self, node: &Node) -> bool {
+        let current = node.connection.and_then(|conn| self.get(conn));
+        node.is_down() && !current.is_some_and(Connection::is_ready)
     }
 }

@@ -5,11 +5,14 @@ use alloc::string::{String, ToString};
 
 use bytes::Bytes;
 
+use crate::cluster::events::Event;
+use crate::cluster::ids::ConnId;
 use crate::cluster::links::answers::ZONE_LENGTH_MAX;
 use crate::cluster::links::connection::Expected;
+use crate::cluster::links::connection::{Connection, State};
 use crate::cluster::links::handshake::HandshakeStep;
-use crate::cluster::topology::id_in;
-use crate::cluster::{Cluster, ConnId, Connection, Event, Phase, State};
+use crate::cluster::links::handshake::id_in;
+use crate::cluster::{Cluster, Phase};
 use crate::error::Error;
 use crate::resp::{DecodeError, Frame, RawReply, Reply, ReplyRef};
 
@@ -90,12 +93,12 @@ impl Cluster {
             }
             Expected::Queued(id) => {
                 self.mark_healthy(conn);
-                self.on_queued(conn, id, &reply);
+                self.requests.on_queued(conn, id, &reply);
             }
             Expected::Handshake(step) => self.on_handshake(conn, step, &reply),
             Expected::Asking => {
                 if let Some(error) = reply.as_kept_error() {
-                    self.on_asking_refused(conn, error);
+                    self.links.on_asking_refused(conn, error);
                 }
             }
             Expected::ReadOnly => self.on_read_only(conn, reply.as_kept_error().as_ref()),
@@ -203,7 +206,7 @@ impl Cluster {
             connection.others.clear();
         }
         let (key, is_shared) = (connection.node, connection.is_shared());
-        self.note_ready();
+        self.links.note_ready();
         if !is_shared {
             return self.on_dedicated_ready(conn);
         }

@@ -12,8 +12,8 @@
 
 use core::time::Duration;
 
-use crate::cluster::links::connection::Expected;
-use crate::cluster::{Cluster, ConnId, Phase, RequestId};
+use crate::cluster::ids::ConnId;
+use crate::cluster::{Cluster, Phase};
 use crate::error::ServerError;
 
 /// So long a node that refuses READONLY gets no reads that its primary could serve.
@@ -33,7 +33,7 @@ impl Cluster {
     }
 
     /// Takes the answer to READONLY in.
-    pub(in crate::cluster) fn on_read_only(&mut self, conn: ConnId, error: Option<&ServerError>) {
+    pub(super) fn on_read_only(&mut self, conn: ConnId, error: Option<&ServerError>) {
         let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
@@ -49,20 +49,5 @@ impl Cluster {
             node.avoid_until = self.cx.now + READS_AVOID;
         }
         self.tell_refused(conn, "READONLY", error);
-    }
-
-    /// The answer to ASKING is an error: it is that of the request which comes next, should its node send it away.
-    pub(in crate::cluster) fn on_asking_refused(&mut self, conn: ConnId, error: ServerError) {
-        if let Some(connection) = self.links.get_mut(conn)
-            && let Some(id) = connection.expected.front().and_then(Expected::of_request)
-        {
-            connection.asking_refused = Some((id, error));
-        }
-    }
-
-    /// Why the ASKING before this request was refused.
-    pub(in crate::cluster) fn why_not_asking(&mut self, conn: ConnId, id: RequestId) -> Option<ServerError> {
-        let refused = self.links.get_mut(conn)?.asking_refused.take()?;
-        (refused.0 == id).then_some(refused.1)
     }
 }

@@ -18,7 +18,11 @@ use alloc::format;
 use alloc::string::String;
 use core::time::Duration;
 
-use crate::cluster::{Cluster, ConnId, Event, Phase};
+use crate::cluster::context::Context;
+use crate::cluster::events::Event;
+use crate::cluster::ids::ConnId;
+use crate::cluster::links::Links;
+use crate::cluster::{Cluster, Phase};
 use crate::time::Instant;
 
 /// How long the limit stays as it is before it grows, at first and at most.
@@ -39,17 +43,17 @@ pub(in crate::cluster) struct Shortage {
     has_grown: bool,
 }
 
-impl Cluster {
+impl Links {
     /// How many connections there may be now.
-    pub(in crate::cluster) fn connections_max(&self) -> usize {
-        let configured = self.cx.config.connections_max as usize;
-        self.links.dials.shortage.as_ref().map_or(configured, |shortage| shortage.limit.min(configured))
+    pub(super) fn connections_max(&self, cx: &Context) -> usize {
+        let configured = cx.config.connections_max as usize;
+        self.dials.shortage.as_ref().map_or(configured, |shortage| shortage.limit.min(configured))
     }
 
     /// Why a node cannot be dialled when all connections are in use.
-    pub(in crate::cluster) fn why_no_room(&self) -> String {
-        let most = self.connections_max();
-        match self.links.dials.shortage {
+    pub(in crate::cluster) fn why_no_room(&self, cx: &Context) -> String {
+        let most = self.connections_max(cx);
+        match self.dials.shortage {
             Some(_) => format!(
                 "the host's process has descriptors for {most} connections, and all of these are in use (ulimit -n, \
                  limit connections)"
@@ -58,6 +62,49 @@ impl Cluster {
         }
     }
 
+    /// So many connections are open, and no more can be.
+    fn shorten(&mut self, cx: &mut Context, open: usize, reason: String) {
+        let limit = open - open / 8;
+        let last = self.dials.shortage.take();
+        // Of a burst of dials each is refused: that is one refusal.
+        let pause = match &last {
+            Some(last) if last.has_grown => (last.pause * 2).min(PAUSE_MAX),
+            Some(last) => last.pause,
+            None => PAUSE_MIN,
+        };
+        let is_new = last.is_none();
+        self.dials.shortage = Some(Shortage { limit, pause, grows_at: cx.now + pause, has_grown: false });
+        if is_new {
+            let connections = u32::try_from(open).unwrap_or(u32::MAX);
+            cx.tell(Event::DescriptorsExhausted { connections, reason });
+        }
+    }
+
+    /// Lets the limit grow when it is time.
+    pub(super) fn ease_shortage(&mut self, cx: &Context) {
+        let configured = cx.config.connections_max as usize;
+        let Some(shortage) = self.dials.shortage.as_mut().filter(|shortage| shortage.grows_at <= cx.now)
+        else {
+            return;
+        };
+        let is_forgotten = cx.now.saturating_since(shortage.grows_at) >= FORGOTTEN;
+        shortage.limit += (shortage.limit / 8).max(1);
+        shortage.grows_at = cx.now + shortage.pause;
+        shortage.has_grown = true;
+        if is_forgotten || shortage.limit >= configured {
+            self.dials.shortage = None;
+        }
+    }
+
+    /// When the limit grows for those who wait.
+    pub(in crate::cluster) fn next_ease(&self) -> Option<Instant> {
+        let shortage = self.dials.shortage.as_ref()?;
+        // One that somebody waits for is listed; it may have been dialled since.
+        (!self.dials.next.is_empty()).then_some(shortage.grows_at)
+    }
+}
+
+impl Cluster {
     /// The host has no socket for a connection.
     pub(in crate::cluster) fn on_no_socket(&mut self, conn: ConnId, reason: String) {
         let open = self.links.len().saturating_sub(1);
@@ -68,7 +115,7 @@ impl Cluster {
             return;
         };
         self.map.forget_connection(conn);
-        self.shorten(open, reason.clone());
+        self.links.shorten(&mut self.cx, open, reason.clone());
         let key = connection.node;
         let Some(node) = self.nodes.get_mut(key) else {
             return;
@@ -85,47 +132,5 @@ impl Cluster {
         // It takes an idle connection's place, or is listed.
         self.tend_node(key);
         self.seek_contact();
-    }
-
-    /// So many connections are open, and no more can be.
-    fn shorten(&mut self, open: usize, reason: String) {
-        let limit = open - open / 8;
-        let last = self.links.dials.shortage.take();
-        // Of a burst of dials each is refused: that is one refusal.
-        let pause = match &last {
-            Some(last) if last.has_grown => (last.pause * 2).min(PAUSE_MAX),
-            Some(last) => last.pause,
-            None => PAUSE_MIN,
-        };
-        let is_new = last.is_none();
-        self.links.dials.shortage =
-            Some(Shortage { limit, pause, grows_at: self.cx.now + pause, has_grown: false });
-        if is_new {
-            let connections = u32::try_from(open).unwrap_or(u32::MAX);
-            self.cx.tell(Event::DescriptorsExhausted { connections, reason });
-        }
-    }
-
-    /// Lets the limit grow when it is time.
-    pub(in crate::cluster) fn ease_shortage(&mut self) {
-        let configured = self.cx.config.connections_max as usize;
-        let Some(shortage) =
-            self.links.dials.shortage.as_mut().filter(|shortage| shortage.grows_at <= self.cx.now)
-        else {
-            return;
-        };
-        let is_forgotten = self.cx.now.saturating_since(shortage.grows_at) >= FORGOTTEN;
-        shortage.limit += (shortage.limit / 8).max(1);
-        shortage.grows_at = self.cx.now + shortage.pause;
-        shortage.has_grown = true;
-        if is_forgotten || shortage.limit >= configured {
-            self.links.dials.shortage = None;
-        }
-    }
-
-    /// When the limit grows for those who wait.
-    pub(in crate::cluster) fn next_ease(&self) -> Option<Instant> {
-        let shortage = self.links.dials.shortage.as_ref()?;
-        self.links.dials.has_next().then_some(shortage.grows_at)
     }
 }

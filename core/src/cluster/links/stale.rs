@@ -6,24 +6,11 @@
 //! one says the same, it is no old connection but the truth: then it is waited for (a cluster), or the caller is told (a server alone).
 
 use alloc::string::ToString;
-use core::time::Duration;
 
-use crate::cluster::{Cluster, ConnId, Event};
-use crate::time::Instant;
-
-/// What a connection says that was made within this time after one was given up is believed. It doubles while nothing changes.
-const BELIEVED: Duration = Duration::from_millis(500);
-
-/// It doubles so often at most: half a minute.
-const DOUBLED_MAX: u32 = 6;
-
-/// When a node's connections were given up last.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::cluster) struct Staleness {
-    at: Option<Instant>,
-    /// How often in a row the new connection has said the same.
-    rounds: u32,
-}
+use crate::cluster::Cluster;
+use crate::cluster::events::Event;
+use crate::cluster::ids::ConnId;
+use crate::cluster::nodes::staleness::Leave;
 
 impl Cluster {
     /// A connection says that its address has another node. Whether a new connection is to be tried; else this one is new.
@@ -35,16 +22,11 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(key) else {
             return false;
         };
-        let Staleness { at, rounds } = node.stale;
-        let believed = BELIEVED * (1 << rounds.min(DOUBLED_MAX));
-        let rounds = match at {
-            // It was given up already, and this was under way.
-            Some(at) if made_at < at => return true,
-            Some(at) if self.cx.now < at + believed => return false,
-            Some(at) if self.cx.now < at + 2 * believed => rounds.saturating_add(1),
-            _ => 0,
-        };
-        node.stale = Staleness { at: Some(self.cx.now), rounds };
+        match node.stale.leave(made_at, self.cx.now) {
+            Leave::Already => return true,
+            Leave::Believed => return false,
+            Leave::Now => {}
+        }
         if core::mem::take(&mut node.told_up) {
             let node = node.address.clone();
             let reason = "it says that another node is at its address now".to_string();

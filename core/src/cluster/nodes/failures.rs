@@ -10,7 +10,7 @@ use core::time::Duration;
 use litemap::LiteMap;
 
 use crate::address::NodeAddr;
-use crate::cluster::Node;
+use crate::cluster::nodes::node::Node;
 use crate::time::Instant;
 
 /// So many addresses are remembered.
@@ -35,7 +35,7 @@ struct Failure {
 
 impl Failures {
     /// A node is forgotten: its failures are remembered for `time` after it may be dialled again.
-    pub(in crate::cluster) fn remember(&mut self, node: &Node, now: Instant, time: Duration) {
+    pub(super) fn remember(&mut self, node: &Node, now: Instant, time: Duration) {
         if !node.is_down() {
             return;
         }
@@ -53,7 +53,7 @@ impl Failures {
     }
 
     /// A node is new: it has the failures that its address had.
-    pub(in crate::cluster) fn recall(&mut self, node: &mut Node, now: Instant) {
+    pub(super) fn recall(&mut self, node: &mut Node, now: Instant) {
         self.drop_old(now);
         if let Some(failure) = self.by_address.remove(&node.address).filter(|failure| failure.until > now) {
             node.failures = failure.count;
@@ -64,7 +64,7 @@ impl Failures {
     }
 
     /// Drops what is remembered long enough.
-    pub(in crate::cluster) fn drop_old(&mut self, now: Instant) {
+    pub(super) fn drop_old(&mut self, now: Instant) {
         while let Some((until, address)) = self.order.front()
             && (*until <= now || self.order.len() > REMEMBERED_MAX)
         {

@@ -2,6 +2,7 @@
 
 pub(in crate::cluster) mod failures;
 pub(in crate::cluster) mod node;
+pub(in crate::cluster) mod staleness;
 
 use alloc::string::ToString;
 
@@ -15,8 +16,13 @@ use super::timers::Timers;
 use crate::address::NodeAddr;
 use crate::error::ServerError;
 use crate::time::Instant;
+use crate::topology::NODES_MAX;
 use failures::Failures;
+use node::Listed;
 use node::Node;
+
+/// One of so many reads measures a node that is not the fastest: it may have become so.
+const EXPLORE: usize = 32;
 
 /// All nodes that the client knows, by their addresses.
 #[derive(Debug, Default)]
@@ -203,7 +209,7 @@ impl Nodes {
 
     /// How many things it holds, what waits at the nodes included.
     pub(in crate::cluster) fn footprint(&self) -> usize {
-        let of_node = |node: &Node| node.queue.footprint() + node.waiters.len() + node.idle.len();
+        let of_node = |node: &Node| node.queue.footprint() + node.line.footprint();
         self.all.len() + self.failures.len() + self.all.values().map(of_node).sum::<usize>()
     }
 
@@ -217,5 +223,33 @@ impl Nodes {
         self.all.clear();
         let all = core::mem::take(&mut self.all);
         *self = Self { all, ..Self::default() };
+    }
+
+    /// The node that a redirect names, unless there are more than a cluster can have.
+    pub(in crate::cluster) fn redirect_target(
+        &mut self,
+        cx: &Context,
+        address: &NodeAddr,
+    ) -> Option<NodeKey> {
+        let known = self.at(address).is_some() || self.len() < NODES_MAX;
+        known.then(|| self.find(cx, address))
+    }
+
+    /// Whether a node is not dialled because there are as many connections as there may be.
+    pub(in crate::cluster) fn lacks_room(&self, key: NodeKey) -> bool {
+        self.get(key).is_some_and(|node| node.listed == Listed::Next)
+    }
+
+    /// The node that has answered fastest of late. One that was never measured comes first.
+    pub(in crate::cluster) fn fastest(&mut self, cx: &mut Context, nodes: &[NodeKey]) -> Option<NodeKey> {
+        if cx.random.below(EXPLORE) == 0 {
+            return cx.random.choose(nodes).copied();
+        }
+        let latency = |key: &&NodeKey| self.get(**key).and_then(|node| node.statistics.latency.smoothed());
+        nodes.iter().min_by_key(latency).copied()
+    }
+
+    pub(in crate::cluster) fn zone_of(&self, key: NodeKey) -> Option<&str> {
+        self.get(key)?.availability_zone.as_deref()
     }
 }

@@ -1,19 +1,29 @@
 //! What is known of a node that the client may connect to.
 
-use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
 use crate::address::NodeAddr;
-use crate::cluster::links::dials::Listed;
-use crate::cluster::links::stale::Staleness;
-use crate::cluster::requests::queue::Queue;
+use crate::cluster::ids::{ConnId, NodeKey};
+use crate::cluster::nodes::staleness::Staleness;
+use crate::cluster::pool::line::Line;
+use crate::cluster::queue::Queue;
 use crate::cluster::statistics::NodeStatistics;
 use crate::cluster::timers::Alarm;
-use crate::cluster::{ConnId, LeaseId, NodeKey};
 use crate::time::Instant;
+
+/// Whether a node is on a list of those to dial.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::cluster) enum Listed {
+    #[default]
+    No,
+    /// Nobody waits for it.
+    Later,
+    /// Somebody does.
+    Next,
+}
 
 /// So long a read waits for a replica that is being connected to; then the primary serves it.
 pub(in crate::cluster) const REPLICA_PATIENCE: Duration = Duration::from_millis(100);
@@ -33,8 +43,6 @@ pub(in crate::cluster) struct Node {
     pub(in crate::cluster) connection: Option<ConnId>,
     /// All its connections.
     pub(in crate::cluster) connections: Vec<ConnId>,
-    /// How many of them are dedicated.
-    pub(in crate::cluster) dedicated: u32,
     /// Requests for when it is connected, in order.
     pub(in crate::cluster) queue: Queue,
     /// Since when reads are in the queue that the primary could serve as well.
@@ -73,10 +81,8 @@ pub(in crate::cluster) struct Node {
     /// Not part of the topology any more: it goes when nothing waits for it.
     pub(in crate::cluster) retired: bool,
     pub(in crate::cluster) availability_zone: Option<String>,
-    /// Dedicated connections that nobody has; the one used last is the last.
-    pub(in crate::cluster) idle: Vec<ConnId>,
-    /// Those who wait for one, in order.
-    pub(in crate::cluster) waiters: VecDeque<LeaseId>,
+    /// Its dedicated connections, and who waits for one.
+    pub(in crate::cluster) line: Line,
     pub(in crate::cluster) statistics: NodeStatistics,
 }
 
@@ -90,7 +96,6 @@ impl Node {
             stale: Staleness::default(),
             connection: None,
             connections: Vec::new(),
-            dedicated: 0,
             queue: Queue::default(),
             reads_since: None,
             failures: 0,
@@ -110,8 +115,7 @@ impl Node {
             avoid_until: Instant::default(),
             retired: false,
             availability_zone: None,
-            idle: Vec::new(),
-            waiters: VecDeque::new(),
+            line: Line::default(),
             statistics: NodeStatistics::default(),
         }
     }
@@ -131,7 +135,7 @@ impl Node {
         let shared =
             self.connection.is_none() && self.listed == Listed::No && self.wants_connection(seeks_contact);
         // When it is not the wait that keeps waiters waiting, somebody has to give a connection back.
-        let lends = !self.waiters.is_empty() && self.redial_at > now;
+        let lends = self.line.has_waiters() && self.redial_at > now;
         let redial = (shared || lends).then_some(self.redial_at);
         redial.into_iter().chain(self.reads_since.map(|since| since + REPLICA_PATIENCE)).min()
     }

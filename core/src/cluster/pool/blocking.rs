@@ -14,27 +14,22 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::cluster::Cluster;
+use crate::cluster::ids::{ConnId, LeaseId, NodeKey, RequestId};
 use crate::cluster::links::connection::{Connection, Expected};
 use crate::cluster::pool::Lending;
-use crate::cluster::requests::request::{Request, Target};
-use crate::cluster::{Cluster, ConnId, LeaseId, NodeKey, Phase, RequestId};
-use crate::command::blocking::{Blocks, after_blocking};
+use crate::cluster::requests::request::Target;
+use crate::command::blocking::after_blocking;
 use crate::command::prepared::Command;
-use crate::command::route::Route;
 use crate::error::Error;
 use crate::time::Instant;
 
 impl Cluster {
-    /// When a command's time runs out that is taken in now; never for one that blocks until there is something.
-    pub(in crate::cluster) fn deadline_of(&self, command: &Command) -> Instant {
-        after_blocking(self.cx.now, command) + self.cx.config.request_timeout
-    }
-
     /// The same for one over a lent connection, where it may be behind one that blocks.
     pub(in crate::cluster) fn deadline_on_lease(&mut self, command: &Command, id: LeaseId) -> Instant {
         let (now, timeout) = (self.cx.now, self.cx.config.request_timeout);
         let Some(lease) = self.pool.get_mut(id) else {
-            return self.deadline_of(command);
+            return self.cx.deadline_of(command);
         };
         let conn = lease.connection();
         let is_idle = conn.and_then(|conn| self.links.get(conn)).is_some_and(|conn| conn.expected.is_empty());
@@ -60,20 +55,6 @@ impl Cluster {
         }
     }
 
-    /// A command that blocks is sent again, and waits anew: the time that it has waited is not taken from it.
-    pub(in crate::cluster) fn give_time_back(&mut self, id: RequestId) {
-        let now = self.cx.now;
-        let Some(request) = self.requests.get_mut(id) else {
-            return;
-        };
-        let time = request.command.blocks.and_then(Blocks::time).unwrap_or_default();
-        let waited = now.saturating_since(request.sent_at).min(time);
-        if !waited.is_zero() && request.deadline != Instant::NEVER {
-            let deadline = request.deadline + waited;
-            self.requests.set_deadline(id, deadline);
-        }
-    }
-
     /// Ends what blocks on another connection of this node. The server hears of a closed connection only some time later, and would
     /// give it what is pushed until then; what this client sends from now on comes after this.
     pub(in crate::cluster) fn unblock(&mut self, node: NodeKey, client_id: i64) {
@@ -83,17 +64,6 @@ impl Cluster {
             let words = ["CLIENT", "UNBLOCK", &client_id.to_string()];
             self.links.send_words(&mut self.cx, conn, &words, Expected::Unblocking);
         }
-    }
-
-    /// Whether a request is to have a connection of its own.
-    pub(in crate::cluster) fn blocks_alone(&self, request: &Request) -> bool {
-        let alone = request.command.blocks.is_some_and(|blocks| blocks.alone);
-        let is_possible = match self.phase {
-            Phase::Clustered => !matches!(request.command.route, Route::CrossSlot(_)),
-            Phase::Standalone(_) => true,
-            Phase::Starting(_) | Phase::Closed => false,
-        };
-        alone && is_possible && matches!(request.target, None | Some(Target::Node(_)))
     }
 
     /// Puts a request on a connection of its own, which it has until it ends.

@@ -10,7 +10,7 @@
 use core::time::Duration;
 
 use crate::cluster::ids::{ConnId, NodeKey};
-use crate::cluster::requests::queue::Queue;
+use crate::cluster::queue::Queue;
 use crate::error::Error;
 use crate::slot::Slot;
 use crate::time::Instant;
@@ -25,7 +25,7 @@ pub(in crate::cluster) struct Lease {
     /// The node that an ASK has named, for as long as it has the connection: ASKING goes before each of its commands.
     pub(super) asked: Option<NodeKey>,
     /// When what was sent over it has stopped blocking, as it says itself.
-    pub(in crate::cluster) blocks_until: Instant,
+    pub(super) blocks_until: Instant,
     /// How many requests have been put on its connection.
     pub(super) sent: u32,
     /// How long it waits for a connection, and until when.
@@ -74,7 +74,7 @@ impl Lease {
     }
 
     /// Whether its holder loses nothing when it moves, to where `slot` is if it is redirected: only one request was sent.
-    pub(in crate::cluster) fn may_move(&self, slot: Option<Slot>) -> bool {
+    pub(super) fn may_move(&self, slot: Option<Slot>) -> bool {
         let own = self.slot();
         let is_its_own = slot.is_none() || slot == own;
         let is_first = matches!(self.state, LeaseState::Held(_)) && self.sent <= 1 && self.queue.is_empty();

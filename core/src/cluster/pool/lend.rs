@@ -6,10 +6,12 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::lease::{Lease, LeaseState, Lending};
+use super::line::Acquired;
+use crate::cluster::ids::{ConnId, LeaseId, NodeKey, RequestId};
 use crate::cluster::links::connection::{Connection, Dedicated, Expected, Usage};
-use crate::cluster::requests::queue::Queue;
+use crate::cluster::queue::Queue;
 use crate::cluster::requests::request::{Request, Stage, Target};
-use crate::cluster::{Cluster, ConnId, LeaseId, NodeKey, Phase, RequestId};
+use crate::cluster::{Cluster, Phase};
 use crate::command::prepared::Effect;
 use crate::error::{Error, Interrupted, Within};
 use crate::resp::Reply;
@@ -33,7 +35,7 @@ impl Cluster {
     }
 
     /// As `lend`, while the machine is at work.
-    pub(in crate::cluster) fn open_lease(&mut self, place: Lending, patience: Duration) -> LeaseId {
+    pub(super) fn open_lease(&mut self, place: Lending, patience: Duration) -> LeaseId {
         let lease = Lease {
             state: LeaseState::Waiting(None),
             queue: Queue::default(),
@@ -51,7 +53,7 @@ impl Cluster {
     }
 
     /// Lets a holder begin anew, at its slot's owner or at the node that an ASK has named.
-    pub(in crate::cluster) fn move_lease(&mut self, id: LeaseId, asked: Option<NodeKey>) {
+    pub(super) fn move_lease(&mut self, id: LeaseId, asked: Option<NodeKey>) {
         let Some(lease) = self.pool.get_mut(id) else {
             return;
         };
@@ -78,7 +80,7 @@ impl Cluster {
         match *state {
             LeaseState::Waiting(node) => {
                 if let Some(node) = node.and_then(|key| self.nodes.get_mut(key)) {
-                    node.waiters.retain(|waiter| *waiter != lease);
+                    node.line.leave(lease);
                 }
             }
             // Whoever comes next has it.
@@ -94,7 +96,7 @@ impl Cluster {
 
     /// Lets a holder wait, without a connection, while its first command waits for its retry. What it sends meanwhile
     /// comes after that.
-    pub(in crate::cluster) fn pause_lease(&mut self, first: RequestId, id: LeaseId) {
+    pub(super) fn pause_lease(&mut self, first: RequestId, id: LeaseId) {
         let waits = self.requests.get(first).is_some_and(|request| request.stage == Stage::Delayed);
         if let Some(lease) = self.pool.get_mut(id).filter(|_| waits) {
             let before = core::mem::replace(&mut lease.state, LeaseState::Paused);
@@ -213,7 +215,7 @@ impl Cluster {
         if node.retired {
             return self.discard(conn);
         }
-        node.idle.push(conn);
+        node.line.release(conn);
         self.serve_waiters(key);
     }
 
@@ -250,7 +252,7 @@ impl Cluster {
         }
         match node.and_then(|key| Some((key, self.nodes.get_mut(key)?))) {
             Some((key, node)) => {
-                node.waiters.push_back(id);
+                node.line.wait(id);
                 self.serve_waiters(key);
             }
             None => self.map.want_refresh(),
@@ -260,7 +262,7 @@ impl Cluster {
     /// The topology has changed: those who wait go where they belong now.
     pub(in crate::cluster) fn place_waiting_leases(&mut self) {
         for node in self.nodes.values_mut() {
-            node.waiters.clear();
+            node.line.take_waiters();
         }
         let is_waiting = |lease: &Lease| matches!(lease.state, LeaseState::Waiting(_));
         let waiting = self.pool.all.iter().filter(|(_, lease)| is_waiting(lease));
@@ -278,28 +280,23 @@ impl Cluster {
     /// Hands idle connections to those who wait, and opens more where there may be more.
     pub(in crate::cluster) fn serve_waiters(&mut self, key: NodeKey) {
         while let Some(node) = self.nodes.get_mut(key) {
-            let Some(id) = node.waiters.front().copied() else {
-                return;
-            };
-            if let Some(conn) = node.idle.pop() {
-                node.waiters.pop_front();
-                self.lend_idle(id, conn);
-                continue;
-            }
             let may_dial = node.redial_at <= self.cx.now;
-            let is_full = node.dedicated >= self.cx.config.pool.connections_max;
-            if !may_dial {
-                return self.nodes.look_after(&self.cx, key);
-            }
-            if is_full || !self.has_room_for(key) {
-                return;
-            }
+            let id = match node.line.acquire(self.cx.config.pool.connections_max) {
+                Acquired::Nobody => return,
+                Acquired::Idle(id, conn) => {
+                    self.lend_idle(id, conn);
+                    continue;
+                }
+                _ if !may_dial => return self.nodes.look_after(&self.cx, key),
+                Acquired::MayOpen(id) if self.has_room_for(key) => id,
+                Acquired::MayOpen(_) | Acquired::Full => return,
+            };
             let usage = Usage::Dedicated(Dedicated { lease: Some(id), ..Dedicated::default() });
             let Some(conn) = self.open(key, usage) else {
                 return;
             };
             if let Some(node) = self.nodes.get_mut(key) {
-                node.waiters.pop_front();
+                node.line.opens();
             }
             if let Some(lease) = self.pool.get_mut(id) {
                 lease.state = LeaseState::Opening(conn);
@@ -337,7 +334,7 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
-        node.idle.retain(|idle| *idle != conn);
+        node.line.forget(conn);
         let Some(id) = lease else {
             return;
         };
@@ -357,7 +354,7 @@ impl Cluster {
                 lease.state = LeaseState::Waiting(Some(key));
                 let is_retired = node.retired;
                 if !is_retired {
-                    node.waiters.push_front(id);
+                    node.line.wait_first(id);
                 }
                 if was_held {
                     self.pool.set_deadline(&self.cx, id);
@@ -371,7 +368,7 @@ impl Cluster {
 
     /// A node's log-in fails: nobody gets a connection to it.
     pub(in crate::cluster) fn refuse_waiters(&mut self, key: NodeKey, error: &Error) {
-        let waiters = self.nodes.get_mut(key).map(|node| core::mem::take(&mut node.waiters));
+        let waiters = self.nodes.get_mut(key).map(|node| node.line.take_waiters());
         for id in waiters.into_iter().flatten() {
             self.end_lease(id, error);
         }
@@ -417,14 +414,14 @@ impl Cluster {
         let most = self.cx.config.pool.connections_max;
         if node.is_down() && !node.last_error.is_empty() {
             Error::Connect(format!("{address}: {}", node.last_error))
-        } else if node.dedicated >= most {
+        } else if node.line.room(most) == 0 {
             Error::LimitExceeded(format!(
                 "all {most} connections of {address} are lent, and none came back within {} \
                  (pool max-connections, checkout-timeout-ms)",
                 Within(within)
             ))
-        } else if self.lacks_room(key) {
-            let reason = self.why_no_room();
+        } else if self.nodes.lacks_room(key) {
+            let reason = self.links.why_no_room(&self.cx);
             Error::LimitExceeded(format!("{address}: none came free within {}: {reason}", Within(within)))
         } else {
             Error::Connect(format!("{address}: no connection within {}", Within(within)))

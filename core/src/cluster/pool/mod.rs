@@ -15,6 +15,7 @@
 mod blocking;
 mod lease;
 mod lend;
+pub(in crate::cluster) mod line;
 mod redirect;
 mod send;
 mod tend;

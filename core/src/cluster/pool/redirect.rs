@@ -7,10 +7,11 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
+use crate::cluster::ids::{LeaseId, NodeKey, RequestId};
+use crate::cluster::requests::PROMPT_REDIRECTS;
 use crate::cluster::requests::error_policy::ErrorAction;
 use crate::cluster::requests::request::{Request, Target};
-use crate::cluster::requests::retry::PROMPT_REDIRECTS;
-use crate::cluster::{Cluster, LeaseId, NodeKey, Phase, RequestId};
+use crate::cluster::{Cluster, Phase};
 use crate::command::route::Route;
 use crate::error::{Error, ServerError};
 use crate::resp::RawReply;
@@ -38,7 +39,7 @@ impl Cluster {
         let moves = self.pool.get(lease).is_some_and(|lease| lease.may_move(slot))
             && (slot.is_none() || matches!(self.phase, Phase::Clustered));
         if moves {
-            self.give_time_back(id);
+            self.requests.give_time_back(&self.cx, id);
         }
         match action {
             // What was watched is elsewhere, or may have changed: as if it had.
@@ -47,7 +48,7 @@ impl Cluster {
             ErrorAction::FollowMoved(..) => self.follow_lent(id, lease, None, error),
             ErrorAction::FollowAsk(_, address) => {
                 self.cx.statistics.ask += 1;
-                let node = self.redirect_target(&address);
+                let node = self.nodes.redirect_target(&self.cx, &address);
                 self.follow_lent(id, lease, node, error);
             }
             ErrorAction::WaitAndRetry | ErrorAction::RefreshAndRetry => {
@@ -93,7 +94,7 @@ impl Cluster {
             self.move_lease(lease, asked);
             return self.dispatch(id);
         }
-        self.delay_redirect(id, redirects);
+        self.requests.delay_redirect(&mut self.cx, id, redirects);
         self.pause_lease(id, lease);
     }
 }

@@ -4,9 +4,10 @@ use super::lend::given_back;
 use alloc::string::String;
 
 use super::lease::{Lease, LeaseState};
+use crate::cluster::Cluster;
+use crate::cluster::ids::{LeaseId, RequestId};
 use crate::cluster::links::connection::Expected;
 use crate::cluster::requests::request::Stage;
-use crate::cluster::{Cluster, LeaseId, RequestId};
 
 impl Cluster {
     /// Lets a request wait for its lease's next connection.
@@ -49,10 +50,10 @@ impl Cluster {
             dedicated.note(request.command.effect);
             dedicated.blocks |= request.command.blocks.is_some();
         }
-        if is_asked {
-            connection.send_words(&["ASKING"], Expected::Asking, self.cx.now);
-        }
         let key = connection.node;
+        if is_asked {
+            self.links.send_words(&mut self.cx, conn, &["ASKING"], Expected::Asking);
+        }
         self.links.send(&mut self.cx, conn, &request.command, id);
         if let Some(node) = self.nodes.get_mut(key) {
             node.statistics.commands += 1;

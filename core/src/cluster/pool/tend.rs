@@ -30,10 +30,10 @@ impl Cluster {
                 continue;
             };
             let least = if keeps { pool.idle_min as usize } else { 0 };
-            let mut spare = node.idle.len().saturating_sub(least);
+            let mut spare = node.line.idle().len().saturating_sub(least);
             let is_down = node.is_down();
             // The one used longest ago is the first.
-            for conn in node.idle.iter().copied().chain(node.connection).collect::<Vec<_>>() {
+            for conn in node.line.idle().iter().copied().chain(node.connection).collect::<Vec<_>>() {
                 let Some(connection) = self.links.get(conn) else {
                     continue;
                 };
@@ -52,9 +52,9 @@ impl Cluster {
             };
             let own = node.connections.iter().filter_map(|conn| self.links.get(*conn));
             let ready = own.filter(|own| !own.is_shared() && own.lease().is_none()).count();
-            let room = pool.connections_max.saturating_sub(node.dedicated) as usize;
+            let room = node.line.room(pool.connections_max) as usize;
             for _ in 0..least.saturating_sub(ready).min(room).min(OPENED_MAX) {
-                if self.has_room_for_spare() {
+                if self.links.has_room_for_spare(&self.cx) {
                     self.open(key, Usage::Dedicated(Dedicated::default()));
                 }
             }

@@ -1,21 +1,18 @@
 //! Where a request goes: to a node's connection or into its queue, to a lease, a scan, or apart.
 
 use alloc::format;
-use alloc::string::ToString;
 
+use super::route::{Next, route};
 use crate::address::NodeAddr;
+use crate::cluster::ids::LeaseId;
+use crate::cluster::ids::{NodeKey, RequestId};
 use crate::cluster::links::connection::{Connection, Expected};
 use crate::cluster::requests::request::{Stage, Target};
-use crate::cluster::{Cluster, NodeKey, Phase, RequestId};
-use crate::command::prepared::{Command, Spread};
-use crate::command::route::Route;
+use crate::cluster::{Cluster, Phase};
+use crate::command::prepared::Command;
 use crate::command::script::ScriptUse;
 use crate::error::Error;
 use crate::resp::RawReply;
-
-/// Why SCAN with a cursor goes nowhere by itself.
-const NAME_A_NODE: &str = "a cursor of SCAN is good at the node that gave it, and only there: iterate with `scan`, which knows \
-                           the nodes, or send each SCAN to a node that you name";
 
 impl Cluster {
     /// Takes a request in and sends it on its way.
@@ -23,7 +20,7 @@ impl Cluster {
         self.cx.statistics.requests += 1;
         let deadline = match &target {
             Some(Target::Lent(lease)) => self.deadline_on_lease(&command, *lease),
-            _ => self.deadline_of(&command),
+            _ => self.cx.deadline_of(&command),
         };
         let id = self.requests.add(&self.cx, command, target, deadline);
         self.dispatch(id);
@@ -35,9 +32,11 @@ impl Cluster {
     }
 
     /// Ends a new request that would wait for a node that is down, when too much waits already.
-    pub(in crate::cluster) fn refuse_beyond_limits(&mut self, id: RequestId) {
+    pub(super) fn refuse_beyond_limits(&mut self, id: RequestId) {
         let waits_for_nobody = match self.requests.get(id).map(|request| request.stage) {
-            Some(Stage::AtNode(node)) => self.nodes.get(node).is_some_and(|node| self.is_out_of_reach(node)),
+            Some(Stage::AtNode(node)) => {
+                self.nodes.get(node).is_some_and(|node| self.links.is_out_of_reach(node))
+            }
             Some(Stage::Unrouted) => matches!(self.phase, Phase::Clustered),
             Some(Stage::AtLease(_)) => true,
             _ => false,
@@ -49,59 +48,35 @@ impl Cluster {
 
     /// Sends a request where it belongs, or lets it wait for that.
     pub(in crate::cluster) fn dispatch(&mut self, id: RequestId) {
-        let Some(request) = self.requests.get(id) else {
+        let known = self.phase.known();
+        let Some(mut next) = self.requests.get(id).map(|request| route(request, known, true)) else {
             return;
         };
-        if request.command.queued == Some(0)
-            && request.target.is_none()
-            && !matches!(self.phase, Phase::Closed)
-        {
-            return self.finish(id, Ok(RawReply::empty_array()));
-        }
-        let is_whole = request.target.is_none() && request.command.spread != Spread::None;
-        if is_whole && matches!(self.phase, Phase::Clustered) && self.scatter(id) {
-            return;
-        }
-        let Some(request) = self.requests.get(id) else {
-            return;
-        };
-        if self.blocks_alone(request) {
-            return self.send_alone(id);
-        }
-        let node = match (&self.phase, &request.target, &request.command.route) {
-            (Phase::Closed, ..) => return self.finish(id, Err(Error::Closed)),
-            (_, Some(Target::Lent(lease)), _) => {
-                let lease = *lease;
-                if let Some(why) = self.spans_slots(request, lease) {
-                    return self.finish(id, Err(Error::CrossSlot(why)));
-                }
-                return self.send_on_lease(id, lease);
+        if next == Next::Gather {
+            if self.scatter(id) {
+                return;
             }
-            (_, Some(Target::Scan(scan)), _) => {
-                let scan = *scan;
-                return self.wait_at_scan(id, scan);
-            }
-            (Phase::Starting(_), ..) => None,
-            (_, Some(Target::Node(address)), _) => {
-                let address = address.clone();
-                self.node_for_caller(&address)
-            }
-            (Phase::Standalone(node), _, route) => {
-                let (node, slot) = (*node, route.slot());
-                let slot = slot.filter(|_| !request.command.while_busy);
+            // It concerns one node.
+            let Some(request) = self.requests.get(id) else {
+                return;
+            };
+            next = route(request, known, false);
+        }
+        let node = match next {
+            Next::Empty => return self.finish(id, Ok(RawReply::empty_array())),
+            Next::Refuse(error) => return self.finish(id, Err(error)),
+            Next::Alone => return self.send_alone(id),
+            Next::OnLease(lease) => return self.send_to_lease(id, lease),
+            Next::AtScan(scan) => return self.wait_at_scan(id, scan),
+            Next::Named(address) => self.node_for_caller(&address),
+            Next::Redirected(address) => Some(self.nodes.find(&self.cx, &address)),
+            Next::Server(node, slot) => {
                 if slot.is_some_and(|slot| self.requests.hold_in_order(id, slot)) {
                     return;
                 }
                 Some(node)
             }
-            (Phase::Clustered, Some(Target::Moved(address) | Target::Ask(address)), _) => {
-                let address = address.clone();
-                Some(self.nodes.find(&self.cx, &address))
-            }
-            (Phase::Clustered, None, Route::Slot(slot)) => {
-                let (slot, from_replica) = (*slot, request.command.is_read && !request.primary_only);
-                // It must not wait for what it is to end.
-                let is_ordered = !request.command.while_busy;
+            Next::Slot { slot, from_replica, is_ordered } => {
                 let owner = self.map.owner(slot);
                 let node = owner.map(|owner| if from_replica { self.reader(slot, owner) } else { owner });
                 if let Some(request) = self.requests.get_mut(id) {
@@ -112,14 +87,8 @@ impl Cluster {
                 }
                 node
             }
-            (Phase::Clustered, None, Route::Any) => self.any_primary(),
-            (Phase::Clustered, None, Route::OneNode) => {
-                return self.finish(id, Err(Error::InvalidArgument(NAME_A_NODE.to_string())));
-            }
-            (Phase::Clustered, None, Route::CrossSlot(why)) => {
-                let error = Error::CrossSlot(why.to_string());
-                return self.finish(id, Err(error));
-            }
+            Next::AnyPrimary => self.any_primary(),
+            Next::Wait | Next::Gather => None,
         };
         match node {
             Some(node) if self.goes_around(id, node) => self.send_around(id, node),
@@ -131,9 +100,18 @@ impl Cluster {
         }
     }
 
+    /// Puts a request on the connection that its caller has been lent, unless no node could serve it there.
+    fn send_to_lease(&mut self, id: RequestId, lease: LeaseId) {
+        let why = self.requests.get(id).and_then(|request| self.spans_slots(request, lease));
+        match why {
+            Some(why) => self.finish(id, Err(Error::CrossSlot(why))),
+            None => self.send_on_lease(id, lease),
+        }
+    }
+
     /// A node that the caller names is dialled at once, whatever happened before.
     pub(in crate::cluster) fn node_for_caller(&mut self, address: &NodeAddr) -> Option<NodeKey> {
-        let key = self.redirect_target(address)?;
+        let key = self.nodes.redirect_target(&self.cx, address)?;
         if let Some(node) = self.nodes.get_mut(key) {
             node.redial_at = node.redial_at.min(self.cx.now);
         }
@@ -148,7 +126,7 @@ impl Cluster {
         let (before, after) = owners.split_at_checked(first)?;
         let mut in_turn = after.iter().chain(before);
         let reachable =
-            |node: &NodeKey| self.nodes.get(*node).is_some_and(|node| !self.is_out_of_reach(node));
+            |node: &NodeKey| self.nodes.get(*node).is_some_and(|node| !self.links.is_out_of_reach(node));
         in_turn.clone().find(|node| reachable(node)).or_else(|| in_turn.next()).copied()
     }
 
@@ -183,7 +161,7 @@ impl Cluster {
                 node.statistics.commands += 1;
                 self.requests.set_stage(id, Stage::OnConnection(conn));
                 if flushes {
-                    self.forget_sent_scripts();
+                    self.links.forget_sent_scripts();
                 }
             }
             None => {

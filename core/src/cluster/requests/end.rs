@@ -5,8 +5,10 @@ use alloc::string::{String, ToString};
 
 use super::Ended;
 use crate::address::NodeAddr;
+use crate::cluster::Cluster;
+use crate::cluster::ids::RequestId;
+use crate::cluster::io::Output;
 use crate::cluster::requests::request::{Parent, Stage};
-use crate::cluster::{Cluster, Output, RequestId};
 use crate::error::{Error, Interrupted, ServerError};
 use crate::resp::RawReply;
 

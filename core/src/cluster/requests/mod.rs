@@ -2,28 +2,30 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `request.rs`, `queue.rs`, `backlog.rs` | one request and its stages; those that wait in line; how much may wait |
-//! | `dispatch.rs` | where one goes, and onto a connection |
+//! | `request.rs`, `backlog.rs` | one request and its stages; how much may wait |
+//! | `route.rs`, `dispatch.rs` | where one goes next; there, and onto a connection |
 //! | `reply.rs`, `error_policy.rs` | what a reply means; the table of errors |
 //! | `retry.rs`, `timeout.rs`, `end.rs` | redirects and waits; time that has run out; the one end |
 //! | `order.rs`, `ordering.rs` | the order of commands for one key; who has to wait for it |
-//! | `gather.rs` | commands that several nodes answer together |
-//! | `transaction.rs`, `scripts.rs` | MULTI to EXEC; EVALSHA |
+//! | `parts.rs`, `gather.rs` | commands that several nodes answer together |
+//! | `queueing.rs`, `transaction.rs`, `scripts.rs` | MULTI to EXEC; EVALSHA |
 
 mod backlog;
 mod dispatch;
 mod end;
 pub(in crate::cluster) mod error_policy;
-pub(in crate::cluster) mod gather;
+mod gather;
 mod order;
 mod ordering;
-pub(in crate::cluster) mod queue;
+mod parts;
+mod queueing;
 mod reply;
 pub(in crate::cluster) mod request;
 pub(in crate::cluster) mod retry;
+pub(in crate::cluster) mod route;
 mod scripts;
 mod timeout;
-pub(in crate::cluster) mod transaction;
+mod transaction;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -33,18 +35,33 @@ use slotmap::SlotMap as Arena;
 
 use super::context::Context;
 use super::ids::{ConnId, LeaseId, RequestId};
+use super::links::connection::{Connection, Expected};
+use super::queue::Queue;
 use super::timers::Timers;
 use crate::command::Command;
+use crate::command::blocking::Blocks;
 use crate::command::script::Scripts;
 use crate::config::{Config, RetryWrites};
 use crate::error::Error;
+use crate::error::ServerError;
+use crate::resp::RawReply;
 use crate::resp::encode_command;
 use crate::time::Instant;
+use alloc::vec::Vec;
 use backlog::Backlog;
-use gather::Gather;
+use core::time::Duration;
 use order::Order;
-use queue::Queue;
+use parts::Gather;
+use queueing::{Misfit, error_of_exec};
 use request::{Parent, Request, Stage, Target};
+
+/// So many redirects are followed at once. Beyond, the nodes disagree, as they do for a moment at the end of
+/// every slot's move; running between them faster does not settle it.
+pub(in crate::cluster) const PROMPT_REDIRECTS: u32 = 2;
+/// The first wait between two redirects.
+const REDIRECT_BASE: Duration = Duration::from_millis(1);
+/// The longest wait between two redirects.
+const REDIRECT_CAP: Duration = Duration::from_millis(100);
 
 /// All requests under way, their order, what waits, and when their time runs out.
 #[derive(Debug, Default)]
@@ -239,7 +256,7 @@ impl Requests {
     }
 
     /// Whether a replica has the request, one that the primary could serve as well.
-    pub(in crate::cluster) fn is_at_replica(&self, id: RequestId) -> bool {
+    fn is_at_replica(&self, id: RequestId) -> bool {
         self.all.get(id).is_some_and(|request| request.at_replica)
     }
 
@@ -308,5 +325,62 @@ impl Requests {
         self.deadlines = Timers::default();
         self.delayed = Timers::default();
         self.order = Order::default();
+    }
+
+    /// Whether a request waits for a reply on this connection.
+    pub(in crate::cluster) fn is_awaited(&self, conn: ConnId, connection: &Connection) -> bool {
+        let is_here = |id| self.on(conn, id).is_some();
+        // Those that came first are given up first, so the last is the likeliest to be there.
+        connection.expected.iter().rev().filter_map(Expected::request).any(is_here)
+    }
+
+    /// The connections on which replies to a request, or to its parts, are due.
+    pub(in crate::cluster) fn connections_of(&self, id: RequestId) -> Vec<ConnId> {
+        let whole = self.get(id);
+        let parts = whole.and_then(|request| request.gather.as_ref());
+        let parts = parts.into_iter().flat_map(|gather| gather.under_way());
+        let requests = whole.into_iter().chain(parts.filter_map(|part| self.get(part)));
+        let conn = |request: &Request| match request.stage {
+            Stage::OnConnection(conn) => Some(conn),
+            _ => None,
+        };
+        requests.filter_map(conn).collect()
+    }
+
+    /// The answer to MULTI, or to a command after it.
+    pub(in crate::cluster) fn on_queued(&mut self, conn: ConnId, id: RequestId, reply: &RawReply) {
+        if let Some(request) = self.get_mut(id)
+            && request.stage == Stage::OnConnection(conn)
+        {
+            request.queueing.get_or_insert_default().note(reply);
+        }
+    }
+
+    /// The error in a request's reply, if it is one. What fits no answer to a transaction is told apart.
+    fn error_in(&self, conn: ConnId, id: RequestId, reply: &RawReply) -> Result<Option<ServerError>, Misfit> {
+        match self.on(conn, id).map(|request| (request.command.queued, &request.queueing)) {
+            Some((Some(queued), queueing)) => error_of_exec(queueing.as_deref(), queued, reply),
+            _ => Ok(reply.as_kept_error()),
+        }
+    }
+
+    /// Lets a request wait that has been redirected so often.
+    pub(in crate::cluster) fn delay_redirect(&mut self, cx: &mut Context, id: RequestId, redirects: u32) {
+        let wait = cx.random.backoff(REDIRECT_BASE, REDIRECT_CAP, redirects - PROMPT_REDIRECTS - 1);
+        self.wait_until(id, cx.now + wait);
+    }
+
+    /// A command that blocks is sent again, and waits anew: the time that it has waited is not taken from it.
+    pub(in crate::cluster) fn give_time_back(&mut self, cx: &Context, id: RequestId) {
+        let now = cx.now;
+        let Some(request) = self.get_mut(id) else {
+            return;
+        };
+        let time = request.command.blocks.and_then(Blocks::time).unwrap_or_default();
+        let waited = now.saturating_since(request.sent_at).min(time);
+        if !waited.is_zero() && request.deadline != Instant::NEVER {
+            let deadline = request.deadline + waited;
+            self.set_deadline(id, deadline);
+        }
     }
 }

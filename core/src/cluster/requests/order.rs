@@ -391,3 +391,6 @@ fn put_keys(args: &[&[u8]], keys: &mut Vec<u64>) {
     };
     keys.extend(positions.iter().filter_map(|position| args.get(*position)).map(hash));
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,7 +116,7 @@ impl Requests {
     }
 
     /// The next requests that nothing holds any more, in order. Each is to be sent.
-    pub(in crate::cluster) fn next_released(&mut self) -> Option<(Slot, Vec<RequestId>)> {
+    pub(super) fn next_released(&mut self) -> Option<(Slot, Vec<RequestId>)> {
         self.order.next_released()
     }
 
@@ -156,5 +156,11 @@ impl Requests {
                 self.leave_order(*id);
             }
         }
+    }
+
+    /// Whether a read was answered while an earlier command for its key waits: then it is held, and the answer is none.
+    pub(super) fn has_read_too_early(&mut self, id: RequestId) -> bool {
+        let is_read = self.get(id).is_some_and(|request| request.command.read_only);
+        is_read && self.hold_behind_earlier(id)
     }
 }

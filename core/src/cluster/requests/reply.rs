@@ -3,14 +3,12 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use crate::address::NodeAddr;
-use crate::cluster::links::loss::Driver;
+use crate::cluster::ids::{ConnId, NodeKey, RequestId};
 use crate::cluster::requests::error_policy::{ErrorAction, classify};
 use crate::cluster::requests::request::{Stage, Target};
-use crate::cluster::{Cluster, ConnId, NodeKey, Phase, RequestId};
+use crate::cluster::{Cluster, Phase};
 use crate::error::{Error, ServerError};
 use crate::resp::RawReply;
-use crate::topology::NODES_MAX;
 
 impl Cluster {
     /// Takes a request's reply in.
@@ -30,107 +28,109 @@ impl Cluster {
         if let (true, Some(lease)) = (has_blocked, request.lease()) {
             self.start_clocks_behind(conn, lease);
         }
+        let error = match self.requests.error_in(conn, id, &reply) {
+            Ok(error) => error,
+            Err(misfit) => return self.on_misfit(conn, id, misfit),
+        };
+        match error {
+            Some(error) => self.on_error(conn, key, id, &error),
+            None if self.requests.has_read_too_early(id) => {}
+            None => {
+                self.note_script(conn, id, &reply);
+                self.answer(id, reply);
+            }
+        }
+    }
+
+    /// A server has refused a request, or sent it elsewhere.
+    fn on_error(&mut self, conn: ConnId, key: NodeKey, id: RequestId, error: &ServerError) {
         let Some(request) = self.requests.get(id) else {
             return;
         };
-        let is_transaction = request.command.queued.is_some();
-        if is_transaction && let Some((error, in_doubt)) = self.executed_without_multi(id) {
-            self.finish(id, Err(error.clone()));
-            if in_doubt {
-                self.lose(conn, error, Driver::MustClose);
-            }
-            return;
-        }
-        if is_transaction && let Some(error) = self.misfit_of_exec(id, &reply) {
-            self.finish(id, Err(error.clone()));
-            return self.lose(conn, error, Driver::MustClose);
-        }
-        let error = if is_transaction { self.why_discarded(id, &reply) } else { reply.as_kept_error() };
-        let Some(request) = self.requests.get(id) else {
-            return;
-        };
-        let Some(error) = error else {
-            let is_read = request.command.read_only;
-            if is_read && self.requests.hold_behind_earlier(id) {
-                return;
-            }
-            self.note_script(conn, id, &reply);
-            return self.answer(id, reply);
-        };
-        let error = &error;
         let mut asked = String::new();
         if let Some(node) = self.nodes.get_mut(key) {
             node.statistics.count_error(&error.code);
             node.statistics.redirects += u64::from(matches!(error.code.as_str(), "MOVED" | "ASK"));
             asked = node.address.host().to_string();
         }
-        let mut action = self.reachable(classify(error, &asked, &request.command));
-        let not_asking = self.why_not_asking(conn, id);
+        let action = self.reachable(classify(error, &asked, &request.command));
+        let not_asking = self.links.why_not_asking(conn, id);
         if let (ErrorAction::FollowMoved(..) | ErrorAction::FollowAsk(..), Some(refusal)) =
             (&action, not_asking)
         {
             return self.finish(id, Err(Error::Server(refusal)));
         }
-        let Some(request) = self.requests.get(id) else {
-            return;
-        };
-        // Of which slot it is for the command that was redirected is a guess where nothing is known of the command.
-        let own_slot = request.command.route.slot();
-        let points_at = |address| self.nodes.at(address) == Some(key);
-        if let ErrorAction::FollowMoved(_, address) = &action
-            && matches!(self.phase, Phase::Clustered)
-            && points_at(address)
-        {
-            // What it says of itself, and is not served: another node is meant.
-            self.cx.statistics.moved += 1;
-            self.map.want_refresh();
-            if !self.leave_stale(conn) {
-                action = ErrorAction::WaitAndRetry;
-            }
-        } else if error.code == "READONLY"
-            && action == ErrorAction::RefreshAndRetry
-            && matches!(self.phase, Phase::Standalone(_))
-        {
-            action = if self.leave_stale(conn) { ErrorAction::WaitAndRetry } else { ErrorAction::Surface };
-        } else if let ErrorAction::FollowMoved(slot, address) = &action
-            && matches!(self.phase, Phase::Clustered)
-            && let Some(node) = self.redirect_target(address)
-        {
-            self.cx.statistics.moved += 1;
-            if own_slot == Some(*slot) {
-                if self.map.owner(*slot) != Some(node) {
-                    self.requests.hold_slot(*slot);
-                }
-                self.map.patch(*slot, node, self.cx.now);
-            }
-            self.map.want_refresh();
-        }
+        let action = self.learn(conn, key, id, action, error);
         if action == ErrorAction::Surface && self.take_whole_script(id, conn, error) {
             return self.send_whole_script(id);
         }
+        let is_redirect = matches!(action, ErrorAction::FollowMoved(..) | ErrorAction::FollowAsk(..));
+        if is_redirect && !matches!(self.phase, Phase::Clustered) {
+            self.act(key, id, action, &taken_as_alone(error));
+        } else {
+            self.act(key, id, action, error);
+        }
+    }
+
+    /// Learns from an error what it says of the slots and of the connection. Gives what is to be done then.
+    fn learn(
+        &mut self,
+        conn: ConnId,
+        key: NodeKey,
+        id: RequestId,
+        action: ErrorAction,
+        error: &ServerError,
+    ) -> ErrorAction {
+        // Of which slot it is for the command that was redirected is a guess where nothing is known of the command.
+        let own_slot = self.requests.get(id).and_then(|request| request.command.route.slot());
+        match (&self.phase, &action) {
+            // What it says of itself, and is not served: another node is meant.
+            (Phase::Clustered, ErrorAction::FollowMoved(_, address))
+                if self.nodes.at(address) == Some(key) =>
+            {
+                self.cx.statistics.moved += 1;
+                self.map.want_refresh();
+                if self.leave_stale(conn) { action } else { ErrorAction::WaitAndRetry }
+            }
+            (Phase::Standalone(_), ErrorAction::RefreshAndRetry) if error.code == "READONLY" => {
+                if self.leave_stale(conn) { ErrorAction::WaitAndRetry } else { ErrorAction::Surface }
+            }
+            (Phase::Clustered, ErrorAction::FollowMoved(slot, address)) => {
+                let slot = *slot;
+                if let Some(node) = self.nodes.redirect_target(&self.cx, &address.clone()) {
+                    self.cx.statistics.moved += 1;
+                    if own_slot == Some(slot) {
+                        if self.map.owner(slot) != Some(node) {
+                            self.requests.hold_slot(slot);
+                        }
+                        self.map.patch(slot, node, self.cx.now);
+                    }
+                    self.map.want_refresh();
+                }
+                action
+            }
+            _ => action,
+        }
+    }
+
+    /// Does with a request what an error asks for.
+    fn act(&mut self, key: NodeKey, id: RequestId, action: ErrorAction, error: &ServerError) {
         let Some(request) = self.requests.get(id) else {
             return;
         };
-        let follows = matches!(self.phase, Phase::Clustered);
+        let own_slot = request.command.route.slot();
         let is_redirect = matches!(action, ErrorAction::FollowMoved(..) | ErrorAction::FollowAsk(..));
-        let explained = (is_redirect && !follows).then(|| taken_as_alone(error));
-        let error = explained.as_ref().unwrap_or(error);
+        let is_lent = matches!(request.target, Some(Target::Lent(_)));
+        let is_fixed = request.target.as_ref().is_some_and(Target::is_fixed);
         match action {
             ErrorAction::Surface => {
-                // Unless it has read too early.
-                let is_read = request.command.read_only;
-                if !(is_read && self.requests.hold_behind_earlier(id)) {
+                if !self.requests.has_read_too_early(id) {
                     self.finish(id, Err(Error::Server(error.clone())));
                 }
             }
             ErrorAction::Authentication => self.finish(id, Err(Error::Authentication(error.to_string()))),
-            action if matches!(request.target, Some(Target::Lent(_))) => {
-                self.on_lent_refused(id, key, action, error);
-            }
-            _ if request.target.as_ref().is_some_and(Target::is_fixed) => {
-                self.finish(id, Err(Error::Server(error.clone())));
-            }
-            _ if is_redirect && !follows => {
+            action if is_lent => self.on_lent_refused(id, key, action, error),
+            _ if is_fixed || (is_redirect && !matches!(self.phase, Phase::Clustered)) => {
                 self.finish(id, Err(Error::Server(error.clone())));
             }
             _ if self.requests.is_at_replica(id) => self.fall_back(id, key, error),
@@ -151,19 +151,13 @@ impl Cluster {
     }
 
     /// The same, with the address at which the node is reached.
-    pub(super) fn reachable(&self, action: ErrorAction) -> ErrorAction {
+    fn reachable(&self, action: ErrorAction) -> ErrorAction {
         let map = &self.cx.config.address_map;
         match action {
             ErrorAction::FollowMoved(slot, address) => ErrorAction::FollowMoved(slot, map.actual(address)),
             ErrorAction::FollowAsk(slot, address) => ErrorAction::FollowAsk(slot, map.actual(address)),
             other => other,
         }
-    }
-
-    /// The node that a redirect names, unless there are more than a cluster can have.
-    pub(in crate::cluster) fn redirect_target(&mut self, address: &NodeAddr) -> Option<NodeKey> {
-        let known = self.nodes.at(address).is_some() || self.nodes.len() < NODES_MAX;
-        known.then(|| self.nodes.find(&self.cx, address))
     }
 }
 

@@ -3,8 +3,8 @@
 use alloc::boxed::Box;
 
 use crate::address::NodeAddr;
-use crate::cluster::requests::gather::Gather;
-use crate::cluster::requests::transaction::QueueingBox;
+use crate::cluster::requests::parts::Gather;
+use crate::cluster::requests::queueing::QueueingBox;
 use crate::command::prepared::Command;
 use crate::error::ServerError;
 use crate::slot::Slot;
@@ -29,16 +29,16 @@ pub(in crate::cluster) struct Request {
     /// Whether it was sent again because a node did not answer, rather than because a connection had ended.
     pub(in crate::cluster) stalled: bool,
     /// Whether a copy of it that got no answer may have been executed.
-    pub(in crate::cluster) may_have_run: bool,
+    pub(super) may_have_run: bool,
     pub(in crate::cluster) stage: Stage,
     /// The connection that it has been lent for itself, since it blocks.
     pub(in crate::cluster) own_lease: Option<crate::cluster::LeaseId>,
     /// Of a transaction: what was answered before EXEC.
-    pub(in crate::cluster) queueing: Option<QueueingBox>,
+    pub(super) queueing: Option<QueueingBox>,
     /// Its place among all requests, for those of one slot.
     pub(in crate::cluster) serial: u64,
     /// How many bytes it is counted with among what waits.
-    pub(in crate::cluster) held_bytes: Option<u64>,
+    pub(super) held_bytes: Option<u64>,
     /// For which slot it is counted as under way.
     pub(in crate::cluster) counted: Option<Slot>,
     /// When it was last put on a connection.
@@ -48,7 +48,7 @@ pub(in crate::cluster) struct Request {
     /// What it is a part of.
     pub(in crate::cluster) parent: Option<Parent>,
     /// Its parts, while they are under way.
-    pub(in crate::cluster) gather: Option<Box<Gather>>,
+    pub(super) gather: Option<Box<Gather>>,
 }
 
 /// What a request is a part of.
@@ -123,7 +123,7 @@ pub(in crate::cluster) enum Target {
 
 impl Target {
     /// Whether the caller chose it: then there is no other way.
-    pub(in crate::cluster) fn is_fixed(&self) -> bool {
+    pub(super) fn is_fixed(&self) -> bool {
         matches!(self, Self::Node(_) | Self::Lent(_) | Self::Scan(_))
     }
 }

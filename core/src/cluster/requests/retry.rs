@@ -3,21 +3,15 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString;
-use core::time::Duration;
 
+use super::PROMPT_REDIRECTS;
 use super::end::{interrupted, last_word};
 use crate::address::NodeAddr;
+use crate::cluster::Cluster;
+use crate::cluster::events::Event;
+use crate::cluster::ids::{ConnId, NodeKey, RequestId};
 use crate::cluster::requests::request::{Stage, Target};
-use crate::cluster::{Cluster, ConnId, Event, NodeKey, RequestId};
 use crate::error::{Error, ServerError};
-
-/// So many redirects are followed at once. Beyond, the nodes disagree, as they do for a moment at the end of
-/// every slot's move; running between them faster does not settle it.
-pub(in crate::cluster) const PROMPT_REDIRECTS: u32 = 2;
-/// The first wait between two redirects.
-const REDIRECT_BASE: Duration = Duration::from_millis(1);
-/// The longest wait between two redirects.
-const REDIRECT_CAP: Duration = Duration::from_millis(100);
 
 impl Cluster {
     /// Sends a request where a redirect points.
@@ -25,7 +19,7 @@ impl Cluster {
         let reachable = match &target {
             Target::Moved(address) | Target::Ask(address) => {
                 let address = address.clone();
-                self.redirect_target(&address).is_some()
+                self.nodes.redirect_target(&self.cx, &address).is_some()
             }
             Target::Node(_) | Target::Lent(_) | Target::Scan(_) => true,
         };
@@ -52,13 +46,7 @@ impl Cluster {
         if is_ask || redirects <= PROMPT_REDIRECTS {
             return self.dispatch(id);
         }
-        self.delay_redirect(id, redirects);
-    }
-
-    /// Lets a request wait that has been redirected so often.
-    pub(in crate::cluster) fn delay_redirect(&mut self, id: RequestId, redirects: u32) {
-        let wait = self.cx.random.backoff(REDIRECT_BASE, REDIRECT_CAP, redirects - PROMPT_REDIRECTS - 1);
-        self.requests.wait_until(id, self.cx.now + wait);
+        self.requests.delay_redirect(&mut self.cx, id, redirects);
     }
 
     /// Lets a request wait before it is routed anew.

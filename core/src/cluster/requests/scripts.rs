@@ -6,7 +6,8 @@
 
 use alloc::string::String;
 
-use crate::cluster::{Cluster, ConnId, RequestId};
+use crate::cluster::Cluster;
+use crate::cluster::ids::{ConnId, RequestId};
 use crate::command::script::{ScriptUse, Scripts};
 use crate::error::ServerError;
 use crate::resp::RawReply;
@@ -34,7 +35,7 @@ impl Cluster {
     }
 
     /// A script has run: the node knows it. In a transaction it has only been queued.
-    pub(in crate::cluster) fn note_script(&mut self, conn: ConnId, id: RequestId, reply: &RawReply) {
+    pub(super) fn note_script(&mut self, conn: ConnId, id: RequestId, reply: &RawReply) {
         let script = self.requests.get(id).map(|request| request.command.script);
         if let (Some(ScriptUse::Carries(number)), Some(connection)) = (script, self.links.get_mut(conn))
             && **reply.as_bytes() != *b"+QUEUED\r\n"
@@ -44,20 +45,8 @@ impl Cluster {
         }
     }
 
-    /// No server knows a script any more.
-    pub(in crate::cluster) fn forget_sent_scripts(&mut self) {
-        for connection in self.links.values_mut() {
-            connection.scripts.clear();
-        }
-    }
-
     /// Puts the whole script into a request that was answered NOSCRIPT. False when it is not known.
-    pub(in crate::cluster) fn take_whole_script(
-        &mut self,
-        id: RequestId,
-        conn: ConnId,
-        error: &ServerError,
-    ) -> bool {
+    pub(super) fn take_whole_script(&mut self, id: RequestId, conn: ConnId, error: &ServerError) -> bool {
         // A script that writes could answer with any other text after it has.
         if error.code != "NOSCRIPT" || !error.message.starts_with("No matching script") {
             return false;

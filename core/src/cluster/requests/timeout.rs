@@ -4,9 +4,11 @@ use alloc::format;
 use alloc::string::ToString;
 
 use super::end::{interrupted, last_word};
+use super::request::Request;
+use crate::cluster::ids::RequestId;
 use crate::cluster::links::loss::Driver;
 use crate::cluster::requests::request::Stage;
-use crate::cluster::{Cluster, Phase, RequestId};
+use crate::cluster::{Cluster, Phase};
 use crate::command::route::Route;
 use crate::error::{Error, Within};
 
@@ -23,14 +25,32 @@ impl Cluster {
         if let Stage::AtScan(scan) = request.stage {
             return self.time_out_at_scan(id, scan);
         }
+        let stage = request.stage;
+        let conn = if let Stage::OnConnection(conn) = stage { self.links.get(conn) } else { None };
+        let is_unsent = conn.is_some_and(|connection| connection.has_unsent(id));
+        let error = self.why_late(request, is_unsent);
+        self.finish(id, Err(error.clone()));
+        match stage {
+            // It must not be sent after all. What is queued with it goes over another connection.
+            Stage::OnConnection(conn) if is_unsent => {
+                let reason = "what came in could not be read to its end".to_string();
+                self.lose(conn, Error::Connect(reason), Driver::MustClose);
+            }
+            Stage::OnConnection(conn) => self.check_stalled(conn, id),
+            // What was to follow it must not be executed without it: a transaction without its MULTI.
+            Stage::AtLease(lease) => self.end_lease(lease, &error),
+            _ => {}
+        }
+    }
+
+    /// What a request ends with whose time has run out: by where it is, and what it was refused with before.
+    fn why_late(&self, request: &Request, is_unsent: bool) -> Error {
         let (stage, last_error) = (request.stage, request.last_error.clone());
         let (stalled, may_have_run) = (request.stalled, request.may_have_run);
         // Without a server's error, it was sent again because its connection had ended.
         let lost = request.retries;
         let within = Within(self.cx.config.request_timeout).to_string();
-        let conn = if let Stage::OnConnection(conn) = stage { self.links.get(conn) } else { None };
-        let is_unsent = conn.is_some_and(|connection| connection.has_unsent(id));
-        let error = match (stage, last_error) {
+        match (stage, last_error) {
             (Stage::OnConnection(conn), _) => {
                 let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node));
                 let address = node.map(|node| &node.address);
@@ -57,34 +77,22 @@ impl Cluster {
                 other => {
                     let address = other.map(|node| &node.address);
                     let mut message = format!("no connection within {within}");
-                    if self.lacks_room(node) {
+                    if self.nodes.lacks_room(node) {
                         message.push_str(": ");
-                        message.push_str(&self.why_no_room());
+                        message.push_str(&self.links.why_no_room(&self.cx));
                     }
                     Error::Timeout(interrupted(address, message, false))
                 }
             },
             (Stage::Unrouted, None) if matches!(self.phase, Phase::Clustered) => {
-                Error::ClusterDown(match self.requests.get(id).map(|request| &request.command.route) {
-                    Some(Route::Slot(slot)) => {
+                Error::ClusterDown(match &request.command.route {
+                    Route::Slot(slot) => {
                         format!("no node serves slot {slot}, and none turned up within {within}")
                     }
                     _ => format!("no node serves any slot, and none turned up within {within}"),
                 })
             }
             (_, None) => Error::Timeout(interrupted(None, format!("not sent within {within}"), false)),
-        };
-        self.finish(id, Err(error.clone()));
-        match stage {
-            // It must not be sent after all. What is queued with it goes over another connection.
-            Stage::OnConnection(conn) if is_unsent => {
-                let reason = "what came in could not be read to its end".to_string();
-                self.lose(conn, Error::Connect(reason), Driver::MustClose);
-            }
-            Stage::OnConnection(conn) => self.check_stalled(conn, id),
-            // What was to follow it must not be executed without it: a transaction without its MULTI.
-            Stage::AtLease(lease) => self.end_lease(lease, &error),
-            _ => {}
         }
     }
 }

@@ -7,11 +7,14 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use slotmap::SecondaryMap;
 
+use super::page::is_passing;
 use crate::address::NodeAddr;
+use crate::cluster::ids::{NodeKey, RequestId, ScanId};
+use crate::cluster::io::Destination;
 use crate::cluster::requests::request::{Parent, Stage, Target};
-use crate::cluster::scans::pass::{Pass, Question, is_passing};
+use crate::cluster::scans::pass::{Pass, Question};
 use crate::cluster::scans::scan::{Scan, ScanOptions, Source};
-use crate::cluster::{Cluster, Destination, NodeKey, Phase, RequestId, ScanId};
+use crate::cluster::{Cluster, Phase};
 use crate::command::prepared::Command;
 use crate::error::{Error, Interrupted, Within};
 use crate::resp::RawReply;
@@ -268,7 +271,7 @@ impl Cluster {
     }
 
     /// What moved to this node is to be found anew.
-    pub(in crate::cluster) fn reopen(&mut self, id: ScanId, node: &str) {
+    pub(super) fn reopen(&mut self, id: ScanId, node: &str) {
         let text = format!("slots move to the node {node}, which cannot be reached or does not take them");
         let error = Error::ClusterDown(text);
         if let Some(scan) = self.scans.get_mut(id)
@@ -286,7 +289,7 @@ impl Cluster {
     }
 
     /// A pass has come to nothing, or there is none to begin: the topology has changed, or is about to.
-    pub(in crate::cluster) fn note_fruitless(&mut self, id: ScanId, trouble: Option<Error>) {
+    pub(super) fn note_fruitless(&mut self, id: ScanId, trouble: Option<Error>) {
         let retry = self.cx.config.retry;
         let fruitless = self.scans.get(id).map_or(0, |scan| scan.fruitless);
         let wait = self.cx.random.backoff(retry.base, retry.cap, fruitless.min(10));
@@ -320,10 +323,10 @@ impl Cluster {
             return;
         }
         if by_slots && pass.failures > 0 && !self.is_still_due(scan, pass) {
-            return self.drop_pass(id, number);
+            return self.scans.drop_pass(id, number);
         }
         if by_slots && pass.node.as_ref().is_some_and(|address| !self.is_member(address)) {
-            return self.drop_pass(id, number);
+            return self.scans.drop_pass(id, number);
         }
         let of_key = matches!(scan.source, Source::Collection(..));
         let question = pass.question(by_slots, !of_key);
@@ -383,16 +386,8 @@ impl Cluster {
         pass.half_of.is_some() || coverage.to_do().any(|slot| is_due(slot) && self.map.owner(slot) == node)
     }
 
-    /// Gives a pass up: its slots are to do, as they were.
-    fn drop_pass(&mut self, id: ScanId, number: u32) {
-        if let Some(scan) = self.scans.get_mut(id) {
-            scan.passes.retain(|pass| pass.number != number);
-            self.scans.mark_due(id);
-        }
-    }
-
     /// A pass's question has failed.
-    pub(in crate::cluster) fn note_failure(&mut self, id: ScanId, number: u32, error: Error) {
+    pub(super) fn note_failure(&mut self, id: ScanId, number: u32, error: Error) {
         let retry = self.cx.config.retry;
         let jitter = self.cx.random.backoff(retry.base, retry.cap, 0);
         let Some(scan) = self.scans.get_mut(id) else {
@@ -418,7 +413,7 @@ impl Cluster {
         if pass.failures >= FAILURES_MAX
             && let Some(node) = pass.half_of.take()
         {
-            self.drop_pass(id, number);
+            self.scans.drop_pass(id, number);
             self.reopen(id, &node);
         }
     }

@@ -19,7 +19,9 @@
 //! of it; the rest is told at once. Either way the scan goes on with the next `next`.
 
 mod alarms;
+mod answer;
 mod drive;
+mod page;
 mod pass;
 mod scan;
 
@@ -82,5 +84,13 @@ impl Scans {
     pub(in crate::cluster) fn shut_down(&mut self) {
         self.all.clear();
         self.alarms = Timers::default();
+    }
+
+    /// Gives a pass up: its slots are to do, as they were.
+    fn drop_pass(&mut self, id: ScanId, number: u32) {
+        if let Some(scan) = self.get_mut(id) {
+            scan.passes.retain(|pass| pass.number != number);
+            self.mark_due(id);
+        }
     }
 }

@@ -5,7 +5,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use crate::address::NodeAddr;
-use crate::cluster::requests::queue::Queue;
+use crate::cluster::queue::Queue;
 use crate::cluster::scans::pass::Pass;
 use crate::cluster::timers::Alarm;
 use crate::command::prepared::Command;
@@ -63,9 +63,9 @@ pub(in crate::cluster) struct Scan {
     pattern: Option<Vec<u8>>,
     count: u32,
     kind: Option<Vec<u8>>,
-    pub(in crate::cluster) parallel: u32,
+    pub(super) parallel: u32,
     pub(in crate::cluster) passes: Vec<Pass>,
-    pub(in crate::cluster) next_pass: u32,
+    pub(super) next_pass: u32,
     /// Those who wait for a batch, in order.
     pub(in crate::cluster) waiting: Queue,
     /// Passes whose batch waits to be handed out, in the order in which they came.
@@ -73,13 +73,13 @@ pub(in crate::cluster) struct Scan {
     /// What the next caller is told at once.
     pub(in crate::cluster) error: Option<Error>,
     /// Why no slot could be done of late.
-    pub(in crate::cluster) trouble: Option<Error>,
+    pub(super) trouble: Option<Error>,
     /// How often slots were to be found anew since the last one was done.
-    pub(in crate::cluster) reopened: u32,
+    pub(super) reopened: u32,
     /// Nodes that get keys from others that come first.
-    pub(in crate::cluster) postponed: Vec<NodeAddr>,
+    pub(super) postponed: Vec<NodeAddr>,
     /// When the last page came.
-    pub(in crate::cluster) paged_at: Instant,
+    pub(super) paged_at: Instant,
     /// Passes in a row that came to nothing; until when none begins.
     pub(in crate::cluster) fruitless: u32,
     pub(in crate::cluster) not_before: Option<Instant>,
@@ -159,7 +159,7 @@ impl Scan {
         Ok(())
     }
 
-    pub(in crate::cluster) fn pass(&mut self, number: u32) -> Option<&mut Pass> {
+    pub(super) fn pass(&mut self, number: u32) -> Option<&mut Pass> {
         self.passes.iter_mut().find(|pass| pass.number == number)
     }
 
@@ -169,7 +169,7 @@ impl Scan {
         hash(&self.pattern) ^ hash(&self.kind).rotate_left(1)
     }
 
-    pub(in crate::cluster) fn page_command(&self, cursor: &str) -> Result<Command, Error> {
+    pub(super) fn page_command(&self, cursor: &str) -> Result<Command, Error> {
         let mut words: Vec<&[u8]> = match &self.source {
             Source::Collection(name, key) => Vec::from([name.as_bytes(), key]),
             Source::Keys(_) | Source::Node(_) => Vec::from([&b"SCAN"[..]]),
@@ -186,7 +186,7 @@ impl Scan {
     }
 
     /// Whether passes that have failed are to be tried again, and new ones begun after some that came to nothing.
-    pub(in crate::cluster) fn is_wanted(&self) -> bool {
+    pub(super) fn is_wanted(&self) -> bool {
         !self.waiting.is_empty()
     }
 

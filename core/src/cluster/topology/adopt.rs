@@ -2,8 +2,10 @@
 
 use alloc::vec::Vec;
 
+use crate::cluster::events::Event;
 use crate::cluster::ids::NodeKey;
-use crate::cluster::{Cluster, Event, Output, Phase};
+use crate::cluster::io::Output;
+use crate::cluster::{Cluster, Phase};
 use crate::config::ReplicaReads;
 use crate::time::Instant;
 use crate::topology::{Health, Role, Topology};
@@ -15,7 +17,7 @@ impl Cluster {
     /// Whether requests wait for a node that is down or unknown: somebody may have taken over.
     pub(super) fn is_anything_unserved(&self) -> bool {
         let waits = |node: &crate::cluster::Node| {
-            node.is_down() && !(node.queue.is_empty() && node.waiters.is_empty())
+            node.is_down() && (!node.queue.is_empty() || node.line.has_waiters())
         };
         self.requests.has_unrouted() || self.nodes.values().any(waits)
     }
@@ -63,7 +65,7 @@ impl Cluster {
         }
         if let Phase::Starting(_) = self.phase {
             self.phase = Phase::Clustered;
-            self.forget_other_addresses();
+            self.links.forget_other_addresses();
             self.map.schedule(&mut self.cx);
             self.cx.output(Output::Ready(Ok(())));
         }
@@ -108,7 +110,7 @@ impl Cluster {
     }
 
     /// Nodes that are no part of the topology go, once nothing waits for them.
-    pub(in crate::cluster) fn retire_strangers(&mut self) {
+    pub(super) fn retire_strangers(&mut self) {
         let members = self.map.topology.shards.iter().flat_map(|shard| &shard.nodes);
         let members = members.filter_map(|member| self.nodes.at(&member.address));
         let kept: Vec<_> = members.chain(self.map.owners().iter().copied()).collect();
@@ -123,14 +125,14 @@ impl Cluster {
         let Some(node) = self.nodes.get(key).filter(|node| node.retired) else {
             return;
         };
-        if !node.queue.is_empty() || !node.waiters.is_empty() {
+        if !node.queue.is_empty() || node.line.has_waiters() {
             return;
         }
         let own = node.connections.iter();
         let own = own.filter_map(|conn| Some((*conn, self.links.get(*conn)?)));
         let (mut unused, mut used) = (Vec::new(), 0);
         for (conn, connection) in own {
-            match connection.lease().is_some() || self.is_awaited(conn, connection) {
+            match connection.lease().is_some() || self.requests.is_awaited(conn, connection) {
                 true => used += 1,
                 false => unused.push(conn),
             }

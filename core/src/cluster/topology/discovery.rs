@@ -3,42 +3,19 @@
 //! Every seed that answers is asked, and the first whole answer counts; `refresh.rs` asks from then on.
 
 use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-use core::time::Duration;
 
-use litemap::LiteMap;
-
+use super::start::{Answer, Reason, has_no_cluster, start_error};
 use crate::address::NodeAddr;
+use crate::cluster::ids::ConnId;
+use crate::cluster::io::Output;
 use crate::cluster::links::handshake;
 use crate::cluster::links::loss::Driver;
 use crate::cluster::topology::round::Refresh;
-use crate::cluster::{Cluster, ConnId, Output, Phase};
+use crate::cluster::{Cluster, Phase};
 use crate::config::Mode;
-use crate::error::{Error, ServerError, Within};
+use crate::error::Error;
 use crate::time::Instant;
 use crate::topology::Topology;
-
-/// The start: what has become of the seeds.
-#[derive(Debug)]
-pub(in crate::cluster) struct Start {
-    deadline: Instant,
-    /// Why each seed cannot be used, of those that are known to be of no use, now or at all.
-    reasons: LiteMap<NodeAddr, Reason>,
-}
-
-#[derive(Debug)]
-struct Reason {
-    error: Error,
-    /// Whether it passes: the seed is asked again.
-    passes: bool,
-}
-
-impl Start {
-    pub(in crate::cluster) fn new(deadline: Instant) -> Self {
-        Self { deadline, reasons: LiteMap::new() }
-    }
-}
 
 impl Cluster {
     /// A seed is connected: ask it, or take it alone.
@@ -57,7 +34,7 @@ impl Cluster {
     }
 
     /// What a node that cannot tell the topology means: at the start much, later only that another is asked.
-    pub(in crate::cluster) fn on_unusable_answer(&mut self, conn: ConnId, answer: Answer) {
+    pub(super) fn on_unusable_answer(&mut self, conn: ConnId, answer: Answer) {
         if !matches!(self.phase, Phase::Starting(_)) {
             return;
         }
@@ -101,20 +78,11 @@ impl Cluster {
         self.map.set(topology);
         self.phase = Phase::Standalone(key);
         self.map.refresh = Refresh::default();
-        self.forget_other_addresses();
+        self.links.forget_other_addresses();
         self.cx.output(Output::Ready(Ok(())));
         self.dispatch_waiting();
         self.place_waiting_leases();
         self.retire_strangers();
-    }
-
-    /// The start has ended: what its connections have is theirs.
-    pub(in crate::cluster) fn forget_other_addresses(&mut self) {
-        for connection in self.links.values_mut().filter(|connection| connection.is_ready()) {
-            if !core::mem::take(&mut connection.others).is_empty() {
-                connection.check_until = None;
-            }
-        }
     }
 
     /// A seed cannot be used. When none can, the client cannot. What `passes` is no reason to give up: the seed is dialled
@@ -145,7 +113,7 @@ impl Cluster {
     }
 
     /// Ends the start without success.
-    pub(in crate::cluster) fn refuse_start(&mut self, error: &Error) {
+    pub(super) fn refuse_start(&mut self, error: &Error) {
         self.cx.output(Output::Ready(Err(error.clone())));
         self.shut_down(error);
     }
@@ -167,42 +135,4 @@ impl Cluster {
             self.fail_start();
         }
     }
-}
-
-/// Why a node's answer is no topology.
-pub(in crate::cluster) enum Answer {
-    Refused(ServerError),
-    Unusable(String),
-}
-
-/// Whether this is how a server without cluster support, or a stand-in for one, answers CLUSTER SLOTS.
-fn has_no_cluster(error: &ServerError) -> bool {
-    let message = error.message.to_ascii_lowercase();
-    error.code == "ERR"
-        && (message.contains("cluster support disabled") || message.starts_with("unknown command"))
-}
-
-/// What the start failed with: each seed and its reason.
-fn start_error(seeds: &[NodeAddr], reasons: &LiteMap<NodeAddr, Reason>, within: Duration) -> Error {
-    // A refused log-in is the answer of the cluster, and what the user can mend; that other seeds are down is not.
-    let refused = reasons.values().find(|reason| matches!(reason.error, Error::Authentication(_)));
-    let only_refused = |reason: &Reason| matches!(reason.error, Error::Authentication(_) | Error::Connect(_));
-    if let Some(refused) = refused
-        && reasons.values().all(only_refused)
-    {
-        return refused.error.clone();
-    }
-    let mut lines = Vec::with_capacity(seeds.len());
-    for seed in seeds {
-        let reason = match reasons.get(seed).map(|reason| &reason.error) {
-            Some(Error::Connect(reason)) => reason.clone(),
-            Some(error) => error.to_string(),
-            None => format!("no answer within {}", Within(within)),
-        };
-        let line = format!("{seed}: {reason}");
-        if !lines.contains(&line) {
-            lines.push(line);
-        }
-    }
-    Error::Connect(lines.join("; "))
 }

@@ -29,26 +29,18 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::address::NodeAddr;
+use crate::cluster::events::Event;
+use crate::cluster::ids::{ConnId, NodeKey};
+use crate::cluster::links::connection::{Connection, State};
 use crate::cluster::links::loss::Driver;
+use crate::cluster::nodes::node::Node;
 use crate::cluster::topology::round::{STRANGE_ROUNDS_MAX, View};
-use crate::cluster::{Cluster, ConnId, Connection, Event, Node, NodeKey, Phase, State};
+use crate::cluster::{Cluster, Phase};
 use crate::error::Error;
-use crate::resp::RawReply;
 use crate::topology::Topology;
-
-/// An id has so many hexadecimal digits (cluster specification).
-const ID_LENGTH: usize = 40;
 
 /// So long the start waits for seeds that have been asked, so that it is noticed when they are of different clusters.
 const SEED_PATIENCE: Duration = Duration::from_millis(100);
-
-/// The id in an answer to CLUSTER MYID. What is no id tells nothing.
-pub(in crate::cluster) fn id_in(reply: &RawReply) -> Option<String> {
-    let reply = reply.decode();
-    let id = reply.cursor()?.as_str()?;
-    let is_id = id.len() == ID_LENGTH && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_id.then(|| id.to_string())
-}
 
 impl Cluster {
     /// Whether a new connection asks for the node's id.
@@ -126,14 +118,14 @@ impl Cluster {
     }
 
     /// Whether a view is one of the present cluster.
-    pub(in crate::cluster) fn is_kin(&self, conn: ConnId, view: &Topology) -> bool {
+    pub(super) fn is_kin(&self, conn: ConnId, view: &Topology) -> bool {
         let id = self.links.get(conn).and_then(|connection| connection.node_id.as_deref());
         let is_member = id.is_some_and(|id| self.map.member_with_id(id).is_some());
         is_member || self.map.is_kin(view)
     }
 
     /// A view came from a connection that had said another id, and it is kin: whether it may be used now.
-    pub(in crate::cluster) fn reconsider(&mut self, conn: ConnId, view: &Topology) {
+    pub(super) fn reconsider(&mut self, conn: ConnId, view: &Topology) {
         let Some(connection) = self.links.get_mut(conn).filter(|own| own.state == State::Strange) else {
             return;
         };
@@ -152,7 +144,7 @@ impl Cluster {
     }
 
     /// The node at this connection has another cluster's view: nothing more is sent to it.
-    pub(in crate::cluster) fn on_stranger(&mut self, conn: ConnId) {
+    pub(super) fn on_stranger(&mut self, conn: ConnId) {
         let Some(connection) = self.links.get(conn) else {
             return;
         };
@@ -172,17 +164,17 @@ impl Cluster {
     }
 
     /// Whether no node of the topology answers: each was tried, and failed.
-    pub(in crate::cluster) fn is_forsaken(&self) -> bool {
+    pub(super) fn is_forsaken(&self) -> bool {
         let members = self.map.topology.members().filter_map(|(_, member)| self.nodes.at(&member.address));
         let mut nodes = members.filter_map(|key| self.nodes.get(key));
         let is_strange = |conn| self.links.get(conn).is_some_and(|own| own.state == State::Strange);
-        let fails = |node: &Node| node.connection.is_some_and(is_strange) || self.is_out_of_reach(node);
+        let fails = |node: &Node| node.connection.is_some_and(is_strange) || self.links.is_out_of_reach(node);
         nodes.all(fails)
     }
 
     /// The topology is another: connections with nodes that it does not have at their addresses take nothing new, and nodes that it has
     /// are dialled at once.
-    pub(in crate::cluster) fn recognise_anew(&mut self) {
+    pub(super) fn recognise_anew(&mut self) {
         let is_misplaced = |connection: &Connection| {
             connection.is_ready() && !connection.draining && self.mismatch(connection).is_some()
         };
@@ -216,7 +208,7 @@ impl Cluster {
     }
 
     /// Puts nothing more on a connection. Replies that are due may still come; a holder keeps it until he gives it back.
-    pub(in crate::cluster) fn leave_connection(&mut self, conn: ConnId) {
+    fn leave_connection(&mut self, conn: ConnId) {
         let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
@@ -235,7 +227,7 @@ impl Cluster {
 
     /// Ends the start when the seeds that were asked have answered, or have had as long as the first: by its topology, or
     /// because they are of different clusters.
-    pub(in crate::cluster) fn settle_start(&mut self, is_over: bool) {
+    pub(super) fn settle_start(&mut self, is_over: bool) {
         let Phase::Starting(_) = self.phase else {
             return;
         };
@@ -266,7 +258,7 @@ impl Cluster {
     }
 
     /// Until when the start waits for the seeds that have been asked.
-    pub(in crate::cluster) fn start_patience(&self) -> Option<crate::time::Instant> {
+    pub(super) fn start_patience(&self) -> Option<crate::time::Instant> {
         let (began, first) = (self.map.refresh.began_at?, self.map.refresh.first_answer_at?);
         matches!(self.phase, Phase::Starting(_))
             .then(|| first + first.saturating_since(began).min(SEED_PATIENCE))

@@ -5,15 +5,16 @@
 //! | `slots.rs`, `replicas.rs` | which node serves a slot; who serves a read |
 //! | `round.rs`, `refresh.rs` | rounds of questions and which view counts; when they are asked |
 //! | `adopt.rs` | what becomes of the machine when another topology counts |
-//! | `discovery.rs`, `identity.rs` | the start; who is at an address |
+//! | `start.rs`, `discovery.rs`, `identity.rs` | the start; who is at an address |
 
 mod adopt;
-pub(in crate::cluster) mod discovery;
+mod discovery;
 mod identity;
 mod refresh;
 mod replicas;
 mod round;
 mod slots;
+pub(in crate::cluster) mod start;
 
 use alloc::vec::Vec;
 
@@ -23,7 +24,6 @@ use crate::address::NodeAddr;
 use crate::slot::Slot;
 use crate::time::Instant;
 use crate::topology::{Health, Index, Member, Place, Topology};
-pub(in crate::cluster) use identity::id_in;
 use round::{Conclusion, Refresh};
 use slots::SlotMap;
 

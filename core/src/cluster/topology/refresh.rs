@@ -17,8 +17,11 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::cluster::events::Event;
+use crate::cluster::ids::ConnId;
 use crate::cluster::links::connection::Expected;
-use crate::cluster::{Cluster, ConnId, Connection, Event, Phase, State};
+use crate::cluster::links::connection::{Connection, State};
+use crate::cluster::{Cluster, Phase};
 use crate::error::ServerError;
 use crate::resp::{Reply, ReplyRef};
 use crate::time::Instant;
@@ -31,8 +34,8 @@ const INTERVAL_BASE: Duration = Duration::from_millis(100);
 /// From one round to the next at most, while the topology is in doubt.
 const INTERVAL_CAP: Duration = Duration::from_millis(500);
 
-use super::discovery::Answer;
 use super::round::{Conclusion, Query, View};
+use super::start::Answer;
 
 impl Cluster {
     /// Whether any connection would do, because there is none to ask.

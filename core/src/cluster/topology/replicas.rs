@@ -8,17 +8,15 @@
 
 use core::time::Duration;
 
+use crate::cluster::Cluster;
+use crate::cluster::ids::{NodeKey, RequestId};
 use crate::cluster::requests::request::Stage;
-use crate::cluster::{Cluster, NodeKey, RequestId};
 use crate::config::ReplicaReads;
 use crate::error::ServerError;
 use crate::slot::Slot;
 
 /// So long a replica that could not serve a read gets no other.
 const AVOID: Duration = Duration::from_secs(1);
-
-/// One of so many reads measures a node that is not the fastest: it may have become so.
-const EXPLORE: usize = 32;
 
 impl Cluster {
     /// Whom a read of this slot is sent to; `owner` is its primary.
@@ -30,7 +28,7 @@ impl Cluster {
         let replicas = self.nodes.get(owner).map(|node| node.replicas.as_slice()).unwrap_or_default();
         let can_serve = |key: &NodeKey| {
             let node = self.nodes.get(*key).filter(|node| node.avoid_until <= self.cx.now);
-            node.is_some_and(|node| !self.is_out_of_reach(node))
+            node.is_some_and(|node| !self.links.is_out_of_reach(node))
         };
         let mut able: alloc::vec::Vec<_> = replicas.iter().copied().filter(can_serve).collect();
         let chosen = match strategy {
@@ -49,34 +47,22 @@ impl Cluster {
             }
             ReplicaReads::LowestLatency => {
                 able.push(owner);
-                self.fastest(&able)
+                self.nodes.fastest(&mut self.cx, &able)
             }
             ReplicaReads::SameZone => {
                 let is_near =
-                    |key: &NodeKey| self.zone_of(*key) == self.cx.config.availability_zone.as_deref();
+                    |key: &NodeKey| self.nodes.zone_of(*key) == self.cx.config.availability_zone.as_deref();
                 let near: alloc::vec::Vec<_> = able.iter().copied().filter(is_near).collect();
                 match self.cx.random.choose(&near) {
                     Some(near) => Some(*near),
-                    None if self.zone_of(owner) == self.cx.config.availability_zone.as_deref() => Some(owner),
+                    None if self.nodes.zone_of(owner) == self.cx.config.availability_zone.as_deref() => {
+                        Some(owner)
+                    }
                     None => self.cx.random.choose(&able).copied(),
                 }
             }
         };
         chosen.unwrap_or(owner)
-    }
-
-    /// The node that has answered fastest of late. One that was never measured comes first.
-    fn fastest(&mut self, nodes: &[NodeKey]) -> Option<NodeKey> {
-        if self.cx.random.below(EXPLORE) == 0 {
-            return self.cx.random.choose(nodes).copied();
-        }
-        let latency =
-            |key: &&NodeKey| self.nodes.get(**key).and_then(|node| node.statistics.latency.smoothed());
-        nodes.iter().min_by_key(latency).copied()
-    }
-
-    fn zone_of(&self, key: NodeKey) -> Option<&str> {
-        self.nodes.get(key)?.availability_zone.as_deref()
     }
 
     pub(in crate::cluster) fn is_primary(&self, key: NodeKey) -> bool {

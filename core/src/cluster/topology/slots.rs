@@ -8,7 +8,7 @@ use core::time::Duration;
 use litemap::LiteMap;
 use slotmap::SecondaryMap;
 
-use crate::cluster::NodeKey;
+use crate::cluster::ids::NodeKey;
 use crate::slot::{SLOT_COUNT, Slot};
 use crate::time::Instant;
 

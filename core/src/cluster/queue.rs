@@ -2,7 +2,7 @@
 
 use alloc::collections::VecDeque;
 
-use crate::cluster::RequestId;
+use crate::cluster::ids::RequestId;
 
 /// A queue of requests.
 ///
