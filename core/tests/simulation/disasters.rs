@@ -9,7 +9,7 @@ use crate::lab::*;
 use crate::simulator::ledger::{Kind, Operation};
 use crate::simulator::network::Link;
 use crate::simulator::server::{Dialect, Reach};
-use crate::simulator::wire::PUSH_KINDS;
+use crate::simulator::wire::Push;
 use crate::simulator::world::{MILLISECOND, SECOND};
 
 const HOUR: u64 = 3_600 * SECOND;
@@ -90,8 +90,8 @@ fn pushes_between_replies_disturb_nothing() {
     lab.weather.pushes = 100;
     lab.weather.split = 50;
     let conns = lab.open_conns(None);
-    for kind in 0..PUSH_KINDS {
-        lab.push(conns[0], kind);
+    for push in Push::ALL {
+        lab.push(conns[0], push);
     }
     let read = |tag: u64| Operation { kind: Kind::Get, number: tag, tag: tag % 8 };
     let ids: Vec<_> = (0..100).map(|tag| lab.submit(&read(tag).words(), Some(read(tag))).unwrap()).collect();

@@ -9,7 +9,7 @@ use super::world::{MILLISECOND, World};
 
 /// One command of a borrower's.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Line {
+pub(crate) enum Line {
     Plain(Operation),
     /// Of the tag's register.
     Watch(u64),

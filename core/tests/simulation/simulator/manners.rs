@@ -8,7 +8,7 @@ use keyslot_core::cluster::ConnId;
 use super::busy::LongScripts;
 use super::network::Phase;
 use super::server::Servers;
-use super::wire::{Answer, Words};
+use super::wire::{Answer, Push, Words};
 use super::world::{Event, World};
 
 /// Nodes in a list that is as long as lists may be.
@@ -254,9 +254,9 @@ impl<A: std::fmt::Debug> World<A> {
     }
 
     /// All that is open to this node and speaks RESP3 gets this push.
-    pub(crate) fn flood(&mut self, node: usize, kind: u64) {
+    pub(crate) fn flood(&mut self, node: usize, push: Push) {
         for conn in self.open_conns(Some(node)) {
-            self.push(conn, kind);
+            self.push(conn, push);
         }
     }
 }

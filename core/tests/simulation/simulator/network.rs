@@ -13,7 +13,7 @@ use super::busy::Turn;
 use super::manners::{Manners, Refusal, is_greeting};
 use super::server::{Reach, Session, arguments, lease_of_marker};
 use super::store::number_of;
-use super::wire::{Answer, GARBAGE_KINDS, PUSH_KINDS, Words, garbage, push, take_command};
+use super::wire::{Answer, Garbage, Push, Words, take_command};
 use super::world::{Event, MILLISECOND, Sent, World};
 
 /// Nobody listens at the first, and nothing comes back from the second.
@@ -356,8 +356,7 @@ impl<A: std::fmt::Debug> World<A> {
             }
             let percent = self.weather.pushes;
             if session.resp3 && self.choices.chance(percent) {
-                let kind = self.choices.below(PUSH_KINDS);
-                out.extend(push(kind));
+                out.extend(self.choices.pick(&Push::ALL).bytes());
             }
             let is_first = !std::mem::replace(&mut self.conn(conn).greeted, true);
             let refused = manners.refusal(is_first, &words);
@@ -378,8 +377,7 @@ impl<A: std::fmt::Debug> World<A> {
             });
             let percent = self.weather.garbage;
             if self.choices.chance(percent) {
-                let kind = self.choices.below(GARBAGE_KINDS);
-                out.extend(garbage(kind));
+                out.extend(self.choices.pick(&Garbage::ALL).bytes());
                 spoilt = true;
                 break;
             }
@@ -473,9 +471,9 @@ impl<A: std::fmt::Debug> World<A> {
     }
 
     /// The server says something that nobody asked for, where the connection speaks RESP3.
-    pub(crate) fn push(&mut self, conn: ConnId, kind: u64) {
+    pub(crate) fn push(&mut self, conn: ConnId, push: Push) {
         if self.conn(conn).session.as_ref().is_some_and(|session| session.resp3) {
-            self.reply(conn, push(kind), false);
+            self.reply(conn, push.bytes(), false);
         }
     }
 

@@ -1,7 +1,6 @@
 //! One random run: a cluster, a client, requests and faults over three seconds; then everything heals, and the
 //! client must serve every slot again, end idle, and close.
 
-use keyslot_core::cluster::RequestId;
 use keyslot_core::config::RetryWrites;
 use keyslot_core::error::Error;
 
@@ -129,10 +128,6 @@ fn advance(world: &mut World<Act>, until: u64) {
     }
 }
 
-pub(super) fn submit(world: &mut World<Act>, operation: Operation) -> RequestId {
-    world.submit_operation(operation)
-}
-
 /// Ends all faults. Connections that were muted stay so: the client has to find out.
 fn heal(world: &mut World<Act>) {
     world.log(|| "heal".into());
@@ -170,7 +165,7 @@ fn probe(world: &mut World<Act>, submitted: u64) {
         for tag in 0..TAG_COUNT {
             for kind in [Kind::Get, Kind::Set, Kind::Put, Kind::Look] {
                 number += 1;
-                ids.push(submit(world, Operation { kind, number, tag }));
+                ids.push(world.submit_operation(Operation { kind, number, tag }));
             }
         }
         world.drain();
@@ -250,9 +245,9 @@ fn check_effort(world: &World<Act>) {
 /// Closing ends what is under way, and what comes after it.
 fn close(world: &mut World<Act>) {
     let number = world.ledger.entries.len() as u64 + 1;
-    let before = submit(world, Operation { kind: Kind::Incr, number, tag: 1 });
+    let before = world.submit_operation(Operation { kind: Kind::Incr, number, tag: 1 });
     world.cluster.close();
-    let after = submit(world, Operation { kind: Kind::Incr, number: number + 1, tag: 1 });
+    let after = world.submit_operation(Operation { kind: Kind::Incr, number: number + 1, tag: 1 });
     world.drain();
     let until = world.now + 100 * MILLISECOND;
     advance(world, until);
