@@ -217,7 +217,7 @@ fn a_forgotten_request_does_not_complete() {
     let forgotten = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
     let kept = submit(&mut lab, &format!("GET {}", key_at(0, 'h')));
     lab.cluster.forget(forgotten);
-    lab.ledger.forgotten(forgotten);
+    lab.history.forgotten(forgotten);
     lab.drain();
     assert_eq!(outcome(&mut lab, kept), bulk("h:7"));
     wait(&mut lab, 3 * SECOND);

@@ -112,7 +112,7 @@ fn a_stalled_connection_goes_with_the_last_request_that_waits_on_it() {
     wait(&mut lab, SECOND);
     assert!(lab.open_conns(Some(0)).contains(&conn));
     lab.cluster.forget(write);
-    lab.ledger.forgotten(write);
+    lab.history.forgotten(write);
     lab.drain();
     assert!(!lab.open_conns(Some(0)).contains(&conn));
 }
@@ -382,7 +382,7 @@ fn a_reply_that_nobody_waits_for_may_not_take_for_ever() {
     let forgotten = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
     wait(&mut lab, 10 * MILLISECOND);
     lab.cluster.forget(forgotten);
-    lab.ledger.forgotten(forgotten);
+    lab.history.forgotten(forgotten);
     lab.drain();
     let until = lab.now + 600 * MILLISECOND;
     send_slowly(&mut lab, conn, "$100000000\r\n", until);

@@ -72,7 +72,7 @@ impl<A: std::fmt::Debug> World<A> {
     /// The counters add up.
     pub(crate) fn check_counters(&self) {
         let all = self.cluster.statistics();
-        let requests = self.ledger.entries.len() as u64;
+        let requests = self.history.entries.len() as u64;
         assert_eq!(all.requests, requests, "INVARIANT: requests are counted");
         let (mut commands, mut connects) = (0, 0);
         for (node, own, in_flight) in self.cluster.node_statistics() {

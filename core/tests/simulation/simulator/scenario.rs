@@ -7,8 +7,8 @@ use keyslot_core::error::Error;
 use super::choices::Choices;
 use super::faults::{Act, Mood, perform, plan_faults};
 use super::leases::{plan_addressed, plan_leases};
-use super::ledger::{KINDS, Kind, Operation, TAG_COUNT};
 use super::network::{Link, Weather};
+use super::operation::{KINDS, Kind, Operation, TAG_COUNT};
 use super::scanners::plan_scans;
 use super::server::{Condition, Reach};
 use super::settings::{random_config, random_servers};
@@ -34,7 +34,7 @@ pub(crate) fn run(mut choices: Choices, trace: bool) {
     let mut world = World::new(config, servers, weather, choices, trace);
     world.log(|| format!("{:?} {:?} {:?}", world.servers.dialect, world.weather, world.config));
     world.is_misled = is_misled;
-    world.ledger.may_repeat = world.config.retry.writes == RetryWrites::AtLeastOnce;
+    world.history.may_repeat = world.config.retry.writes == RetryWrites::AtLeastOnce;
     for (at, act) in plan {
         world.plan(at, act);
     }
@@ -42,11 +42,11 @@ pub(crate) fn run(mut choices: Choices, trace: bool) {
     heal(&mut world);
     advance(&mut world, HEALED_AT + GRACE);
     finish_scans(&mut world);
-    assert_eq!(world.ledger.pending(), 0, "INVARIANT: no request is left behind");
+    assert_eq!(world.history.pending(), 0, "INVARIANT: no request is left behind");
     if mood == Mood::Orderly {
-        world.ledger.check_all_served();
+        world.history.check_all_served();
         if !world.may_read_replicas {
-            world.ledger.check_order(&world.servers);
+            world.history.check_order(&world.servers);
         }
     }
     if !matches!(world.ready, Some(Err(_))) {
@@ -60,9 +60,9 @@ pub(crate) fn run(mut choices: Choices, trace: bool) {
     world.check_counters();
     world.check_rounds();
     close(&mut world);
-    world.ledger.check_executions(&world.servers.executions);
-    world.ledger.transactions.extend(std::mem::take(&mut world.open_transactions).into_values());
-    world.ledger.check_transactions(&world.servers.executions);
+    world.history.check_executions(&world.servers.executions);
+    world.history.transactions.extend(std::mem::take(&mut world.open_transactions).into_values());
+    world.history.check_transactions(&world.servers.executions);
     assert!(
         world.may_read_replicas || world.servers.replica_reads == 0,
         "INVARIANT: replicas are read only where the settings allow it"
@@ -210,7 +210,7 @@ fn finish_scans(world: &mut World<Act>) {
 
 /// Nothing is under way, and nothing has been kept.
 fn check_idle(world: &World<Act>) {
-    assert_eq!(world.ledger.pending(), 0, "INVARIANT: no request is left behind");
+    assert_eq!(world.history.pending(), 0, "INVARIANT: no request is left behind");
     assert_eq!(world.cluster.pending(), 0, "INVARIANT: the machine keeps no request");
     // One connection for each node and each address that was only ever named: by a seed or a redirect.
     let nodes = world.servers.nodes.len() + 4 + world.strangers;
@@ -224,7 +224,7 @@ fn check_idle(world: &World<Act>) {
 
 /// The work that the servers were given is in proportion to what was asked.
 fn check_effort(world: &World<Act>) {
-    let requests = world.ledger.entries.len() as u64;
+    let requests = world.history.entries.len() as u64;
     let commands = world.servers.commands_seen;
     let config = &world.config;
     let rounds = 13 * SECOND / config.refresh_interval.as_nanos() as u64;
@@ -244,7 +244,7 @@ fn check_effort(world: &World<Act>) {
 
 /// Closing ends what is under way, and what comes after it.
 fn close(world: &mut World<Act>) {
-    let number = world.ledger.entries.len() as u64 + 1;
+    let number = world.history.entries.len() as u64 + 1;
     let before = world.submit_operation(Operation { kind: Kind::Incr, number, tag: 1 });
     world.cluster.close();
     let after = world.submit_operation(Operation { kind: Kind::Incr, number: number + 1, tag: 1 });

@@ -18,8 +18,9 @@ use keyslot_core::slot::Slot;
 use keyslot_core::time::Instant;
 
 use super::choices::Choices;
-use super::ledger::{Ledger, Operation, SCRIPT, SCRIPT_SHA1, Transaction, Way};
+use super::history::{History, Transaction, Way};
 use super::network::{Conn, Link, Phase, Weather, line, shown};
+use super::operation::{Operation, SCRIPT, SCRIPT_SHA1};
 use super::promises::News;
 use super::scanners::Scanner;
 use super::server::{Servers, lease_marker};
@@ -101,7 +102,7 @@ pub(crate) struct World<A> {
     /// When the machine wants to be woken, on its clock.
     wait_until: Option<u64>,
     ticks_at_once: u32,
-    pub(crate) ledger: Ledger,
+    pub(crate) history: History,
     pub(crate) ready: Option<Result<(), Error>>,
     pub(crate) sent: Vec<Sent>,
     pub(crate) dials: u64,
@@ -158,7 +159,7 @@ impl<A: std::fmt::Debug> World<A> {
             ahead: 0,
             wait_until: None,
             ticks_at_once: 0,
-            ledger: Ledger::default(),
+            history: History::default(),
             ready: None,
             sent: Vec::new(),
             dials: 0,
@@ -198,7 +199,7 @@ impl<A: std::fmt::Debug> World<A> {
     pub(crate) fn jump(&mut self, by: u64) {
         let from = self.machine_now();
         self.ahead += by;
-        self.ledger.jumped(from.as_nanoseconds(), from.as_nanoseconds() + by);
+        self.history.jumped(from.as_nanoseconds(), from.as_nanoseconds() + by);
         if INPUTS_MEET_DEADLINES {
             // What comes next comes before the tick.
             let is_input = |event: &Event<A>| {
@@ -315,7 +316,7 @@ impl<A: std::fmt::Debug> World<A> {
         Ok(id)
     }
 
-    /// As [`Self::submit`], of one that the ledger knows what to expect of.
+    /// As [`Self::submit`], of one that the history knows what to expect of.
     pub(crate) fn submit_operation(&mut self, operation: Operation) -> RequestId {
         let command = operation.command(self.cluster.scripts());
         let id = self.cluster.submit(self.machine_now(), command, &Destination::Cluster);
@@ -330,10 +331,10 @@ impl<A: std::fmt::Debug> World<A> {
         id
     }
 
-    /// Takes a request into the ledger that was handed in by other ways, and has so much time.
+    /// Takes a request into the history that was handed in by other ways, and has so much time.
     pub(crate) fn note(&mut self, id: RequestId, time: u64) {
         let now = self.machine_now().as_nanoseconds();
-        self.ledger.submitted(id, None, Way::Free, (now, now + time), &self.servers);
+        self.history.submitted(id, None, Way::Free, (now, now + time), &self.servers);
     }
 
     /// As [`Self::submit`], to one node.
@@ -376,7 +377,7 @@ impl<A: std::fmt::Debug> World<A> {
         let extra = operation.map_or(0, |operation| operation.extra_time());
         let deadline = (now + self.config.request_timeout).as_nanoseconds() + extra;
         let times = (now.as_nanoseconds(), deadline);
-        self.ledger.submitted(id, operation, way, times, &self.servers);
+        self.history.submitted(id, operation, way, times, &self.servers);
     }
 
     /// Borrows a connection; the first command on it tells the servers whose it is. [`Self::drain`] has to follow.
@@ -398,7 +399,7 @@ impl<A: std::fmt::Debug> World<A> {
     }
 
     pub(crate) fn outcome(&self, id: RequestId) -> Option<&Result<Reply, Error>> {
-        self.ledger.entries[&id].outcome.as_ref()
+        self.history.entries[&id].outcome.as_ref()
     }
 
     /// Does what the machine asks for, until it wants to wait.
@@ -418,7 +419,7 @@ impl<A: std::fmt::Debug> World<A> {
                 Output::Ready(result) => {
                     self.log(|| format!("ready: {result:?}"));
                     assert!(self.ready.is_none(), "INVARIANT: Ready comes once");
-                    let due = self.ledger.due(self.config.connect_timeout.as_nanos() as u64);
+                    let due = self.history.due(self.config.connect_timeout.as_nanos() as u64);
                     let now = self.machine_now().as_nanoseconds();
                     assert!(now <= due + MILLISECOND, "INVARIANT: Ready comes within the connect time-out");
                     self.ready = Some(result);
@@ -426,7 +427,7 @@ impl<A: std::fmt::Debug> World<A> {
                 Output::Done { id, result } => {
                     self.log(|| format!("{id:?} done: {result:?}"));
                     let now = self.machine_now().as_nanoseconds();
-                    self.ledger.done(id, result.map(|reply| reply.decode()), now, &self.servers);
+                    self.history.done(id, result.map(|reply| reply.decode()), now, &self.servers);
                 }
                 Output::WaitUntil(until) => {
                     self.wait_until = until.map(Instant::as_nanoseconds);

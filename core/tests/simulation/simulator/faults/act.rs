@@ -3,9 +3,9 @@
 use keyslot_core::slot::Slot;
 
 use super::super::leases::{Line, use_lease};
-use super::super::ledger::Operation;
 use super::super::manners::{Greeting, List, NODES_MAX, Shape};
 use super::super::network::Link;
+use super::super::operation::Operation;
 use super::super::server::{Condition, Migration, Reach};
 use super::super::wire::Push;
 use super::super::world::World;
@@ -164,11 +164,11 @@ pub(in super::super) fn perform(world: &mut World<Act>, act: Act) {
 }
 
 fn forget_latest(world: &mut World<Act>) {
-    let last = world.ledger.entries.iter().rev().find(|(_, entry)| entry.outcome.is_none());
+    let last = world.history.entries.iter().rev().find(|(_, entry)| entry.outcome.is_none());
     if let Some(id) = last.map(|(id, _)| *id) {
         world.log(|| format!("{id:?} forget"));
         world.cluster.forget(id);
-        world.ledger.forgotten(id);
+        world.history.forgotten(id);
         world.forgot_batch(id);
     }
 }

@@ -19,7 +19,7 @@ pub(super) use act::{Act, NodeAct, perform};
 use keyslot_core::slot::Slot;
 
 use super::choices::Choices;
-use super::ledger::{TAG_COUNT, key_of_tag};
+use super::operation::{TAG_COUNT, key_of_tag};
 use super::server::Servers;
 use super::wire::Push;
 use super::world::MILLISECOND;

@@ -1,6 +1,6 @@
 //! One node or one connection is in trouble.
 
-use super::super::ledger::TAG_COUNT;
+use super::super::operation::TAG_COUNT;
 use super::super::server::{Condition, Reach};
 use super::super::world::MILLISECOND;
 use super::{NodeAct, Place, Planner, slot_of_tag};
