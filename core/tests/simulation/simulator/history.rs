@@ -11,8 +11,10 @@ use keyslot_core::resp::{Reply, ReplyNode};
 use super::operation::{Kind, Operation, SECOND_WRITE, register};
 use super::server::Servers;
 use super::store::Source;
+
 /// How many bytes an error's text has at most, whatever the servers say.
 const ERROR_LENGTH_MAX: usize = 4_096;
+
 /// What an error says about the server's side.
 fn promises_not_executed(error: &Error) -> bool {
     match error {
