@@ -19,8 +19,9 @@ Examples:
 
 Exit codes: 0 all was measured, whether it reached its goal or not; 2 the benchmark could not run.";
 
-/// Measures Keyslot beside redis-rs (on this machine and in wasm), redis-protocol and a bare socket, and prints times and
-/// ratios. The first build compiles wasmtime once more, in the release profile.
+/// Measures Keyslot beside redis-rs (on this machine and in wasm), redis-protocol and a bare
+/// socket, and prints times and ratios. The first build compiles wasmtime once more, in the release
+/// profile.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -32,8 +33,9 @@ pub(crate) struct Arguments {
     rest: Vec<String>,
 }
 
-/// Sets up, builds, and runs the program `bench`: it, redis-rs as a component, and the component that is measured, which
-/// is the one that the crate `keyslot` embeds. For a profile the components keep the names of their functions.
+/// Sets up, builds, and runs the program `bench`: it, redis-rs as a component, and the component
+/// that is measured, which is the one that the crate `keyslot` embeds. For a profile the components
+/// keep the names of their functions.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     setup::wasm_target()?;
     setup::redis(&["redis-server"])?;
@@ -88,7 +90,8 @@ impl Profile {
         Ok(command)
     }
 
-    /// Prints where the time went in the threads of the program, the servers left out: by library, and by function.
+    /// Prints where the time went in the threads of the program, the servers left out: by library,
+    /// and by function.
     fn report(&self) -> anyhow::Result<()> {
         for sort in ["comm,dso", "comm,dso,symbol"] {
             let mut command = Command::new("perf");

@@ -1,18 +1,20 @@
-//! `cargo xtask commands`: writes the core's command table and the prompt's help from what servers say.
+//! `cargo xtask commands`: writes the core's command table and the prompt's help from what servers
+//! say.
 //!
-//! core/commands holds the answers of Redis 7.0.15, Redis 8.0.6 and Valkey 9.1.2 to COMMAND, and to COMMAND
-//! DOCS. The table has every command that any of them knows. Where they disagree, the newest server that
-//! knows the command decides, Valkey 9.1.2 before Redis 8.0.6 before Redis 7.0.15:
+//! core/commands holds the answers of Redis 7.0.15, Redis 8.0.6 and Valkey 9.1.2 to COMMAND, and to
+//! COMMAND DOCS. The table has every command that any of them knows. Where they disagree, the
+//! newest server that knows the command decides, Valkey 9.1.2 before Redis 8.0.6 before Redis
+//! 7.0.15:
 //!
-//! - Arity: in each case the newest is the most lenient (ZRANK, ZREVRANK, COMMAND GETKEYS, CLUSTER REPLICATE,
-//!   SCRIPT DEBUG), so nothing is refused that some server takes.
-//! - Flags: they differ in `noscript`, `loading`, `stale`, `allow_busy` and `no_multi`, and in WAIT, which only
-//!   the newer servers flag `blocking`. None of them tells reads from writes.
-//! - Policies: the newest also decides that there are none. Redis 7.0.15 has `multi_shard` for MSETNX, which
-//!   the newer servers took back: a split MSETNX is no longer all or nothing.
-//! - Key specifications: their positions are the same everywhere. Only their flags differ (GEORADIUS,
-//!   GEORADIUSBYMEMBER, HSETEX, SINTERSTORE), and those the table does not keep. A new difference stops the
-//!   generator.
+//! - Arity: in each case the newest is the most lenient (ZRANK, ZREVRANK, COMMAND GETKEYS, CLUSTER
+//!   REPLICATE, SCRIPT DEBUG), so nothing is refused that some server takes.
+//! - Flags: they differ in `noscript`, `loading`, `stale`, `allow_busy` and `no_multi`, and in
+//!   WAIT, which only the newer servers flag `blocking`. None of them tells reads from writes.
+//! - Policies: the newest also decides that there are none. Redis 7.0.15 has `multi_shard` for
+//!   MSETNX, which the newer servers took back: a split MSETNX is no longer all or nothing.
+//! - Key specifications: their positions are the same everywhere. Only their flags differ
+//!   (GEORADIUS, GEORADIUSBYMEMBER, HSETEX, SINTERSTORE), and those the table does not keep. A new
+//!   difference stops the generator.
 //!
 //! What the servers do not say stands in [`decisions`].
 

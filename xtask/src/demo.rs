@@ -8,9 +8,10 @@ use crate::{setup, step};
 
 /// Sets up, builds, and runs `keyslot demo`.
 ///
-/// It builds in the development profile and with all members selected, as `cargo xtask test` does: a selection decides
-/// which features of shared dependencies are on, and with others wasmtime would be built once more.
-/// Dependencies are optimised in that profile, wasmtime with them, and the component always is.
+/// It builds in the development profile and with all members selected, as `cargo xtask test` does:
+/// a selection decides which features of shared dependencies are on, and with others wasmtime would
+/// be built once more. Dependencies are optimised in that profile, wasmtime with them, and the
+/// component always is.
 pub(crate) fn run() -> anyhow::Result<()> {
     setup::wasm_target()?;
     setup::redis(&["redis-server"])?;

@@ -1,8 +1,8 @@
 //! `cargo xtask check-imports`: what the release component asks of its runtime, and what it weighs.
 //!
-//! The component is to run in any WASI 0.2 runtime that grants sockets and nothing else, and to be small
-//! enough for an edge platform; a dependency that drags in files, the environment or its own size
-//! shows here.
+//! The component is to run in any WASI 0.2 runtime that grants sockets and nothing else, and to be
+//! small enough for an edge platform; a dependency that drags in files, the environment or its own
+//! size shows here.
 
 use std::fs;
 
@@ -17,7 +17,8 @@ const ALLOWED: [&str; 4] = ["wasi:io/", "wasi:clocks/monotonic-clock", "wasi:soc
 /// The profiles that the component is built with, and what it stays under with each.
 const PROFILES: [(&str, usize); 2] = [("component", 620_000), ("component-fast", 890_000)];
 
-/// Builds the component with each of its profiles, prints its imports and its size, and fails when either is too much.
+/// Builds the component with each of its profiles, prints its imports and its size, and fails when
+/// either is too much.
 pub(crate) fn run() -> anyhow::Result<()> {
     setup::wasm_target()?;
     PROFILES.iter().try_for_each(|(profile, bytes_max)| check(profile, *bytes_max))

@@ -1,5 +1,5 @@
-//! The project's own tasks, so that a clone needs nothing but Rust: each sets up what it needs and then
-//! does one thing. `cargo xtask` is the alias in .cargo/config.toml.
+//! The project's own tasks, so that a clone needs nothing but Rust: each sets up what it needs and
+//! then does one thing. `cargo xtask` is the alias in .cargo/config.toml.
 
 mod bench;
 mod commands;
@@ -7,6 +7,7 @@ mod demo;
 mod imports;
 mod setup;
 mod soak;
+mod source;
 mod step;
 mod test;
 
@@ -22,6 +23,7 @@ Examples:
   cargo xtask test -- --nocapture         every test, with what they print
   cargo xtask soak --minutes 10           ten minutes of kills, failovers and reshards under a load
   cargo xtask bench --rows get            what GET takes, beside other clients
+  cargo xtask check-source                lengths of files and functions, circles of imports, wide prose
   cargo xtask commands --check            whether the generated command table is up to date
   KEYSLOT_REDIS_SERVER=/opt/valkey/bin/valkey-server cargo xtask test
                                           the same tests with another server";
@@ -52,6 +54,8 @@ enum Task {
     },
     /// Builds the release component and checks its imports and its size.
     CheckImports,
+    /// Checks that files and functions stay short, prose narrow and imports without circles.
+    CheckSource(source::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Commands { check } => commands::run(check),
         Task::CheckImports => imports::run(),
+        Task::CheckSource(arguments) => source::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

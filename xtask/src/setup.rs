@@ -1,7 +1,7 @@
 //! What a task needs and a clone does not bring: the WebAssembly target, and a Redis server.
 //!
-//! Each is looked for, and installed where that can be done without asking anybody; otherwise [`Missing`]
-//! says in one line what to type.
+//! Each is looked for, and installed where that can be done without asking anybody; otherwise
+//! [`Missing`] says in one line what to type.
 
 use std::process::{Command, Stdio};
 
@@ -41,8 +41,8 @@ pub(crate) fn wasm_target() -> anyhow::Result<()> {
     step::run(Command::new("rustup").args(["target", "add", WASM_TARGET]))
 }
 
-/// Makes sure that these programs of Redis's are there: `redis-server`, `redis-cli`. Nothing is installed
-/// when `KEYSLOT_REDIS_SERVER` names a server.
+/// Makes sure that these programs of Redis's are there: `redis-server`, `redis-cli`. Nothing is
+/// installed when `KEYSLOT_REDIS_SERVER` names a server.
 pub(crate) fn redis(programs: &[&str]) -> anyhow::Result<()> {
     if let Some(server) = std::env::var_os("KEYSLOT_REDIS_SERVER").filter(|server| !server.is_empty()) {
         eprintln!("xtask: the server is {}", server.to_string_lossy());

@@ -12,8 +12,8 @@ pub(crate) struct Arguments {
     rest: Vec<String>,
 }
 
-/// Sets up, and tests all members that build for this machine. The component and the example guest are
-/// built, for WebAssembly, by the host's build script and by the tests that run them.
+/// Sets up, and tests all members that build for this machine. The component and the example guest
+/// are built, for WebAssembly, by the host's build script and by the tests that run them.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     setup::wasm_target()?;
     setup::redis(&["redis-server", "redis-cli"])?;

@@ -14,7 +14,7 @@ use crate::simulator::choices::Choices;
 use crate::simulator::network::Weather;
 use crate::simulator::server::{Dialect, Reach, Servers};
 use crate::simulator::wire::Words;
-use crate::simulator::world::{MILLISECOND, SECOND, Sent, World};
+use crate::simulator::world::{MILLISECOND, Record, SECOND, Sent, World};
 
 pub(crate) type Lab = World<()>;
 
@@ -50,7 +50,8 @@ pub(crate) fn lab_at_start(
     config.attempt_timeout = Some(Duration::from_secs(1));
     config.connect_timeout = Duration::from_secs(1);
     change(&mut config, &mut servers);
-    World::new(config, servers, weather, Choices::Seeded(1), std::env::var_os("KEYSLOT_LAB_TRACE").is_some())
+    let record = Record::traced(std::env::var_os("KEYSLOT_LAB_TRACE").is_some());
+    World::new(config, servers, weather, Choices::Seeded(1), record)
 }
 
 pub(crate) fn lab() -> Lab {

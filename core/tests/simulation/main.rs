@@ -4,8 +4,20 @@
 //! speak RESP, a network that splits, delays and cuts, and the real [`Cluster`](keyslot_core::cluster::Cluster) as the
 //! client. Twenty thousand seeds run random requests, borrowers, settings and faults; [`directed`], [`disasters`],
 //! [`replicas`], [`scans`], [`pool`], [`liveness`], [`refresh`], [`start`] and [`identity`] have the cases that deserve a name, and [`servers`] shows that the
-//! simulated servers are true to the real ones. `KEYSLOT_SIM_SEEDS` is how many seeds run, `KEYSLOT_SIM_SEED` runs one
-//! and prints everything that happens in it.
+//! simulated servers are true to the real ones.
+//!
+//! | variable | what it does |
+//! |---|---|
+//! | `KEYSLOT_SIM_SEEDS` | so many seeds run |
+//! | `KEYSLOT_SIM_FIRST` | the first of them |
+//! | `KEYSLOT_SIM_SEED` | only this one runs, and everything that happens in it is printed |
+//! | `KEYSLOT_SIM_DIGEST` | so many seeds run, and one number is printed that stands for all that the machine did in them |
+//!
+//! A change that only moves code keeps the digest. Run this before and after it:
+//!
+//! ```text
+//! KEYSLOT_SIM_DIGEST=2000 cargo test -p keyslot-core --test simulation -- --nocapture digest
+//! ```
 
 mod busy;
 mod directed;
@@ -24,11 +36,14 @@ mod simulator;
 mod start;
 mod unread;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use simulator::choices::Choices;
+use simulator::digest::Digest;
 use simulator::scenario;
 
 /// Failing seeds that are reported before the run gives up.
@@ -79,6 +94,47 @@ fn runs_that_bytes_steer_keep_the_promises() {
         scenario::run(Choices::Steered { bytes, at: 0 }, false);
     }
     scenario::run(Choices::Steered { bytes: Vec::new(), at: 0 }, false);
+}
+
+/// Prints the digest when it is asked for. That it is the same each time holds for a few seeds always.
+#[test]
+fn digest_of_all_outputs() {
+    let asked = number("KEYSLOT_SIM_DIGEST");
+    let first = number("KEYSLOT_SIM_FIRST").unwrap_or(0);
+    let seeds = first..first + asked.unwrap_or(20);
+    let digest = digest_of(seeds.clone());
+    match asked {
+        Some(_) => println!("digest of the seeds {seeds:?}: {digest:016x}"),
+        None => {
+            assert_eq!(digest, digest_of(seeds.clone()), "the same seeds have the same digest");
+            assert_ne!(digest, digest_of(seeds.start..seeds.end - 1), "each seed counts");
+        }
+    }
+}
+
+/// The digest of the runs of these seeds.
+fn digest_of(seeds: Range<u64>) -> u64 {
+    let next = AtomicU64::new(seeds.start);
+    let digests = Mutex::new(BTreeMap::new());
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let digest = scenario::digest(Choices::Seeded(seed));
+            digests.lock().unwrap().insert(seed, digest);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    let mut whole = Digest::new();
+    for (seed, digest) in digests.into_inner().unwrap() {
+        whole.note(seed, digest);
+    }
+    whole.number()
 }
 
 /// The number in an environment variable.

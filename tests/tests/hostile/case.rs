@@ -202,9 +202,11 @@ impl Seen {
     pub(crate) const HEAD: &'static str = "case                                                          \
          outcome                                  ms     MiB   dials  ";
 
-    /// Whether it took longer than it may, or there was no time to connect.
+    /// Whether it took longer than it may, its time-out came before its outcome, or there was no time to connect.
     pub(crate) fn is_late(&self, case: &Case) -> bool {
-        self.took > case.within || self.connected > CONNECT_MAX || self.outcome.starts_with("connect: ")
+        let timed_out = self.outcome.contains("timeout") && !case.expects(&self.outcome);
+        let is_slow = self.took > case.within || self.connected > CONNECT_MAX;
+        is_slow || timed_out || self.outcome.starts_with("connect: ")
     }
 
     /// What is wrong, in a line.

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use keyslot::Options;
 use keyslot_core::slot::Slot;
 use keyslot_tests::hostile::{Act, Asked, cluster_slots};
 
@@ -26,6 +27,12 @@ fn redirected(
         move |asked: &Asked<'_>| asked.is("GET").then(|| vec![Act::send(format!("-{}\r\n", to(asked)))]);
     // Few, so that a circle is over long before the time is.
     Case::new(name, expected, script).settings(|options| options.max_redirects(5))
+}
+
+/// After each dial that fails the first node is asked again. With five redirects the pauses between the dials come
+/// near the time-out, and then the end of the time may find the request at that node.
+fn two_redirects(options: Options) -> Options {
+    options.max_redirects(2)
 }
 
 fn slot(key: &str) -> u16 {
@@ -68,17 +75,16 @@ pub(crate) fn cases() -> Vec<Case> {
         redirected("MOVED to where nobody listens", NOBODY, |asked| {
             format!("MOVED {} 127.77.0.1:1", own(asked))
         }),
-        // After each dial that fails the first node is asked again. With five redirects the pauses between the
-        // dials come near the time-out, and then the end of the time may find the request at that node.
         redirected("ASK to where nobody listens", NOBODY, |asked| format!("ASK {} 127.77.0.1:1", own(asked)))
-            .settings(|options| options.max_redirects(2)),
+            .settings(two_redirects),
         redirected("MOVED to a name that nobody has", &["connect", "redirect-limit", "timeout"], |asked| {
             format!("MOVED {} nobody.invalid:6379", own(asked))
         }),
         redirected("MOVED to another stranger each time", NOBODY, move |asked| {
             let other = others.fetch_add(1, Ordering::SeqCst);
             format!("MOVED {} 127.77.{}.{}:1", own(asked), other / 250 % 250, other % 250 + 1)
-        }),
+        })
+        .settings(two_redirects),
         redirected("MOVED without an address", SHOWN, |asked| format!("MOVED {}", own(asked))),
         redirected("MOVED without anything", SHOWN, |_| "MOVED".to_owned()),
         redirected("MOVED of a slot beyond the last", SHOWN, |asked| {

@@ -5,23 +5,24 @@
 pub(super) const KEY_FINDERS: &[(&str, &str)] = &[
     // STORE may stand anywhere among the options, and the last one counts.
     ("SORT", "Sort"),
-    // The unknown part is that of BY and GET, whose patterns are no keys to COMMAND GETKEYS; the key itself has
-    // a specification.
+    // The unknown part is that of BY and GET, whose patterns are no keys to COMMAND GETKEYS; the key itself
+    // has a specification.
     ("SORT_RO", "Specs"),
     // The key, or those after KEYS when it is empty; a password may be the word KEYS.
     ("MIGRATE", "Migrate"),
 ];
 
-/// Commands that may run twice unnoticed although no server flags them `readonly`: they have no key, write
-/// nothing and change no state, neither the server's nor the connection's. HELP of every container is added
-/// by [`is_repeatable`].
+/// Commands that may run twice unnoticed although no server flags them `readonly`: they have no
+/// key, write nothing and change no state, neither the server's nor the connection's. HELP of every
+/// container is added by [`is_repeatable`].
 ///
 /// Not here, for their reasons:
-/// - SCRIPT LOAD and FUNCTION commands that load: a second time is harmless, but they do change state.
+/// - SCRIPT LOAD and FUNCTION commands that load: a second time is harmless, but they do change
+///   state.
 /// - SLOWLOG RESET, LATENCY RESET, CONFIG RESETSTAT: what came in between is lost.
 /// - ACL LOG, whose RESET is an argument.
-/// - WAIT and WAITAOF: they answer for the writes of their own connection. Sent again on a new one, they
-///   would report the replication of nothing.
+/// - WAIT and WAITAOF: they answer for the writes of their own connection. Sent again on a new one,
+///   they would report the replication of nothing.
 /// - ASKING, READONLY, SELECT, HELLO, AUTH, WATCH, MULTI: the connection's state.
 const HARMLESS: &[&str] = &[
     "ACL CAT",

@@ -1,4 +1,5 @@
-//! The prompt's help: for each command a syntax line as the reference pages have it, from COMMAND DOCS.
+//! The prompt's help: for each command a syntax line as the reference pages have it, from COMMAND
+//! DOCS.
 
 use super::SERVERS;
 use super::decisions::VECTOR_SET_SYNTAX;
@@ -124,8 +125,8 @@ fn syntax(name: &str, arguments: &[Argument]) -> anyhow::Result<String> {
 }
 
 impl Argument {
-    /// `[EX seconds | PX milliseconds]`, `key [key ...]`, `<LEFT | RIGHT>`. One of several alternatives needs no
-    /// brackets of its own.
+    /// `[EX seconds | PX milliseconds]`, `key [key ...]`, `<LEFT | RIGHT>`. One of several
+    /// alternatives needs no brackets of its own.
     fn render(&self, alternative: bool) -> anyhow::Result<String> {
         let has = |flag: &str| self.flags.iter().any(|own| own == flag);
         let optional = has("optional") && !alternative;

@@ -80,7 +80,8 @@ pub(super) struct Command {
     subcommands: Vec<Command>,
 }
 
-/// Name, arity, flags, first key, last key, step, ACL categories, tips, key specifications, subcommands.
+/// Name, arity, flags, first key, last key, step, ACL categories, tips, key specifications,
+/// subcommands.
 type Answer = (String, i8, Vec<String>, i64, i64, i64, Vec<String>, Vec<String>, Vec<KeySpec>, Vec<Command>);
 
 impl From<Answer> for Command {

@@ -5,6 +5,7 @@ use keyslot_core::config::RetryWrites;
 use keyslot_core::error::Error;
 
 use super::choices::Choices;
+use super::digest::Digest;
 use super::faults::{Act, Mood, perform, plan_faults};
 use super::leases::{plan_addressed, plan_leases};
 use super::network::{Link, Weather};
@@ -12,7 +13,7 @@ use super::operation::{KINDS, Kind, Operation, TAG_COUNT};
 use super::scanners::plan_scans;
 use super::server::{Condition, Reach};
 use super::settings::{random_config, random_servers};
-use super::world::{MICROSECOND, MILLISECOND, SECOND, Step, World};
+use super::world::{MICROSECOND, MILLISECOND, Record, SECOND, Step, World};
 
 /// When the last fault ends.
 const HEALED_AT: u64 = 4 * SECOND;
@@ -20,7 +21,16 @@ const HEALED_AT: u64 = 4 * SECOND;
 const GRACE: u64 = 4 * SECOND;
 
 /// Runs once; a broken promise panics with a text that begins with `INVARIANT`.
-pub(crate) fn run(mut choices: Choices, trace: bool) {
+pub(crate) fn run(choices: Choices, trace: bool) {
+    play(choices, Record::traced(trace));
+}
+
+/// As `run`; the number stands for all that the machine did.
+pub(crate) fn digest(choices: Choices) -> u64 {
+    play(choices, Record::Digest(Digest::new())).digested().unwrap_or_default()
+}
+
+fn play(mut choices: Choices, record: Record) -> World<Act> {
     let mut servers = random_servers(&mut choices);
     let mood = choices.pick(&[Mood::Orderly, Mood::Faulty, Mood::Faulty, Mood::Faulty, Mood::Faulty]);
     let (config, is_misled) = random_config(&mut choices, &mut servers, mood);
@@ -31,7 +41,7 @@ pub(crate) fn run(mut choices: Choices, trace: bool) {
     plan_addressed(&mut choices, &servers, &mut submitted, &mut plan);
     plan_faults(&mut choices, &servers, mood, &mut plan);
     plan_scans(&mut choices, &mut plan);
-    let mut world = World::new(config, servers, weather, choices, trace);
+    let mut world = World::new(config, servers, weather, choices, record);
     world.log(|| format!("{:?} {:?} {:?}", world.servers.dialect, world.weather, world.config));
     world.is_misled = is_misled;
     world.history.may_repeat = world.config.retry.writes == RetryWrites::AtLeastOnce;
@@ -67,6 +77,9 @@ pub(crate) fn run(mut choices: Choices, trace: bool) {
         world.may_read_replicas || world.servers.replica_reads == 0,
         "INVARIANT: replicas are read only where the settings allow it"
     );
+    world.check_news();
+    world.digest(*world.cluster.statistics());
+    world
 }
 
 fn random_weather(choices: &mut Choices, faulty: bool) -> Weather {

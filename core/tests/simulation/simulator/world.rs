@@ -18,6 +18,7 @@ use keyslot_core::slot::Slot;
 use keyslot_core::time::Instant;
 
 use super::choices::Choices;
+use super::digest::Digest;
 use super::history::{History, Transaction, Way};
 use super::network::{Conn, Link, Phase, Weather, line, shown};
 use super::operation::{Operation, SCRIPT, SCRIPT_SHA1};
@@ -122,7 +123,22 @@ pub(crate) struct World<A> {
     pub(crate) is_misled: bool,
     /// Whether the client's settings let it read from replicas.
     pub(crate) may_read_replicas: bool,
-    trace: bool,
+    record: Record,
+}
+
+/// What is kept of what happens.
+#[derive(Debug)]
+pub(crate) enum Record {
+    Nothing,
+    /// All of it is printed.
+    Trace,
+    Digest(Digest),
+}
+
+impl Record {
+    pub(crate) fn traced(if_so: bool) -> Self {
+        if if_so { Self::Trace } else { Self::Nothing }
+    }
 }
 
 /// What a step of the world was.
@@ -139,7 +155,7 @@ impl<A: std::fmt::Debug> World<A> {
         servers: Servers,
         weather: Weather,
         mut choices: Choices,
-        trace: bool,
+        record: Record,
     ) -> Self {
         let mut cluster = Cluster::new(config.clone(), Instant::from_nanoseconds(0), choices.next(8));
         assert_eq!(cluster.add_script(SCRIPT.as_bytes()), SCRIPT_SHA1);
@@ -172,7 +188,7 @@ impl<A: std::fmt::Debug> World<A> {
             strangers: 0,
             is_misled: false,
             may_read_replicas,
-            trace,
+            record,
         };
         world.links = vec![Link::Open; world.servers.nodes.len()];
         world.drain();
@@ -180,9 +196,22 @@ impl<A: std::fmt::Debug> World<A> {
     }
 
     pub(crate) fn log(&self, text: impl FnOnce() -> String) {
-        if self.trace {
+        if let Record::Trace = self.record {
             println!("{:>13.6} ms  {}", self.now as f64 / 1e6, text());
         }
+    }
+
+    /// Takes something that the machine has told into the digest.
+    pub(super) fn digest(&mut self, what: impl std::fmt::Debug) {
+        let now = self.machine_now().as_nanoseconds();
+        if let Record::Digest(digest) = &mut self.record {
+            digest.note(now, what);
+        }
+    }
+
+    /// The digest of the run so far.
+    pub(crate) fn digested(&self) -> Option<u64> {
+        if let Record::Digest(digest) = self.record { Some(digest.number()) } else { None }
     }
 
     pub(super) fn schedule(&mut self, at: u64, event: Event<A>) {
@@ -405,7 +434,9 @@ impl<A: std::fmt::Debug> World<A> {
     /// Does what the machine asks for, until it wants to wait.
     pub(crate) fn drain(&mut self) {
         for _ in 0..1_000_000 {
-            match self.cluster.poll_output() {
+            let output = self.cluster.poll_output();
+            self.digest(&output);
+            match output {
                 Output::Resolve { conn, host } => self.resolve(conn, &host),
                 Output::Connect { conn, address } => self.connect(conn, address),
                 Output::Transmit { conn, bytes } => self.transmit(conn, &bytes),
