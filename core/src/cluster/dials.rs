@@ -176,8 +176,11 @@ impl Cluster {
     fn can_be_spared(&self, connection: &Connection) -> bool {
         let is_unused =
             connection.is_usable() && connection.waiting.is_empty() && connection.lease().is_none();
-        let is_awaited =
-            |node: &Node| !node.queue.is_empty() || !(connection.is_shared() || node.borrowers.is_empty());
+        // What waits in the node's queue cannot use a connection that is for borrowers.
+        let is_awaited = |node: &Node| match connection.is_shared() {
+            true => !node.queue.is_empty(),
+            false => !node.borrowers.is_empty(),
+        };
         is_unused && !self.nodes.get(connection.node).is_some_and(is_awaited)
     }
 
