@@ -8,6 +8,7 @@ use keyslot_core::cluster::RequestId;
 use keyslot_core::error::Error;
 use keyslot_core::resp::{Reply, ReplyNode};
 
+use super::coverage::{Coverage, Feature};
 use super::operation::{Kind, Operation, SECOND_WRITE, register};
 use super::server::Servers;
 use super::store::Source;
@@ -242,6 +243,20 @@ impl History {
             for number in operation.numbers() {
                 self.check_execution(*id, entry, operation, times(number), number == operation.number);
             }
+        }
+    }
+
+    /// Counts how often writes were executed whose requests ended as they did.
+    pub(crate) fn cover(&self, executions: &BTreeMap<u64, u32>, coverage: &mut Coverage) {
+        for entry in self.entries.values() {
+            let Some(operation) = entry.operation.filter(Operation::writes) else { continue };
+            let times = executions.get(&operation.number).copied().unwrap_or(0);
+            coverage.executed(times, entry.outcome.as_ref());
+        }
+        for transaction in &self.transactions {
+            let outcome = transaction.exec.and_then(|id| self.entries[&id].outcome.as_ref());
+            let is_null = outcome.is_some_and(|outcome| *outcome == Ok(Reply::single(ReplyNode::Null)));
+            coverage.count_if(Feature::WatchFailed, is_null);
         }
     }
 

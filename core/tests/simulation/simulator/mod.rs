@@ -15,6 +15,7 @@
 //! | [`network`] | dials, pieces, cuts, links |
 //! | [`manners`] | drips, sockets that nobody reads, answers of odd shapes and lengths |
 //! | [`busy`] | scripts that run until they are killed |
+//! | [`coverage`] | what random runs have come to, counted |
 //! | [`digest`] | one number for all that the machine does in a run |
 //! | [`operation`] | the requests: what they ask for and which replies they can have |
 //! | [`history`] | what was asked and answered, and whether it goes together |
@@ -27,6 +28,7 @@
 
 pub(crate) mod busy;
 pub(crate) mod choices;
+pub(crate) mod coverage;
 pub(crate) mod digest;
 pub(crate) mod faults;
 pub(crate) mod history;

@@ -34,6 +34,7 @@ impl<A: std::fmt::Debug> World<A> {
             assert!(at <= now, "INVARIANT: nothing is told before it happens: {event:?}");
             self.log(|| format!("event: {event:?}"));
             self.digest((at, &event));
+            self.coverage.reported(&event);
             if !matches!(event, Event::TopologyChanged(_)) {
                 let length = format!("{event:?}").len();
                 assert!(length <= EVENT_LENGTH_MAX, "INVARIANT: {length} bytes are kept of one event");

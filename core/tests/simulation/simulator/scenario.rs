@@ -5,6 +5,7 @@ use keyslot_core::config::RetryWrites;
 use keyslot_core::error::Error;
 
 use super::choices::Choices;
+use super::coverage::{Coverage, Feature};
 use super::digest::Digest;
 use super::faults::{Act, Mood, perform, plan_faults};
 use super::leases::{plan_addressed, plan_leases};
@@ -20,9 +21,10 @@ const HEALED_AT: u64 = 4 * SECOND;
 /// From healing to the requests that must succeed: longer than any back-off and any time-out.
 const GRACE: u64 = 4 * SECOND;
 
-/// Runs once; a broken promise panics with a text that begins with `INVARIANT`.
-pub(crate) fn run(choices: Choices, trace: bool) {
-    play(choices, Record::traced(trace));
+/// Runs once, and says what the run has come to. A broken promise panics with a text that begins
+/// with `INVARIANT`.
+pub(crate) fn run(choices: Choices, trace: bool) -> Coverage {
+    play(choices, Record::traced(trace)).coverage
 }
 
 /// As `run`; the number stands for all that the machine did.
@@ -79,7 +81,18 @@ fn play(mut choices: Choices, record: Record) -> World<Act> {
     );
     world.check_news();
     world.digest(*world.cluster.statistics());
+    cover(&mut world);
     world
+}
+
+/// Counts what shows at the end only.
+fn cover(world: &mut World<Act>) {
+    let (servers, coverage) = (&world.servers, &mut world.coverage);
+    world.history.cover(&servers.executions, coverage);
+    coverage.add(Feature::ReplicaRead, servers.replica_reads);
+    coverage.add(Feature::Failover, servers.promotions);
+    coverage.add(Feature::LossyFailover, servers.lossy_promotions);
+    coverage.add(Feature::FailoverAcrossPartition, servers.unheard_promotions);
 }
 
 fn random_weather(choices: &mut Choices, faulty: bool) -> Weather {

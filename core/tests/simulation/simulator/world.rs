@@ -18,6 +18,7 @@ use keyslot_core::slot::Slot;
 use keyslot_core::time::Instant;
 
 use super::choices::Choices;
+use super::coverage::{Coverage, Feature};
 use super::digest::Digest;
 use super::history::{History, Transaction, Way};
 use super::network::{Conn, Link, Phase, Weather, line, shown};
@@ -123,6 +124,7 @@ pub(crate) struct World<A> {
     pub(crate) is_misled: bool,
     /// Whether the client's settings let it read from replicas.
     pub(crate) may_read_replicas: bool,
+    pub(crate) coverage: Coverage,
     record: Record,
 }
 
@@ -188,6 +190,7 @@ impl<A: std::fmt::Debug> World<A> {
             strangers: 0,
             is_misled: false,
             may_read_replicas,
+            coverage: Coverage::default(),
             record,
         };
         world.links = vec![Link::Open; world.servers.nodes.len()];
@@ -228,6 +231,7 @@ impl<A: std::fmt::Debug> World<A> {
     pub(crate) fn jump(&mut self, by: u64) {
         let from = self.machine_now();
         self.ahead += by;
+        self.coverage.count(Feature::ClockJump);
         self.history.jumped(from.as_nanoseconds(), from.as_nanoseconds() + by);
         if INPUTS_MEET_DEADLINES {
             // What comes next comes before the tick.
@@ -288,6 +292,7 @@ impl<A: std::fmt::Debug> World<A> {
             Event::Busy(node) => self.take_up(node),
             Event::Resolved(conn, result) => {
                 if self.advance(conn, Phase::Resolving, Phase::Resolved) {
+                    self.coverage.count_if(Feature::LookUpFailed, result.is_err());
                     self.tell(conn, Input::Resolved { conn, result });
                 }
             }
@@ -297,9 +302,15 @@ impl<A: std::fmt::Debug> World<A> {
                 }
             }
             Event::Ended(conn, dial, reason) => {
-                let state = self.conn(conn);
+                let state = self.conns.get_mut(&conn).expect("it was dialled");
                 if state.dial == dial && matches!(state.phase, Phase::Dialling | Phase::Open) {
                     state.redialable = true;
+                    let feature = match (state.phase, state.is_past_greeting) {
+                        (Phase::Dialling, _) => Feature::DialRefused,
+                        (_, false) => Feature::HandshakeLost,
+                        (_, true) => Feature::ConnectionCut,
+                    };
+                    self.coverage.count(feature);
                     (state.phase, state.severed) = (Phase::Closed, true);
                     self.tell(conn, Input::Closed { conn, reason: reason.into() });
                 }
@@ -442,9 +453,12 @@ impl<A: std::fmt::Debug> World<A> {
                 Output::Transmit { conn, bytes } => self.transmit(conn, &bytes),
                 Output::Close { conn } => {
                     self.log(|| format!("{conn:?} close"));
-                    let state = self.conn(conn);
+                    let state =
+                        self.conns.get_mut(&conn).unwrap_or_else(|| panic!("INVARIANT: {conn:?} exists"));
                     assert_ne!(state.phase, Phase::Closed, "INVARIANT: {conn:?} is closed once");
                     state.redialable = matches!(state.phase, Phase::Dialling | Phase::Open);
+                    self.coverage.count_if(Feature::DialTimedOut, state.phase == Phase::Dialling);
+                    self.coverage.count_if(Feature::LookUpTimedOut, state.phase == Phase::Resolving);
                     state.phase = Phase::Closed;
                 }
                 Output::Ready(result) => {
@@ -453,12 +467,16 @@ impl<A: std::fmt::Debug> World<A> {
                     let due = self.history.due(self.config.connect_timeout.as_nanos() as u64);
                     let now = self.machine_now().as_nanoseconds();
                     assert!(now <= due + MILLISECOND, "INVARIANT: Ready comes within the connect time-out");
+                    self.coverage.count_if(Feature::NotReady, result.is_err());
                     self.ready = Some(result);
                 }
                 Output::Done { id, result } => {
                     self.log(|| format!("{id:?} done: {result:?}"));
                     let now = self.machine_now().as_nanoseconds();
-                    self.history.done(id, result.map(|reply| reply.decode()), now, &self.servers);
+                    let result = result.map(|reply| reply.decode());
+                    let operation = self.history.entries.get(&id).and_then(|entry| entry.operation);
+                    self.coverage.ended(operation, &result);
+                    self.history.done(id, result, now, &self.servers);
                 }
                 Output::WaitUntil(until) => {
                     self.wait_until = until.map(Instant::as_nanoseconds);

@@ -2,6 +2,7 @@
 
 use keyslot_core::slot::Slot;
 
+use super::super::coverage::Feature;
 use super::super::leases::{Line, use_lease};
 use super::super::manners::{Greeting, List, NODES_MAX, Shape};
 use super::super::network::Link;
@@ -156,7 +157,13 @@ pub(in super::super) fn perform(world: &mut World<Act>, act: Act) {
         Act::Cut { nth } | Act::Mute { nth } => {
             let open = world.open_conns(None);
             if let Some(conn) = open.get(nth % open.len().max(1)).copied() {
-                if matches!(act, Act::Mute { .. }) { world.sever(conn) } else { world.cut(conn) }
+                match act {
+                    Act::Mute { .. } => {
+                        world.coverage.count(Feature::ConnectionMuted);
+                        world.sever(conn);
+                    }
+                    _ => world.cut(conn),
+                }
             }
         }
         Act::At(node, act) => perform_at(world, node, act),
@@ -167,10 +174,20 @@ fn forget_latest(world: &mut World<Act>) {
     let last = world.history.entries.iter().rev().find(|(_, entry)| entry.outcome.is_none());
     if let Some(id) = last.map(|(id, _)| *id) {
         world.log(|| format!("{id:?} forget"));
+        world.coverage.count(Feature::Forgotten);
         world.cluster.forget(id);
         world.history.forgotten(id);
         world.forgot_batch(id);
     }
+}
+
+fn promote(world: &mut World<Act>, replica: usize) {
+    let Some(old) = world.servers.replica_of(replica) else { return };
+    let before = world.servers.promotions;
+    world.servers.promote(replica);
+    let is_in_transaction = world.is_in_transaction(old);
+    let has_happened = world.servers.promotions > before;
+    world.coverage.count_if(Feature::FailoverInTransaction, has_happened && is_in_transaction);
 }
 
 fn perform_at(world: &mut World<Act>, node: usize, act: NodeAct) {
@@ -184,7 +201,7 @@ fn perform_at(world: &mut World<Act>, node: usize, act: NodeAct) {
             world.servers.gossip(node);
         }
         NodeAct::Lag(lag) => state.lag = lag,
-        NodeAct::Promote => world.servers.promote(node),
+        NodeAct::Promote => promote(world, node),
         NodeAct::Condition(condition) => state.condition = condition,
         NodeAct::Lie { slot, text } => {
             world.is_misled = true;
