@@ -149,6 +149,7 @@ impl Cluster {
     /// Whether nothing is under way on a connection, and nobody has it.
     fn can_be_spared(&self, connection: &Connection) -> bool {
         let is_unused =
+            connection.is_usable() && connection.expected.is_empty() && connection.lease().is_none();
         // What waits in the node's queue cannot use a connection that is dedicated to one caller at a time.
         let is_awaited = |node: &Node| match connection.is_shared() {
             true => !node.queue.is_empty(),
