@@ -229,7 +229,7 @@ impl Coverage {
                 let was_old = std::mem::take(&mut self.is_view_old);
                 self.count_if(Feature::ViewRejected, was_old && !changed);
             }
-            Event::Connected { .. } | Event::Refused { .. } => {}
+            Event::Connected { .. } | Event::Refused { .. } | Event::DescriptorsExhausted { .. } => {}
         }
     }
 
