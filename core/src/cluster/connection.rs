@@ -18,19 +18,16 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::handshake::Step;
+use super::outgoing::{Outgoing, PIECE};
 use super::request::{Command, Effect};
 use super::timers::Alarm;
 use super::{LeaseId, NodeKey, RequestId};
 use crate::error::ServerError;
-use crate::resp::{Begun, Decoder, encode_command};
+use crate::resp::{Begun, Decoder};
 use crate::time::Instant;
-
-/// With so many bytes a connection is flushed while more commands are handed in: the server works on them meanwhile. It
-/// is a little less than a socket takes at once (64 KiB), so that there are no more writes for it.
-const FLUSH_FROM: usize = 60 << 10;
 
 /// Fewer bytes of a reply within the time of a stall are a drip, and no sign of life. TCP's smallest usual segment carries
 /// 536 (RFC 9293, 3.7.1), unless it has the end of what was sent: then the reply is whole.
@@ -174,9 +171,8 @@ pub(super) struct Connection {
     pub(super) looks_up: bool,
     pub(super) decoder: Decoder,
     pub(super) waiting: VecDeque<Waiting>,
-    /// How many of the last in `waiting` are still in `out`: nobody but us has seen them.
-    unsent: usize,
-    out: BytesMut,
+    /// What the driver has not taken yet. Its replies are the last in `waiting`: nobody but us has seen the commands.
+    out: Outgoing,
     /// Whether it is on the machine's list of those to flush.
     pub(super) is_unflushed: bool,
     /// Whether it was taken off that list because it may not be written to yet.
@@ -234,8 +230,7 @@ impl Connection {
             looks_up: false,
             decoder,
             waiting: VecDeque::new(),
-            unsent: 0,
-            out: BytesMut::new(),
+            out: Outgoing::default(),
             is_unflushed: false,
             is_held: false,
             is_unread: false,
@@ -264,21 +259,26 @@ impl Connection {
         self.state = State::Dialling;
         self.decoder = decoder;
         self.waiting.clear();
-        self.unsent = 0;
-        self.out.clear();
+        self.out = Outgoing::default();
         (self.is_unread, self.check_until) = (false, None);
         (self.speaks_resp3, self.is_standalone, self.client_id) = (false, false, None);
         (self.last_word, self.reads_refused, self.node_id) = (None, false, None);
     }
 
-    /// Whether so much is queued that it is worth a write of its own.
+    /// Whether so much is queued that it is worth a write of its own, while more commands are handed in: the server works
+    /// on them meanwhile.
     pub(super) fn is_full(&self) -> bool {
-        self.out.len() >= FLUSH_FROM
+        self.out.length() >= PIECE
+    }
+
+    /// Whether anything is queued.
+    pub(super) fn has_unflushed(&self) -> bool {
+        self.out.length() > 0
     }
 
     /// Queues a request's command: a transaction has a reply for each of its own, and for MULTI.
     pub(super) fn send_request(&mut self, command: &Command, id: RequestId, now: Instant) {
-        self.out.extend_from_slice(&command.frame);
+        self.out.push(&command.frame);
         if let Some(queued) = command.queued {
             for _ in 0..=queued {
                 self.owe_reply(Waiting::Queued(id), now);
@@ -289,7 +289,7 @@ impl Connection {
 
     /// Encodes and queues a command of the client's own.
     pub(super) fn send_words<A: AsRef<[u8]>>(&mut self, words: &[A], waiting: Waiting, now: Instant) {
-        encode_command(words, &mut self.out);
+        self.out.push_words(words);
         self.owe_reply(waiting, now);
     }
 
@@ -299,7 +299,7 @@ impl Connection {
             self.expect_next(now);
         }
         self.waiting.push_back(waiting);
-        self.unsent += 1;
+        self.out.expect_reply();
     }
 
     /// From now on the next reply is due.
@@ -338,21 +338,21 @@ impl Connection {
 
     /// Whether a request's command is still here, and the driver has none of it.
     pub(super) fn has_unsent(&self, id: RequestId) -> bool {
-        self.waiting.iter().rev().take(self.unsent).any(|waiting| waiting.of_request() == Some(id))
+        self.waiting.iter().rev().take(self.out.replies()).any(|waiting| waiting.of_request() == Some(id))
     }
 
-    /// Everything queued since the last flush.
-    pub(super) fn flush(&mut self) -> Bytes {
-        self.unsent = 0;
+    /// The next of what is queued.
+    pub(super) fn flush(&mut self) -> Option<Bytes> {
+        let bytes = self.out.take()?;
         if let Some(exclusive) = self.exclusive() {
             exclusive.used = exclusive.lease.is_some();
         }
-        self.out.split().freeze()
+        Some(bytes)
     }
 
     /// Whose reply the server has to send next; `None` when it has been sent nothing that is not answered.
     pub(super) fn next_due(&self) -> Option<&Waiting> {
-        if self.waiting.len() > self.unsent { self.waiting.front() } else { None }
+        if self.waiting.len() > self.out.replies() { self.waiting.front() } else { None }
     }
 
     /// Whether a frame has begun that answers nothing: no reply is due, and it is no push. Its end must not be taken
@@ -375,7 +375,7 @@ impl Connection {
 
     /// Takes what is waited for, each with whether it has been handed to the driver.
     pub(super) fn take_waiting(&mut self) -> impl Iterator<Item = (Waiting, bool)> + use<> {
-        let sent = self.waiting.len() - self.unsent.min(self.waiting.len());
+        let sent = self.waiting.len() - self.out.replies().min(self.waiting.len());
         core::mem::take(&mut self.waiting)
             .into_iter()
             .enumerate()

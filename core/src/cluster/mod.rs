@@ -50,7 +50,7 @@
 //! | `refused.rs` | the client's own commands that a server refuses |
 //! | `identity.rs`, `stale.rs` | who is at an address; connections whose address has another node by now |
 //! | `events.rs`, `statistics.rs` | what the driver can ask about |
-//! | `request.rs`, `connection.rs`, `node.rs`, `handshake.rs`, `slots.rs`, `verdict.rs`, `timers.rs`, `queue.rs` | the parts |
+//! | `request.rs`, `connection.rs`, `node.rs`, `handshake.rs`, `outgoing.rs`, `slots.rs`, `verdict.rs`, `timers.rs`, `queue.rs` | the parts |
 
 mod answers;
 mod attention;
@@ -68,6 +68,7 @@ mod lent;
 mod liveness;
 mod node;
 mod order;
+mod outgoing;
 mod pool;
 mod queue;
 mod random;
@@ -454,6 +455,9 @@ impl Cluster {
                 connection.is_unflushed = false;
             }
             if let Some(bytes) = self.flush(conn) {
+                if self.connections.get(conn).is_some_and(Connection::has_unflushed) {
+                    self.mark_unflushed(conn);
+                }
                 return Output::Transmit { conn, bytes };
             }
         }
@@ -468,13 +472,11 @@ impl Cluster {
         self.full.pop()
     }
 
-    /// What a connection has queued, which is to be written as an [`Output::Transmit`] would be.
+    /// The next of what a connection has queued, which is to be written as an [`Output::Transmit`] would be. There may be
+    /// more.
     pub fn flush(&mut self, conn: ConnId) -> Option<Bytes> {
         let connection = self.connections.get_mut(conn).filter(|connection| connection.may_be_written())?;
-        let bytes = connection.flush();
-        if bytes.is_empty() {
-            return None;
-        }
+        let bytes = connection.flush()?;
         self.statistics.flushes += 1;
         self.statistics.bytes_out += bytes.len() as u64;
         if let Some(node) = self.nodes.get_mut(connection.node) {
