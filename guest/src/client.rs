@@ -117,21 +117,37 @@ impl Shared {
         answers
     }
 
-    /// Waits for tickets' commands to end, and gives those that have, up to what one call may hold.
-    pub(crate) fn wait(&self, timeout_ms: u32, mut give: impl FnMut(u64, Ended)) {
+    /// Waits for tickets' commands to end, and gives those that have, up to what one call may hold. The next call gives the
+    /// rest, without waiting.
+    pub(crate) fn wait(&self, timeout_ms: u32, give: impl FnMut(u64, Ended)) {
+        self.wait_for(timeout_ms, self.reply_size, u64::MAX, give);
+    }
+
+    /// As `wait`, up to this many bytes of replies. One that is as large as `alone_from` is given alone.
+    pub(crate) fn wait_for(
+        &self,
+        timeout_ms: u32,
+        most: u64,
+        alone_from: u64,
+        mut give: impl FnMut(u64, Ended),
+    ) {
         let mut driver = self.driver.borrow_mut();
         driver.wait(Duration::from_millis(timeout_ms.into()));
         let completed = driver.completed();
-        let mut left = self.reply_size;
+        let mut left = most.min(self.reply_size);
         let mut is_first = true;
         while let Some((_, ended)) = completed.front() {
             let size = ended.as_ref().map_or(0, RawReply::size);
             // No reply is larger than the limit. Should one be, it must not stay for ever.
-            if !take_from(&mut left, size) && !is_first {
+            let fits = take_from(&mut left, size) && size < alone_from;
+            if !fits && !is_first {
                 break;
             }
             if let Some((ticket, ended)) = completed.pop_front() {
                 give(ticket, ended);
+            }
+            if size >= alone_from {
+                break;
             }
             is_first = false;
         }
