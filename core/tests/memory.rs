@@ -8,11 +8,18 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use keyslot_core::cluster::{ConnId, Destination, ScanOptions, Subject};
+use bytes::{Bytes, BytesMut};
+use keyslot_core::cluster::{Command, ConnId, Destination, Input, Output, ScanOptions, Subject};
+use keyslot_core::command::Finder;
 use keyslot_core::error::Error;
+use keyslot_core::resp::encode_command;
+use keyslot_core::time::Instant;
 use rig::{Rig, config, key_at};
 
 const MIB: usize = 1 << 20;
+
+/// A value that is under way for many reads and writes.
+const LARGE: usize = 8 * MIB;
 
 /// What a socket gives at a time.
 const PIECE: usize = 64 << 10;
@@ -264,5 +271,109 @@ fn the_largest_reply_passes() {
     // The last copy that makes room, and what was there before.
     let peak = peak_since(held);
     assert!(peak < 600 * MIB, "{peak}");
+    assert_eq!(rig.cluster.received_bytes(), 0);
+}
+
+/// The connection over which this command was sent last.
+fn last_asked(rig: &mut Rig, name: &str) -> ConnId {
+    let conn = rig.asked.iter().rev().find(|(_, words)| words[0] == name).expect("it was sent").0;
+    rig.asked.clear();
+    conn
+}
+
+#[test]
+fn large_values_leave_nothing_behind_whatever_becomes_of_them() {
+    let (_alone, _) = measured();
+    let mut rig = Rig::ready(3);
+    let mut before = 0;
+    // What the machine keeps of itself, it has after the first round, of small values.
+    for length in [10, LARGE, LARGE] {
+        let value = "x".repeat(length);
+        let head = format!("${length}\r\n");
+        for node in 0..3 {
+            let key = key_at(node, 3);
+            let (set, get) = (format!("SET {key} {value}"), format!("GET {key}"));
+            // Lost with their connection, one while its answer comes.
+            rig.submit(&get);
+            rig.submit(&set);
+            let conn = last_asked(&mut rig, "SET");
+            send_filled(&mut rig, conn, &head, length / 2, "");
+            rig.handle(Input::Closed { conn, reason: "reset".into() });
+            rig.wait(600);
+            // The read was sent again, and is answered when its time is over.
+            let conn = last_asked(&mut rig, "GET");
+            rig.wait(6_000);
+            send_filled(&mut rig, conn, &head, length, "\r\n");
+            rig.wait(600);
+            // Given up: the answers come all the same.
+            let given_up = rig.submit(&set);
+            rig.cluster.forget(given_up);
+            let conn = last_asked(&mut rig, "SET");
+            rig.receive(conn, b"+OK\r\n");
+            let given_up = rig.submit(&get);
+            let conn = last_asked(&mut rig, "GET");
+            send_filled(&mut rig, conn, &head, length / 2, "");
+            rig.cluster.forget(given_up);
+            send_filled(&mut rig, conn, "", length - length / 2, "\r\n");
+            // Answered, over a connection that stays.
+            rig.submit(&get);
+            rig.submit(&set);
+            let conn = last_asked(&mut rig, "SET");
+            send_filled(&mut rig, conn, &head, length, "\r\n");
+            rig.receive(conn, b"+OK\r\n");
+            rig.submit(&get);
+            let conn = last_asked(&mut rig, "GET");
+            send_filled(&mut rig, conn, &head, length, "\r\n");
+            assert_eq!(rig.cluster.pending(), 0);
+            rig.done.clear();
+            rig.asked.clear();
+        }
+        assert_eq!(rig.cluster.received_bytes(), 0);
+        drop(value);
+        let held = HELD.load(Ordering::Relaxed);
+        if length < LARGE {
+            before = held;
+        }
+        assert!(held.saturating_sub(before) < MIB, "{} bytes more", held - before);
+    }
+}
+
+#[test]
+fn a_large_command_is_copied_nowhere_on_its_way_out() {
+    let (_alone, _) = measured();
+    let mut rig = Rig::ready(1);
+    let value = vec![b'x'; LARGE];
+    let words = [&b"SET"[..], b"key", &value];
+    let mut frame = BytesMut::new();
+    encode_command(&words, &mut frame);
+    let frame = Bytes::from(frame.to_vec());
+    let held = HELD.load(Ordering::Relaxed);
+    PEAK.store(held, Ordering::Relaxed);
+    let command = Command::of_request(frame.clone(), &words, false, &mut Finder::default()).unwrap();
+    rig.cluster.submit(Instant::from_nanoseconds(rig.now), command, &Destination::Cluster);
+    let mut sent = 0;
+    loop {
+        match rig.cluster.poll_output() {
+            Output::Transmit { bytes, .. } => sent += bytes.len(),
+            Output::WaitUntil(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(sent, frame.len());
+    assert!(peak_since(held) < MIB / 8, "{}", peak_since(held));
+}
+
+#[test]
+fn a_large_reply_is_handed_over() {
+    let (_alone, held) = measured();
+    let mut rig = Rig::ready(1);
+    let id = rig.submit("GET key");
+    let conn = last_asked(&mut rig, "GET");
+    send_filled(&mut rig, conn, &format!("${LARGE}\r\n"), LARGE, "\r\n");
+    let reply = rig.done.remove(&id).unwrap().unwrap();
+    let bytes = reply.into_vec();
+    assert!(bytes.len() > LARGE);
+    // Itself, and less than three quarters of it while it grows for the last time; and what a socket gives.
+    assert!(peak_since(held) < LARGE * 7 / 4 + MIB / 4, "{}", peak_since(held));
     assert_eq!(rig.cluster.received_bytes(), 0);
 }

@@ -122,22 +122,33 @@ impl Shared {
     }
 
     /// Waits for tickets' commands to end, and gives those that have, up to [`WAIT_SIZE`]. A larger reply comes alone.
-    pub(crate) fn wait(&self, timeout_ms: u32, mut give: impl FnMut(u64, Ended)) {
+    pub(crate) fn wait(&self, timeout_ms: u32, give: impl FnMut(u64, Ended)) {
+        self.wait_for(timeout_ms, WAIT_SIZE, u64::MAX, give);
+    }
+
+    /// As `wait`, up to this many bytes of replies. One that is as large as `alone_from` is given alone.
+    pub(crate) fn wait_for(
+        &self,
+        timeout_ms: u32,
+        most: u64,
+        alone_from: u64,
+        mut give: impl FnMut(u64, Ended),
+    ) {
         let mut driver = self.driver.borrow_mut();
         driver.wait(Duration::from_millis(timeout_ms.into()));
         let completed = driver.completed();
-        let mut left = WAIT_SIZE.min(self.reply_size);
+        let mut left = most.min(self.reply_size);
         let mut is_first = true;
         while let Some((_, ended)) = completed.front() {
             let size = ended.as_ref().map_or(0, RawReply::size);
-            let is_within = take_from(&mut left, size);
-            if !is_within && !is_first {
+            let fits = take_from(&mut left, size) && size < alone_from;
+            if !fits && !is_first {
                 break;
             }
             if let Some((ticket, ended)) = completed.pop_front() {
                 give(ticket, ended);
             }
-            if !is_within {
+            if !fits {
                 break;
             }
             is_first = false;

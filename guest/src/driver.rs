@@ -249,7 +249,7 @@ impl Driver {
         while let Some(conn) = self.cluster.next_full() {
             // As before every write. Nothing is flushed when not all was read.
             self.look_at(conn, now, Until::Empty);
-            if let Some(bytes) = self.cluster.flush(conn) {
+            while let Some(bytes) = self.cluster.flush(conn) {
                 self.transmit(conn, bytes);
             }
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use keyslot_core::cluster::{Command, Destination};
 use keyslot_core::command::Finder;
 use keyslot_core::error::Error;
-use keyslot_core::resp::{RequestError, take_request};
+use keyslot_core::resp::{Frames, RequestError, take_request};
 use keyslot_core::wire::encode_error;
 
 use crate::Component;
@@ -21,6 +21,12 @@ use crate::driver::Ended;
 
 /// So many bytes are not doubled when they grow.
 const MUCH: usize = 16 << 20;
+
+/// How large the replies are together that one `wait` returns, unless the first alone is larger.
+const PORTION: u64 = 1 << 20;
+
+/// From this size on a reply is returned alone, so that its memory is handed over.
+const LARGE: u64 = 64 << 10;
 
 impl Guest for Component {
     fn exchange(client: ClientBorrow<'_>, requests: Vec<u8>) -> Result<Vec<u8>, types::Error> {
@@ -63,9 +69,15 @@ impl Guest for Component {
 
     fn wait(client: ClientBorrow<'_>, timeout_ms: u32) -> Completions {
         let mut completions = Completions { tickets: Vec::new(), replies: Vec::new() };
-        client.get::<Client>().0.wait(timeout_ms, |ticket, ended| {
+        client.get::<Client>().0.wait_for(timeout_ms, PORTION, LARGE, |ticket, ended| {
             completions.tickets.push(ticket);
-            put_reply(&ended, &mut completions.replies);
+            match ended {
+                // The first one is often all there is, and always when it is large.
+                Ok(reply) if completions.replies.is_empty() && reply.size() >= LARGE => {
+                    completions.replies = reply.into_vec();
+                }
+                ended => put_reply(&ended, &mut completions.replies),
+            }
         });
         completions
     }
@@ -119,7 +131,7 @@ impl Requests {
         }
     }
 
-    /// The commands, each of which shares the memory of all.
+    /// The commands.
     fn commands(
         &self,
         lent: bool,
@@ -128,9 +140,10 @@ impl Requests {
         let mut rest: &[u8] = &self.bytes;
         let mut args = Vec::new();
         let mut finder = Finder::default();
+        let mut frames = Frames::new(self.bytes.clone());
         core::iter::from_fn(move || {
             let frame = take_request(&mut rest, &mut args).ok()??;
-            let command = Command::of_request(self.bytes.slice_ref(frame), &args, lent, &mut finder);
+            let command = Command::of_request(frames.frame(frame), &args, lent, &mut finder);
             Some(command.map(|command| (command, destination.clone())))
         })
     }

@@ -18,6 +18,8 @@ use crate::load::{Shared, failure};
 const TASKS: usize = 2;
 /// Each has a key for each of these lengths, in bytes.
 const LENGTHS: [usize; 4] = [1 << 20, 2 << 20, 4 << 20, 8 << 20];
+/// How many calls of the largest value each task begins with, without a rest.
+const FIRST_CALLS: usize = 12;
 /// How long a task rests after a call, at most. The servers write each value to their disks.
 const REST_MAX: Duration = Duration::from_millis(400);
 
@@ -115,12 +117,14 @@ struct Task {
 
 impl Task {
     async fn run(mut self) -> Vec<LargeValue> {
-        // The largest first, by all tasks at the same time: so much memory is needed, and no more later.
+        // The largest first, written and read by all tasks at the same time: so much memory is needed, and no more later.
         let mut place = self.values.len() - 1;
+        let mut calls = 0;
         while !self.shared.is_over() {
+            calls += 1;
             let started = Instant::now();
-            let outcome =
-                if self.random.random_bool(0.5) { self.write(place).await } else { self.read(place).await };
+            let writes = calls == 1 || self.random.random_bool(0.5);
+            let outcome = if writes { self.write(place).await } else { self.read(place).await };
             let failures: Vec<_> = outcome.as_ref().err().and_then(failure).into_iter().collect();
             if let Err(error) = &outcome
                 && failures.is_empty()
@@ -128,6 +132,9 @@ impl Task {
                 self.shared.unexpected.add(format!("{}: {error}", self.values[place].key));
             }
             self.shared.meter.count(started.elapsed(), u64::from(outcome.is_ok()), &failures);
+            if calls < FIRST_CALLS {
+                continue;
+            }
             let rest = self.random.random_range(Duration::ZERO..REST_MAX);
             tokio::time::sleep(rest).await;
             place = self.random.random_range(0..self.values.len());

@@ -14,15 +14,10 @@ use crate::load::{Complaints, Counter, Shared};
 use crate::record::{Outcome, Sample, Verdict};
 use crate::report::{grouped, mebibytes};
 
-/// What the large values of two callers may take at the same time in the component, of 8 MiB each: as arguments, as what is
-/// queued for a socket, as a reply that grows, and as its copy. Only a fault may bring all of it about, and so a late one.
-/// This is an estimate. Ten minutes with such values took the component from 75 to 107 MiB, and why is not known: a growth
-/// that goes on, but stays below this from one third to the next, is not found.
-const LARGE_VALUES: u64 = 2 * 4 * (8 << 20);
 /// By how much this process's memory, the component's included, may still grow: the allocator keeps what peaks have left.
-const RESIDENT: Tolerance = Tolerance { percent: 10, amount: (8 << 20) + LARGE_VALUES };
+const RESIDENT: Tolerance = Tolerance { percent: 10, amount: 8 << 20 };
 /// The component's memory grows by whole pages and never shrinks.
-const GUEST: Tolerance = Tolerance { percent: 5, amount: (1 << 20) + LARGE_VALUES };
+const GUEST: Tolerance = Tolerance { percent: 5, amount: 1 << 20 };
 /// The faults' own connections are counted, too, while they are open.
 const SOCKETS: Tolerance = Tolerance { percent: 0, amount: 3 };
 

@@ -223,6 +223,7 @@ impl Cluster {
         }
         while let Some(conn) = self.links.next_unflushed() {
             if let Some(bytes) = self.flush(conn) {
+                self.links.mark_rest_unflushed(&self.cx, conn);
                 return Output::Transmit { conn, bytes };
             }
         }
@@ -237,7 +238,8 @@ impl Cluster {
         self.links.next_full()
     }
 
-    /// What a connection has queued, which is to be written as an [`Output::Transmit`] would be.
+    /// The next of what a connection has queued, which is to be written as an [`Output::Transmit`] would be. There may be
+    /// more.
     pub fn flush(&mut self, conn: ConnId) -> Option<Bytes> {
         let bytes = self.links.flush(&mut self.cx, conn)?;
         let node = self.links.node_of(conn).and_then(|key| self.nodes.get_mut(key));

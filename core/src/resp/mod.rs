@@ -9,16 +9,19 @@
 mod decode;
 mod double;
 mod encode;
+mod frames;
 mod raw;
 mod reply;
 mod request;
 
+pub(crate) use decode::Held;
 pub use decode::{
     Begun, DEPTH_READ_MAX, DecodeError, Decoder, Frame, LINE_LENGTH_MAX, Limits, Meter, NODE_COST,
 };
 pub(crate) use double::parse_double;
 pub(crate) use encode::put_integer_line;
 pub use encode::{decode_command, encode_command, encoded_length};
+pub use frames::Frames;
 pub use raw::{Item, RawReply, Token, Tokens, items};
 pub use reply::{Children, Entries, Reply, ReplyNode, ReplyRef, subtree_length};
 pub use request::{RequestError, take_request};

@@ -10,6 +10,7 @@ use core::str;
 
 use bytes::Bytes;
 
+use super::Held;
 use super::NODE_COST;
 use super::double::parse_double;
 use super::reply::{Reply, ReplyNode};
@@ -20,28 +21,47 @@ use crate::error::ServerError;
 pub struct RawReply {
     bytes: Bytes,
     nodes: u32,
+    /// Counts the bytes among all that is received, if they do not do so themselves.
+    held: Held,
 }
 
 impl RawReply {
     /// The bytes of a reply that are valid, and how many nodes it has.
     pub(crate) fn new(bytes: Bytes, nodes: u32) -> Self {
-        Self { bytes, nodes }
+        Self::counted(bytes, nodes, Held::default())
+    }
+
+    /// The same, of bytes that are counted.
+    pub(crate) fn counted(bytes: Bytes, nodes: u32, held: Held) -> Self {
+        Self { bytes, nodes, held }
+    }
+
+    /// A part of it, which is valid as well, and how many nodes that has.
+    pub(crate) fn part(&self, bytes: &[u8], nodes: u32) -> Self {
+        Self::counted(self.bytes.slice_ref(bytes), nodes, self.held.clone())
     }
 
     /// No value, in a form that RESP2 and RESP3 have.
     pub(crate) fn null() -> Self {
-        Self { bytes: Bytes::from_static(b"*-1\r\n"), nodes: 1 }
+        Self::new(Bytes::from_static(b"*-1\r\n"), 1)
     }
 
     /// An array without elements.
     pub(crate) fn empty_array() -> Self {
-        Self { bytes: Bytes::from_static(b"*0\r\n"), nodes: 1 }
+        Self::new(Bytes::from_static(b"*0\r\n"), 1)
     }
 
     /// The bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The bytes as a list of their own. Those of a reply that came in several chunks are handed over, not copied, if
+    /// nobody else has them.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<u8> {
+        self.bytes.into()
     }
 
     /// How many nodes it has.

@@ -21,6 +21,9 @@ const BATCH_COMMANDS_MAX: usize = 1_000;
 /// How many bytes are gathered for one submission, unless one piece alone has more.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
+/// From so many bytes on a piece goes in alone: then the component keeps it where it is, and nothing with it.
+const ALONE_FROM: usize = 1 << 20;
+
 /// How much is in the component at the same time. More commands than may wait for nodes that are down (limit
 /// `waiting-requests`), so that these leave room for the others.
 const FLIGHT_MAX: Load = Load { commands: 100_000, bytes: 256 << 20 };
@@ -137,7 +140,9 @@ impl Batch {
         run.progress = Progress::Begun { call, commands: first + load.commands };
         self.load = self.load.plus(load);
         let span = Span { call, first, load, sizes: piece.sizes.into(), open: load.commands, long };
-        match self.parts.iter_mut().find(|part| part.target.joins(&run.target)) {
+        // Only the last: what comes later does not go by.
+        let part = self.parts.iter_mut().rfind(|part| part.target.joins(&run.target));
+        match part.filter(|part| part.requests.len().max(piece.bytes.len()) < ALONE_FROM) {
             Some(part) => {
                 part.requests.extend_from_slice(&piece.bytes);
                 part.spans.push(span);

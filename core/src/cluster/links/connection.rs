@@ -18,20 +18,17 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::cluster::ids::{LeaseId, NodeKey, RequestId};
 use crate::cluster::links::handshake::HandshakeStep;
+use crate::cluster::links::outgoing::{Outgoing, PIECE};
 use crate::cluster::timers::Alarm;
 use crate::command::prepared::{Command, Effect};
 use crate::config::Config;
 use crate::error::ServerError;
-use crate::resp::{Begun, Decoder, encode_command};
+use crate::resp::{Begun, Decoder};
 use crate::time::Instant;
-
-/// With so many bytes a connection is flushed while more commands are handed in: the server works on them meanwhile. It
-/// is a little less than a socket takes at once (64 KiB), so that there are no more writes for it.
-const FLUSH_FROM: usize = 60 << 10;
 
 /// Fewer bytes of a reply within the time of a stall are a drip, and no sign of life. TCP's smallest usual segment carries
 /// 536 (RFC 9293, 3.7.1), unless it has the end of what was sent: then the reply is whole.
@@ -175,9 +172,8 @@ pub(in crate::cluster) struct Connection {
     pub(super) looks_up: bool,
     pub(in crate::cluster) decoder: Decoder,
     pub(in crate::cluster) expected: VecDeque<Expected>,
-    /// How many of the last in `expected` are still in `out`: nobody but us has seen them.
-    unsent: usize,
-    out: BytesMut,
+    /// What the driver has not taken yet. Its replies are the last in `expected`: nobody but us has seen the commands.
+    out: Outgoing,
     /// Whether it is on the machine's list of those to flush.
     pub(super) is_unflushed: bool,
     /// Whether it was taken off that list because it may not be written to yet.
@@ -235,8 +231,7 @@ impl Connection {
             looks_up: false,
             decoder,
             expected: VecDeque::new(),
-            unsent: 0,
-            out: BytesMut::new(),
+            out: Outgoing::default(),
             is_unflushed: false,
             is_held: false,
             is_unread: false,
@@ -265,21 +260,26 @@ impl Connection {
         self.state = State::Dialling;
         self.decoder = decoder;
         self.expected.clear();
-        self.unsent = 0;
-        self.out.clear();
+        self.out = Outgoing::default();
         (self.is_unread, self.check_until) = (false, None);
         (self.speaks_resp3, self.is_standalone, self.client_id) = (false, false, None);
         (self.last_word, self.reads_refused, self.node_id) = (None, false, None);
     }
 
-    /// Whether so much is queued that it is worth a write of its own.
+    /// Whether so much is queued that it is worth a write of its own, while more commands are handed in: the server works
+    /// on them meanwhile.
     pub(in crate::cluster) fn is_full(&self) -> bool {
-        self.out.len() >= FLUSH_FROM
+        self.out.length() >= PIECE
+    }
+
+    /// Whether anything is queued.
+    pub(super) fn has_unflushed(&self) -> bool {
+        self.out.length() > 0
     }
 
     /// Queues a request's command: a transaction has a reply for each of its own, and for MULTI.
     pub(super) fn send_request(&mut self, command: &Command, id: RequestId, now: Instant) {
-        self.out.extend_from_slice(&command.frame);
+        self.out.push(&command.frame);
         if let Some(queued) = command.queued {
             for _ in 0..=queued {
                 self.owe_reply(Expected::Queued(id), now);
@@ -295,7 +295,7 @@ impl Connection {
         expected: Expected,
         now: Instant,
     ) {
-        encode_command(words, &mut self.out);
+        self.out.push_words(words);
         self.owe_reply(expected, now);
     }
 
@@ -305,7 +305,7 @@ impl Connection {
             self.expect_next(now);
         }
         self.expected.push_back(expected);
-        self.unsent += 1;
+        self.out.expect_reply();
     }
 
     /// From now on the next reply is due.
@@ -344,21 +344,21 @@ impl Connection {
 
     /// Whether a request's command is still here, and the driver has none of it.
     pub(in crate::cluster) fn has_unsent(&self, id: RequestId) -> bool {
-        self.expected.iter().rev().take(self.unsent).any(|expected| expected.of_request() == Some(id))
+        self.expected.iter().rev().take(self.out.replies()).any(|expected| expected.of_request() == Some(id))
     }
 
-    /// Everything queued since the last flush.
-    pub(in crate::cluster) fn flush(&mut self) -> Bytes {
-        self.unsent = 0;
+    /// The next of what is queued.
+    pub(in crate::cluster) fn flush(&mut self) -> Option<Bytes> {
+        let bytes = self.out.take()?;
         if let Some(dedicated) = self.dedicated() {
             dedicated.used = dedicated.lease.is_some();
         }
-        self.out.split().freeze()
+        Some(bytes)
     }
 
     /// Whose reply the server has to send next; `None` when it has been sent nothing that is not answered.
     pub(super) fn next_due(&self) -> Option<&Expected> {
-        if self.expected.len() > self.unsent { self.expected.front() } else { None }
+        if self.expected.len() > self.out.replies() { self.expected.front() } else { None }
     }
 
     /// Whether a frame has begun that answers nothing: no reply is due, and it is no push. Its end must not be taken
@@ -381,7 +381,7 @@ impl Connection {
 
     /// Takes what is waited for, each with whether it has been handed to the driver.
     pub(super) fn take_expected(&mut self) -> impl Iterator<Item = (Expected, bool)> + use<> {
-        let sent = self.expected.len() - self.unsent.min(self.expected.len());
+        let sent = self.expected.len() - self.out.replies().min(self.expected.len());
         core::mem::take(&mut self.expected)
             .into_iter()
             .enumerate()

@@ -6,6 +6,7 @@
 //! | `dial.rs`, `dials.rs`, `dial_list.rs` | a connection's beginning; how many there are, and who is next |
 //! | `shortage.rs` | how many there may be while the host has no socket left |
 //! | `handshake.rs`, `refused.rs` | the first words; what servers refuse of the client's own |
+//! | `outgoing.rs` | what is queued for a connection's socket |
 //! | `receive.rs`, `answers.rs` | what comes in; how large the client's own answers may be, and of which types |
 //! | `alarms.rs`, `liveness.rs` | when one wants attention; whether it is alive |
 //! | `loss.rs`, `stale.rs` | how one ends; those whose address has another node by now |
@@ -19,6 +20,7 @@ pub(in crate::cluster) mod dials;
 pub(in crate::cluster) mod handshake;
 pub(in crate::cluster) mod liveness;
 pub(in crate::cluster) mod loss;
+mod outgoing;
 mod receive;
 pub(in crate::cluster) mod refused;
 mod shortage;
@@ -150,13 +152,17 @@ impl Links {
         None
     }
 
-    /// Takes what a connection has queued.
+    /// Lists a connection that was flushed, when it has more.
+    pub(in crate::cluster) fn mark_rest_unflushed(&mut self, cx: &Context, conn: ConnId) {
+        if self.all.get(conn).is_some_and(Connection::has_unflushed) {
+            self.mark_unflushed(cx, conn);
+        }
+    }
+
+    /// Takes the next of what a connection has queued.
     pub(in crate::cluster) fn flush(&mut self, cx: &mut Context, conn: ConnId) -> Option<Bytes> {
         let connection = self.all.get_mut(conn).filter(|connection| connection.may_be_written())?;
-        let bytes = connection.flush();
-        if bytes.is_empty() {
-            return None;
-        }
+        let bytes = connection.flush()?;
         cx.statistics.flushes += 1;
         cx.statistics.bytes_out += bytes.len() as u64;
         Some(bytes)

@@ -139,15 +139,15 @@ fn page(reply: &RawReply, markers: &[u8]) -> Option<(String, RawReply)> {
     let root = tokens.next().filter(|root| root.marker == b'*' && root.line == b"2");
     let cursor = tokens.next().filter(|cursor| root.is_some() && cursor.marker == b'$')?;
     let cursor = core::str::from_utf8(cursor.payload).ok().filter(|cursor| is_cursor(cursor))?;
-    let list = reply.as_bytes().slice_ref(tokens.rest());
-    let mut tokens = Tokens::new(&list);
+    let list = tokens.rest();
+    let mut tokens = Tokens::new(list);
     let is_list =
         tokens.next().is_some_and(|list| list.marker == b'*' && !list.is_null() && list.line != b"?");
     let is_element = |token: Token<'_>| markers.contains(&token.marker) && !token.is_null();
     if !is_list || !tokens.all(is_element) {
         return None;
     }
-    let batch = RawReply::new(list, reply.node_count().saturating_sub(2));
+    let batch = reply.part(list, reply.node_count().saturating_sub(2));
     Some((cursor.to_string(), of_bulk_strings(batch)))
 }
 

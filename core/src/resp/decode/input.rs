@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::DecodeError;
 use super::limits::LineLimit;
-use super::meter::{Buffer, Meter};
+use super::meter::{Buffer, Held, Meter};
 
 /// How much memory a frame that is cut gets ahead of its bytes while it is small.
 const RESERVE_MAX: usize = 64 << 10;
@@ -16,6 +16,10 @@ const RESERVE_MAX: usize = 64 << 10;
 /// byte is copied a few times, and little memory is held for nothing.
 const DOUBLED_MAX: usize = 1 << 20;
 const STEP: usize = 32 << 20;
+
+/// When half of a payload has come, the last of it gets its memory at once if it is no more than this: the fewer copies, the
+/// less is held twice.
+const REST_MAX: usize = 8 << 20;
 
 const LINE_END: &[u8] = b"\r\n";
 
@@ -192,11 +196,11 @@ impl Input {
     }
 
     /// The frame that was read.
-    pub(super) fn take_frame(&mut self) -> Result<Bytes, DecodeError> {
+    pub(super) fn take_frame(&mut self) -> Result<(Bytes, Held), DecodeError> {
         if self.earlier.bytes().is_empty() {
             let frame = self.chunk.slice(self.start..self.position);
             self.start = self.position;
-            return Ok(frame);
+            return Ok((frame, Held::default()));
         }
         self.keep(0)?;
         Ok(self.earlier.take())
@@ -226,7 +230,9 @@ impl Input {
                 if length < DOUBLED_MAX { length } else { (length / 8).max(STEP).min(length / 2) };
             if missing > 0 {
                 // One large payload gets no more than its length. Of many, each must not make all before it be copied.
-                ahead = missing.min(ahead.max(piece.len()).max(RESERVE_MAX)).max(ahead / 2);
+                let is_rest = missing <= length.min(REST_MAX);
+                let wanted = if is_rest { missing } else { ahead.max(piece.len()).max(RESERVE_MAX) };
+                ahead = missing.min(wanted).max(ahead / 2);
             }
             self.earlier.reserve(piece.len(), ahead)?;
         }
@@ -264,7 +270,7 @@ mod tests {
         assert!(input.earlier.capacity() <= 400_002);
         input.feed(Bytes::from_static(b"\r\n"));
         assert_eq!(input.payload(400_000), Ok(true));
-        assert_eq!(input.take_frame().unwrap().len(), 400_002);
+        assert_eq!(input.take_frame().unwrap().0.len(), 400_002);
     }
 
     #[test]

@@ -80,6 +80,16 @@ impl Drop for Charge {
     }
 }
 
+/// Keeps bytes counted that do not do so themselves. It is nothing of a reply's value.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Held(#[allow(dead_code, reason = "it is there to be dropped")] Option<Arc<Charge>>);
+
+impl PartialEq for Held {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// Bytes with what they are counted as.
 struct Counted<T> {
     bytes: T,
@@ -131,14 +141,13 @@ impl Buffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Takes what it holds; from then on it is empty.
-    pub(super) fn take(&mut self) -> Bytes {
+    /// Takes what it holds; from then on it is empty. The bytes own their memory alone, so that it can be handed on, and
+    /// are counted for as long as somebody has what comes with them.
+    pub(super) fn take(&mut self) -> (Bytes, Held) {
         let empty = Self::new(&self.charge.meter);
         let Self { bytes, charge } = core::mem::replace(self, empty);
-        match bytes.len() < COUNTED_MIN {
-            true => bytes.into(),
-            false => Bytes::from_owner(Counted { bytes, _charge: charge }),
-        }
+        let held = (bytes.len() >= COUNTED_MIN).then(|| Arc::new(charge));
+        (bytes.into(), Held(held))
     }
 }
 
@@ -159,9 +168,12 @@ mod tests {
         buffer.reserve(10_000, 10_000).unwrap();
         buffer.extend(&[0; 10_000]);
         assert_eq!(meter.bytes(), 20_000);
-        let taken = buffer.take();
+        let (taken, held) = buffer.take();
         assert_eq!((meter.bytes(), buffer.capacity(), taken.len()), (20_000, 0, 10_000));
-        drop((taken, buffer));
+        let same = held.clone();
+        drop((held, buffer));
+        assert_eq!(meter.bytes(), 20_000);
+        drop(same);
         assert_eq!(meter.bytes(), 0);
     }
 

@@ -23,6 +23,7 @@ use bytes::Bytes;
 
 pub use self::error::DecodeError;
 pub use self::limits::{DEPTH_READ_MAX, LINE_LENGTH_MAX, Limits, NODE_COST};
+pub(crate) use self::meter::Held;
 pub use self::meter::Meter;
 
 use self::input::Input;
@@ -244,7 +245,8 @@ impl Decoder {
             self.input.forget();
             return Err(DecodeError::Dropped { limit: self.validator.limits().depth, is_push });
         }
-        let raw = RawReply::new(self.input.take_frame()?, nodes);
+        let (bytes, held) = self.input.take_frame()?;
+        let raw = RawReply::counted(bytes, nodes, held);
         Ok(if is_push { Frame::Push(raw) } else { Frame::Reply(raw) })
     }
 }
