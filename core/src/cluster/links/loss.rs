@@ -15,7 +15,7 @@ impl Cluster {
         let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
-        let error = match connection.state {
+        let error = match connection.state() {
             State::Handshaking { .. } => match handshake::why_ended(connection.last_word.as_ref(), &reason) {
                 handshake::HandshakeAction::NotNow(error) => {
                     connection.is_not_now = true;
@@ -128,14 +128,14 @@ impl Cluster {
             return;
         };
         // An address that only took long has another turn, when all have had theirs.
-        if let (State::Dialling, Some(ip)) = (&connection.state, connection.ip)
+        if let (State::Dialling, Some(ip)) = (connection.state(), connection.ip)
             && !connection.others.is_empty()
             && connection.deadline < connection.last_deadline
         {
             let is_first = !connection.is_second_try;
             connection.others.extend(is_first.then_some(Candidate { ip, is_second: true }));
         }
-        let reason = match &connection.state {
+        let reason = match connection.state() {
             State::Resolving => format!("the name was not resolved within {}", Within(within)),
             State::Dialling => format!("no answer within {}", Within(within)),
             State::Handshaking { .. } => {
