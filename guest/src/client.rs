@@ -28,6 +28,10 @@ use crate::options::Options;
 use crate::scanner::Scanner;
 use crate::watched::Watched;
 
+/// How large the replies are together that one `wait` returns, unless the first alone is larger. While they are copied
+/// to the caller no deadline is looked at, and they are held twice.
+const WAIT_SIZE: u64 = 16 << 20;
+
 pub(crate) type CommandWords = Vec<Vec<u8>>;
 pub(crate) type WitResult = Result<types::Reply, types::Error>;
 
@@ -117,21 +121,24 @@ impl Shared {
         answers
     }
 
-    /// Waits for tickets' commands to end, and gives those that have, up to what one call may hold.
+    /// Waits for tickets' commands to end, and gives those that have, up to [`WAIT_SIZE`]. A larger reply comes alone.
     pub(crate) fn wait(&self, timeout_ms: u32, mut give: impl FnMut(u64, Ended)) {
         let mut driver = self.driver.borrow_mut();
         driver.wait(Duration::from_millis(timeout_ms.into()));
         let completed = driver.completed();
-        let mut left = self.reply_size;
+        let mut left = WAIT_SIZE.min(self.reply_size);
         let mut is_first = true;
         while let Some((_, ended)) = completed.front() {
             let size = ended.as_ref().map_or(0, RawReply::size);
-            // No reply is larger than the limit. Should one be, it must not stay for ever.
-            if !take_from(&mut left, size) && !is_first {
+            let is_within = take_from(&mut left, size);
+            if !is_within && !is_first {
                 break;
             }
             if let Some((ticket, ended)) = completed.pop_front() {
                 give(ticket, ended);
+            }
+            if !is_within {
+                break;
             }
             is_first = false;
         }

@@ -14,8 +14,8 @@ use keyslot_core::slot;
 use keyslot_core::topology::{self, Health, Member, Role, Topology};
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
-    Counter, EventKind, MovedSlots, Node, NodeFailure, NodeHealth, Reconnection, Refreshed, Role as WitRole,
-    Shard, SlotRange, Takeover, TopologyChange,
+    Counter, DescriptorShortage, EventKind, MovedSlots, Node, NodeFailure, NodeHealth, Reconnection,
+    Refreshed, Role as WitRole, Shard, SlotRange, Takeover, TopologyChange,
 };
 use crate::bindings::exports::keyslot::redis::types::{self, ReplyNode};
 
@@ -199,6 +199,9 @@ pub(crate) fn event(event: Event) -> EventKind {
         Event::Retried { node, reason, attempt } => EventKind::Retried(node_failure(&node, reason, attempt)),
         Event::Refused { node, command, reason } => {
             EventKind::Refused(node_failure(&node, format!("{command}: {reason}"), 0))
+        }
+        Event::DescriptorsExhausted { connections, reason } => {
+            EventKind::DescriptorsExhausted(DescriptorShortage { connections, reason })
         }
         Event::Refreshed { answers, changed } => EventKind::Refreshed(Refreshed { answers, changed }),
     }

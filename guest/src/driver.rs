@@ -42,7 +42,7 @@ use wasi::io::poll::{Pollable, poll};
 
 use crate::dying;
 use crate::lookup::Lookup;
-use crate::socket::{READ_LARGE, READ_SMALL, Socket};
+use crate::socket::{READ_LARGE, READ_SMALL, Refusal, Socket};
 
 /// After so long without a call all sockets are looked at first, not only those that are about to be used.
 const IDLE: Duration = Duration::from_millis(100);
@@ -443,7 +443,8 @@ impl Driver {
                     Ok(socket) => {
                         self.sockets.insert(conn, socket);
                     }
-                    Err(reason) => self.tell(Input::Closed { conn, reason }),
+                    Err(Refusal::NoSocket(reason)) => self.tell(Input::NoSocket { conn, reason }),
+                    Err(Refusal::Failed(reason)) => self.tell(Input::Closed { conn, reason }),
                 },
                 Output::Transmit { conn, bytes } => self.transmit(conn, bytes),
                 Output::Close { conn } => {
@@ -613,9 +614,10 @@ impl Drop for Driver {
 }
 
 /// Begins to dial, unless too many connections are dying of which some are the address's.
-fn dial(address: SocketAddr) -> Result<Socket, String> {
+fn dial(address: SocketAddr) -> Result<Socket, Refusal> {
     if dying::refuses(address) {
-        return Err("too many closed connections still have a write under way".to_string());
+        let reason = "too many closed connections still have a write under way";
+        return Err(Refusal::Failed(reason.to_string()));
     }
     Socket::dial(address)
 }

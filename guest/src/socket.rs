@@ -69,12 +69,29 @@ fn has_no_write(output: &OutputStream) -> bool {
     output.check_write().map_or(true, |permit| permit > 0)
 }
 
+/// Why a dial could not begin.
+pub(crate) enum Refusal {
+    /// The host has no socket left, whatever the address.
+    NoSocket(String),
+    /// It does not work for this address.
+    Failed(String),
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(error: ErrorCode) -> Self {
+        match error {
+            ErrorCode::NewSocketLimit => Self::NoSocket(describe(error)),
+            error => Self::Failed(describe(error)),
+        }
+    }
+}
+
 impl Socket {
     /// Begins to dial.
-    pub(crate) fn dial(address: SocketAddr) -> Result<Self, String> {
+    pub(crate) fn dial(address: SocketAddr) -> Result<Self, Refusal> {
         let family = if address.is_ipv4() { IpAddressFamily::Ipv4 } else { IpAddressFamily::Ipv6 };
-        let socket = create_tcp_socket(family).map_err(describe)?;
-        socket.start_connect(&instance_network(), wit_address(address)).map_err(describe)?;
+        let socket = create_tcp_socket(family)?;
+        socket.start_connect(&instance_network(), wit_address(address))?;
         Ok(Self { dialled: Some(socket.subscribe()), stream: None, socket, address })
     }
 

@@ -19,6 +19,9 @@ use crate::connection::Connection;
 use crate::convert;
 use crate::driver::Ended;
 
+/// So many bytes are not doubled when they grow.
+const MUCH: usize = 16 << 20;
+
 impl Guest for Component {
     fn exchange(client: ClientBorrow<'_>, requests: Vec<u8>) -> Result<Vec<u8>, types::Error> {
         let shared = &client.get::<Client>().0;
@@ -168,7 +171,16 @@ impl InOrder {
 
 fn put_reply(ended: &Ended, bytes: &mut Vec<u8>) {
     match ended {
-        Ok(reply) => bytes.extend_from_slice(reply.as_bytes()),
+        Ok(reply) => append(bytes, reply.as_bytes()),
         Err(error) => encode_error(error, bytes),
     }
+}
+
+/// Appends to what is handed out. Twice of much would not fit beside what connections hold, so much grows by an eighth.
+fn append(bytes: &mut Vec<u8>, more: &[u8]) {
+    let length = bytes.len();
+    if length >= MUCH && bytes.capacity() - length < more.len() {
+        bytes.reserve_exact(more.len().max(length / 8));
+    }
+    bytes.extend_from_slice(more);
 }

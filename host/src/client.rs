@@ -18,6 +18,7 @@ mod watched;
 mod worker;
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -141,6 +142,24 @@ fn ended() -> Error {
     Error::Host("the runtime that ran the client has ended".to_owned())
 }
 
+/// A future whose code is compiled with this crate. That of an async function is compiled with whoever awaits it; in a
+/// caller's debug build each byte that goes into or comes out of the component would cost some ten nanoseconds.
+type Compiled<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+fn start(options: &Options) -> Compiled<'_, Result<Instance, Error>> {
+    Box::pin(Instance::start(options))
+}
+
+/// Runs the worker until the last clone is gone.
+fn work(worker: Worker, gone: oneshot::Receiver<Infallible>) -> Compiled<'static, ()> {
+    Box::pin(async move {
+        tokio::select! {
+            _ = gone => {}
+            () = worker.run() => {}
+        }
+    })
+}
+
 impl Client {
     /// Starts the component and connects to the first of the options' nodes that answers.
     ///
@@ -154,18 +173,13 @@ impl Client {
     /// [`Error::InvalidArgument`], [`Error::Connect`], [`Error::Authentication`], [`Error::Tls`].
     /// [`Error::Host`] when the component could not be started.
     pub async fn connect(options: Options) -> Result<Self, Error> {
-        let instance = Box::pin(Instance::start(&options)).await?;
+        let instance = start(&options).await?;
         let (calls, queue) = mpsc::channel(QUEUE_LENGTH);
         let (alive, gone) = oneshot::channel();
         let (feed, subscriptions) = Feed::new();
         let given_up = Arc::new(Notify::new());
         let worker = Worker::new(options, instance, queue, Arc::clone(&given_up), feed);
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = gone => {}
-                () = Box::pin(worker.run()) => {}
-            }
-        });
+        tokio::spawn(work(worker, gone));
         let handle =
             Arc::new(Handle { calls, subscriptions, given_up, next_lane: AtomicU64::new(0), _alive: alive });
         Ok(Self { lane: handle.lane(), handle })

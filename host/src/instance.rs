@@ -18,6 +18,7 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::{
 use crate::bindings::exports::keyslot::redis::types::{self, ReplyNode};
 use crate::bindings::exports::keyslot::redis::wire::Completions;
 use crate::client::ScanOptions;
+use crate::descriptors;
 use crate::engine::Runtime;
 use crate::options::{REQUEST_TIMEOUT_DEFAULT, whole_milliseconds};
 use crate::wasi::State;
@@ -444,7 +445,8 @@ async fn set_options(
         setter.call_set_topology(&mut *store, settings, shards).await?;
     }
     let received_bytes = (Limit::ReceivedBytes, options.memory_limit as u64 / 8 * 3);
-    for (limit, value) in [received_bytes].iter().chain(&options.limits) {
+    let connections = descriptors::connections_max().map(|most| (Limit::Connections, most));
+    for (limit, value) in [received_bytes].iter().chain(&connections).chain(&options.limits) {
         setter.call_set_limit(&mut *store, settings, *limit, *value).await?;
     }
     if let Some(decode) = options.decode_responses {

@@ -75,6 +75,7 @@
 
 mod bindings;
 mod client;
+mod descriptors;
 mod engine;
 mod error;
 mod instance;
@@ -87,9 +88,9 @@ mod wasi;
 mod watchdog;
 
 pub use bindings::exports::keyslot::redis::redis_cluster::{
-    Counter, EventKind, Limit, Mode, MovedSlots, Node, NodeFailure, NodeHealth, NodeStatistics, PoolSetting,
-    Protocol, Reconnection, Refreshed, ReplicaReads, RetryWrites, Role, Route, Shard, SlotRange, Takeover,
-    TopologyChange,
+    Counter, DescriptorShortage, EventKind, Limit, Mode, MovedSlots, Node, NodeFailure, NodeHealth,
+    NodeStatistics, PoolSetting, Protocol, Reconnection, Refreshed, ReplicaReads, RetryWrites, Role, Route,
+    Shard, SlotRange, Takeover, TopologyChange,
 };
 pub use bindings::exports::keyslot::redis::types::{Interrupted, ReplyNode, ServerError, Verbatim};
 pub use client::{

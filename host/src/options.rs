@@ -254,7 +254,8 @@ impl Options {
     /// Sets a bound on what a server may send, or on what may wait for nodes.
     ///
     /// [`Limit::ReceivedBytes`] is three eighths of [`memory_limit`](Self::memory_limit) unless it is set here: the rest is
-    /// for the copy that makes a growing reply larger, and for the one that its caller gets.
+    /// for the copy that makes a growing reply larger, and for the one that its caller gets. [`Limit::Connections`] is
+    /// three quarters of the descriptors that the process may have (`ulimit -n`) where that is less than 512.
     pub fn limit(mut self, limit: Limit, value: u64) -> Self {
         self.limits.push((limit, value));
         self

@@ -72,6 +72,13 @@ pub enum Event {
         /// The server's error.
         reason: String,
     },
+    /// The host has no socket for another connection. Told once, until there are more than now.
+    DescriptorsExhausted {
+        /// How many connections are open.
+        connections: u32,
+        /// Why, and what can be done about it.
+        reason: String,
+    },
     /// Nodes were asked for the topology.
     Refreshed {
         /// How many of them answered.

@@ -56,6 +56,14 @@ pub enum Input {
         /// Why, for people.
         reason: String,
     },
+    /// Answers [`Output::Connect`]: the host has no socket left, for whatever node. The driver has dropped the
+    /// connection.
+    NoSocket {
+        /// The connection.
+        conn: ConnId,
+        /// Why, and what can be done about it, for people.
+        reason: String,
+    },
     /// Nothing but time has passed.
     Tick,
 }
@@ -70,8 +78,8 @@ pub enum Output {
         /// A host name.
         host: String,
     },
-    /// Open a connection; answer with [`Input::Connected`] or [`Input::Closed`]. It comes again, with the host's
-    /// next address, when one could not be opened, or was closed before the connection was of use.
+    /// Open a connection; answer with [`Input::Connected`], [`Input::Closed`] or [`Input::NoSocket`]. It comes
+    /// again, with the host's next address, when one could not be opened, or was closed before the connection was of use.
     Connect {
         /// The connection.
         conn: ConnId,

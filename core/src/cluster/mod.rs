@@ -203,6 +203,7 @@ impl Cluster {
             Input::Connected { conn } => self.on_connected(conn),
             Input::Received { conn, bytes } => self.on_received(conn, bytes),
             Input::Closed { conn, reason } => self.on_closed(conn, reason),
+            Input::NoSocket { conn, reason } => self.on_no_socket(conn, reason),
             Input::Tick => {}
         }
         self.advance(now);
@@ -304,6 +305,7 @@ impl Cluster {
             self.next_refresh(),
             alarm,
             self.scans.next_deadline(),
+            self.links.next_ease(),
         ];
         timers.into_iter().flatten().min()
     }

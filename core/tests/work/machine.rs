@@ -30,6 +30,9 @@ pub(crate) struct Machine {
     pub(crate) dial: fn(SocketAddr) -> Dial,
     /// The most connections that were open or dialled at the same time.
     pub(crate) open_max: usize,
+    /// How many sockets the host has, and how often it had none.
+    pub(crate) sockets: usize,
+    pub(crate) refused: usize,
     pub(crate) done: Vec<RequestId>,
     pub(crate) failed: Vec<String>,
 }
@@ -66,6 +69,8 @@ impl Machine {
             dials: HashMap::new(),
             dial: |_| Dial::Opens,
             open_max: 0,
+            sockets: usize::MAX,
+            refused: 0,
             done: Vec::new(),
             failed: Vec::new(),
         }
@@ -94,6 +99,12 @@ impl Machine {
                     self.looked_up_max = self.looked_up_max.max(self.looked_up.len());
                     let result = Ok(vec![[127, 0, 0, 1].into()]);
                     inputs.push_back(Input::Resolved { conn, result });
+                    continue;
+                }
+                Output::Connect { conn, .. } if self.open.len() >= self.sockets => {
+                    self.refused += 1;
+                    let reason = "no descriptor is left".to_owned();
+                    self.cluster.handle(self.now, Input::NoSocket { conn, reason });
                     continue;
                 }
                 Output::Connect { conn, address } => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keyslot_core::address::NodeAddr;
-use keyslot_core::cluster::{Command, Destination};
+use keyslot_core::cluster::{Command, Destination, Event};
 use keyslot_core::config::{Config, ReplicaReads};
 
 use crate::machine::{Answer, Dial, Machine, array, cluster_slots, config, number, text};
@@ -64,6 +64,105 @@ fn what_waits_for_room_is_told_of_the_limit() {
     let told = machine.failed.iter().filter(|error| error.contains("limit connections")).count();
     assert!(told >= 80, "{told}: {:?}", machine.failed);
     assert!(machine.open_max <= 10, "{}", machine.open_max);
+}
+
+/// The events of a shortage, and of nodes that failed.
+fn shortages_and_failures(machine: &mut Machine) -> (usize, usize) {
+    let (events, _) = machine.cluster.take_events();
+    let count = |is: fn(&Event) -> bool| events.iter().filter(|(_, event)| is(event)).count();
+    (
+        count(|event| matches!(event, Event::DescriptorsExhausted { .. })),
+        count(|event| matches!(event, Event::ConnectFailed { .. } | Event::Disconnected { .. })),
+    )
+}
+
+#[test]
+fn fewer_sockets_than_the_limit_are_a_limit() {
+    let (mut machine, slots) = machine_of(config(), 100);
+    machine.sockets = 20;
+    for _ in 0..3 {
+        ask_each(&mut machine, 0, 100);
+        machine.run(&mut answer(&slots, 1));
+    }
+    assert_eq!((machine.done.len(), machine.failed.len()), (300, 0), "{:?}", machine.failed.first());
+    assert_eq!(machine.open_max, 20);
+    assert_eq!(shortages_and_failures(&mut machine), (1, 0));
+    // All but those that there were sockets for, once.
+    assert!(machine.refused <= 80, "{}", machine.refused);
+
+    // The process has more again, and the client finds that out.
+    (machine.sockets, machine.open_max) = (usize::MAX, 0);
+    for _ in 0..120 {
+        ask_each(&mut machine, 0, 100);
+        machine.wait(SECOND, &mut answer(&slots, 1));
+    }
+    assert_eq!((machine.failed.len(), machine.open_max), (0, 100));
+    assert_eq!(shortages_and_failures(&mut machine), (0, 0));
+}
+
+#[test]
+fn few_sockets_are_asked_for_seldom() {
+    let (mut machine, slots) = machine_of(config(), 100);
+    machine.sockets = 20;
+    ask_each(&mut machine, 0, 100);
+    machine.run(&mut answer(&slots, 1));
+    let refused = machine.refused;
+    for _ in 0..600 {
+        ask_each(&mut machine, 0, 100);
+        machine.wait(SECOND / 10, &mut answer(&slots, 1));
+    }
+    assert!(machine.failed.is_empty(), "{:?}", machine.failed.first());
+    assert!((1..=30).contains(&(machine.refused - refused)), "{}", machine.refused - refused);
+    assert_eq!(shortages_and_failures(&mut machine), (1, 0));
+}
+
+#[test]
+fn borrowers_wait_for_sockets() {
+    let mut config = config();
+    config.pool.connections_max = 300;
+    let (mut machine, slots) = machine_of(config, 2);
+    machine.sockets = 20;
+    let leases: Vec<_> = (0..100).map(|_| machine.cluster.lend(machine.now, None)).collect();
+    for lease in &leases {
+        let ping = Command::for_lent(&["PING"]).unwrap();
+        machine.cluster.submit(machine.now, ping, &Destination::Lent(*lease));
+    }
+    machine.run(&mut answer(&slots, 1));
+    let held = machine.done.len();
+    assert!((10..=20).contains(&held), "{held}");
+    for lease in leases {
+        machine.cluster.give_back(lease);
+        machine.run(&mut answer(&slots, 1));
+    }
+    // Those that were given back before they had a connection have ended with that.
+    let waited = machine.failed.iter().filter(|error| !error.contains("given back")).count();
+    assert_eq!((machine.done.len(), waited), (100, 0), "{:?}", machine.failed.first());
+    assert_eq!(machine.open_max, 20);
+}
+
+#[test]
+fn what_waits_for_sockets_is_told_of_them() {
+    let (mut machine, slots) = machine_of(config(), 100);
+    machine.sockets = 20;
+    machine.dial = |_| Dial::NeverOpens;
+    ask_each(&mut machine, 0, 100);
+    machine.run(&mut answer(&slots, 1));
+    for _ in 0..60 {
+        machine.wait(SECOND / 10, &mut answer(&slots, 1));
+    }
+    assert_eq!((machine.done.len(), machine.failed.len()), (100, 100));
+    let told = machine.failed.iter().filter(|error| error.contains("ulimit -n")).count();
+    assert!(told >= 60, "{told}: {:?}", machine.failed);
+}
+
+#[test]
+fn without_any_socket_a_node_cannot_be_connected_to() {
+    let (mut machine, slots) = machine_of(config(), 100);
+    machine.sockets = 0;
+    ask_each(&mut machine, 5, 1);
+    machine.run(&mut answer(&slots, 1));
+    assert_eq!((machine.done.len(), machine.failed.len()), (1, 1));
+    assert!(machine.failed[0].contains("no descriptor is left"), "{:?}", machine.failed);
 }
 
 #[test]

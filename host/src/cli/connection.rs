@@ -56,6 +56,11 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_time, default_value = "5s")]
     request_timeout: Duration,
 
+    /// How many connections there may be at the same time; 512, or fewer where the process may have few descriptors
+    /// (ulimit -n)
+    #[arg(long, global = true, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: Option<u32>,
+
     /// Who serves commands that only read
     #[arg(long, global = true, value_enum, value_name = "STRATEGY", default_value_t = ReadsArg::Primary)]
     replica_reads: ReadsArg,
@@ -180,11 +185,15 @@ impl ConnectionArgs {
             ModeArg::Cluster => Mode::Cluster,
             ModeArg::Standalone => Mode::Standalone,
         };
-        Options::new(urls)
+        let options = Options::new(urls)
             .mode(mode)
             .protocol(protocol)
             .connect_timeout(self.connect_timeout)
-            .request_timeout(self.request_timeout)
+            .request_timeout(self.request_timeout);
+        match self.max_connections {
+            Some(most) => options.limit(Limit::Connections, most.into()),
+            None => options,
+        }
     }
 
     fn protocol(&self) -> Protocol {

@@ -56,6 +56,7 @@ fn line(event: &Event, style: Style) -> String {
         EventKind::ConnectFailed(_)
         | EventKind::Disconnected(_)
         | EventKind::FailedOver(_)
+        | EventKind::DescriptorsExhausted(_)
         | EventKind::Refused(_) => style.red(text),
         EventKind::Connected(_) | EventKind::Reconnected(_) => style.green(text),
         EventKind::TopologyChanged(_) => style.cyan(text),

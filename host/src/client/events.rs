@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
-    self, EventKind, EventList, NodeFailure, Reconnection, Refreshed, Takeover, TopologyChange,
+    self, DescriptorShortage, EventKind, EventList, NodeFailure, Reconnection, Refreshed, Takeover,
+    TopologyChange,
 };
 
 /// How many events are kept for a receiver that does not keep up.
@@ -160,6 +161,9 @@ fn log(kind: &EventKind) {
             event!(debug, node, reason, attempts, "retried");
         }
         EventKind::Refused(NodeFailure { node, reason, .. }) => event!(warn, node, reason, "refused"),
+        EventKind::DescriptorsExhausted(DescriptorShortage { connections, reason }) => {
+            event!(warn, connections, reason, "descriptors-exhausted");
+        }
         EventKind::Refreshed(Refreshed { answers, changed }) => {
             event!(debug, answers, changed, "refreshed");
         }
@@ -180,6 +184,7 @@ impl EventKind {
             Self::Retried(_) => "retried",
             Self::Refreshed(_) => "refreshed",
             Self::Refused(_) => "refused",
+            Self::DescriptorsExhausted(_) => "descriptors-exhausted",
         }
     }
 }
@@ -215,6 +220,10 @@ impl fmt::Display for EventKind {
                     }
                 }
                 write!(f, ": {}", parts.join(", "))
+            }
+            Self::DescriptorsExhausted(DescriptorShortage { connections, reason: why }) => {
+                let open = counted(*connections, "connection");
+                write!(f, ": {} ({open} open)", reason(why))
             }
             Self::Refreshed(Refreshed { answers, changed }) => {
                 let outcome = if *changed { "changed" } else { "as before" };

@@ -204,6 +204,8 @@ fn handshake() -> Vec<Case> {
             let slow = asked.is("HELLO") || asked.is("CLIENT") || asked.is("CLUSTER");
             slow.then(|| vec![Act::Wait(Duration::from_millis(100)), Act::Answer])
         })
+        // They are nearly a second together, and connecting may take twice that.
+        .settings(|options| options.connect_timeout(Duration::from_secs(5)))
         .deed(Deed::Connect)
         .memory(32),
         answered(

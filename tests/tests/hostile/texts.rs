@@ -17,6 +17,8 @@ fn error(code: &str, length: usize) -> Vec<u8> {
 pub(crate) fn cases() -> Vec<Case> {
     const LARGE: usize = 1_000_000;
     let get = |name, expected: &[&'static str], bytes: Vec<u8>| answered(name, expected, "GET", bytes);
+    // Sent again a few times. Until the time is over, its end could find the request at the node, which is a time-out.
+    let again = |name, expected, bytes| get(name, expected, bytes).settings(|options| options.max_retries(3));
     vec![
         get("an error of 1 MB", &["server ERR"], error("ERR", LARGE)),
         get("an error whose code has 1 MB", &["server*"], error(&"E".repeat(LARGE), 1)),
@@ -25,20 +27,20 @@ pub(crate) fn cases() -> Vec<Case> {
         get("an error of blanks", &["server*"], b"-    \r\n".to_vec()),
         get("an error of control characters", &["server*"], b"-ERR \x1b[2J\x07\x9b\x00\r\n".to_vec()),
         get("an error that is no UTF-8", &["server*"], b"-ERR \xff\xfe\x80\r\n".to_vec()),
-        get("TRYAGAIN for ever", &["server TRYAGAIN"], b"-TRYAGAIN later\r\n".to_vec()),
-        get("LOADING for ever", &["server LOADING"], b"-LOADING later\r\n".to_vec()),
-        get(
+        again("TRYAGAIN for ever", &["server TRYAGAIN"], b"-TRYAGAIN later\r\n".to_vec()),
+        again("LOADING for ever", &["server LOADING"], b"-LOADING later\r\n".to_vec()),
+        again(
             "CLUSTERDOWN for ever",
             &["server CLUSTERDOWN"],
             b"-CLUSTERDOWN The cluster is down\r\n".to_vec(),
         ),
-        get("READONLY for ever", &["server READONLY"], b"-READONLY no writes here\r\n".to_vec()),
+        again("READONLY for ever", &["server READONLY"], b"-READONLY no writes here\r\n".to_vec()),
         get(
             "NOAUTH in the middle",
             &["authentication", "server NOAUTH"],
             b"-NOAUTH Authentication required.\r\n".to_vec(),
         ),
-        get("TRYAGAIN and 1 MB, of one", &["server TRYAGAIN"], error("TRYAGAIN", LARGE)),
+        again("TRYAGAIN and 1 MB, of one", &["server TRYAGAIN"], error("TRYAGAIN", LARGE)),
         get(
             "TRYAGAIN and 1 MB, of 300 at the same time",
             &["each of server TRYAGAIN, limit-exceeded, connection-lost, timeout"],

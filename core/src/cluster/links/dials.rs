@@ -73,6 +73,7 @@ impl Cluster {
 
     /// Dials nodes that are listed, as far as there is room.
     pub(in crate::cluster) fn drive_dials(&mut self) {
+        self.links.ease_shortage(&self.cx);
         while let Some(key) = self.next_listed() {
             if let Some(node) = self.nodes.get_mut(key) {
                 node.listed = Listed::No;
@@ -103,11 +104,19 @@ impl Cluster {
         None
     }
 
-    /// Whether there is room for one more connection, after one was closed if need be.
+    /// Whether there is room for one more connection, after others were closed if need be: one, or more when the host
+    /// has no socket for as many as there are.
     fn make_room(&mut self) -> bool {
-        if self.links.len() < self.cx.config.connections_max as usize {
-            return true;
+        while self.links.len() >= self.links.connections_max(&self.cx) {
+            if !self.close_spare() {
+                return false;
+            }
         }
+        true
+    }
+
+    /// Closes a connection that nothing is under way on. False when there is none.
+    fn close_spare(&mut self) -> bool {
         let mut second = None;
         for _ in 0..LOOKED_AT_MAX.min(self.links.dials.ring.len()) {
             let Some(conn) = self.links.dials.ring.pop_front() else {

@@ -31,6 +31,35 @@ impl Cluster {
         self.lose(conn, error, Driver::HasClosed);
     }
 
+    /// The host has no socket for a connection.
+    pub(in crate::cluster) fn on_no_socket(&mut self, conn: ConnId, reason: String) {
+        let open = self.links.len().saturating_sub(1);
+        if open == 0 || matches!(self.phase, Phase::Starting(_)) {
+            return self.on_closed(conn, reason);
+        }
+        let Some(connection) = self.detach(conn) else {
+            return;
+        };
+        self.map.forget_connection(conn);
+        self.links.shorten(&mut self.cx, open, reason.clone());
+        let key = connection.node;
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        if node.connection == Some(conn) {
+            node.connection = None;
+            // It was not dialled.
+            node.dials = node.dials.saturating_sub(1);
+        }
+        if !connection.is_shared() {
+            self.on_dedicated_lost(conn, key, connection.lease(), false, &reason);
+        }
+        self.drop_if_retired(key);
+        // It takes an idle connection's place, or is listed.
+        self.tend_node(key);
+        self.seek_contact();
+    }
+
     /// Ends a connection, and decides for everything that waited on it.
     ///
     /// One that is not in use yet goes on to its host's next address instead.

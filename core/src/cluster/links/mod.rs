@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `connection.rs` | one connection and its states |
 //! | `dial.rs`, `dials.rs`, `dial_list.rs` | a connection's beginning; how many there are, and who is next |
+//! | `shortage.rs` | how many there may be while the host has no socket left |
 //! | `handshake.rs`, `refused.rs` | the first words; what servers refuse of the client's own |
 //! | `receive.rs`, `answers.rs` | what comes in; how large the client's own answers may be, and of which types |
 //! | `alarms.rs`, `liveness.rs` | when one wants attention; whether it is alive |
@@ -20,6 +21,7 @@ pub(in crate::cluster) mod liveness;
 pub(in crate::cluster) mod loss;
 mod receive;
 pub(in crate::cluster) mod refused;
+mod shortage;
 pub(in crate::cluster) mod stale;
 
 use alloc::vec::Vec;
@@ -268,7 +270,7 @@ impl Links {
 
     /// Whether a connection may be opened that nobody waits for.
     pub(in crate::cluster) fn has_room_for_spare(&self, cx: &Context) -> bool {
-        self.len() < cx.config.connections_max as usize && self.dials.coming_up < DIALLING_MAX
+        self.len() < self.connections_max(cx) && self.dials.coming_up < DIALLING_MAX
     }
 
     /// One that had come into use has gone back to dialling.

@@ -421,12 +421,8 @@ impl Cluster {
                 Within(within)
             ))
         } else if self.nodes.lacks_room(key) {
-            let most = self.cx.config.connections_max;
-            Error::LimitExceeded(format!(
-                "{address}: all {most} connections of the client are in use, and none came free within {} \
-                 (limit connections)",
-                Within(within)
-            ))
+            let reason = self.links.why_no_room(&self.cx);
+            Error::LimitExceeded(format!("{address}: none came free within {}: {reason}", Within(within)))
         } else {
             Error::Connect(format!("{address}: no connection within {}", Within(within)))
         }

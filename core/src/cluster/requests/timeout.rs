@@ -78,10 +78,8 @@ impl Cluster {
                     let address = other.map(|node| &node.address);
                     let mut message = format!("no connection within {within}");
                     if self.nodes.lacks_room(node) {
-                        let most = self.cx.config.connections_max;
-                        message.push_str(&format!(
-                            ": all {most} connections of the client are in use (limit connections)"
-                        ));
+                        message.push_str(": ");
+                        message.push_str(&self.links.why_no_room(&self.cx));
                     }
                     Error::Timeout(interrupted(address, message, false))
                 }

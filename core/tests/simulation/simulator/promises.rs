@@ -64,6 +64,9 @@ impl<A: std::fmt::Debug> World<A> {
                 Event::Refused { reason, .. } => {
                     assert!(!reason.is_empty(), "INVARIANT: {event:?}");
                 }
+                Event::DescriptorsExhausted { .. } => {
+                    panic!("INVARIANT: no shortage is made up: {event:?}");
+                }
                 Event::Refreshed { .. } => {}
             }
             self.news.events.push(event);
