@@ -15,6 +15,16 @@
 //! | [`wire`] | errors of the client among replies as bytes |
 //! | [`config`], [`error`], [`time`] | settings, errors, instants |
 #![no_std]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "a panic is a trap, and every byte a server sends is untrusted"
+    )
+)]
 
 extern crate alloc;
 

@@ -47,13 +47,13 @@ impl fmt::Display for Slot {
 /// it when that is not empty, otherwise the whole key.
 #[must_use]
 pub fn hash_tag(key: &[u8]) -> &[u8] {
-    let Some(open) = key.iter().position(|&byte| byte == b'{') else {
+    let open = key.iter().position(|&byte| byte == b'{');
+    let Some(after) = open.and_then(|open| key.get(open + 1..)) else {
         return key;
     };
-    let after = &key[open + 1..];
     match after.iter().position(|&byte| byte == b'}') {
         None | Some(0) => key,
-        Some(length) => &after[..length],
+        Some(length) => after.get(..length).unwrap_or(key),
     }
 }
 

@@ -13,6 +13,13 @@
 //! It is `no_std`: a component that links std imports all of wasi:cli and wasi:filesystem, which a host
 //! would have to supply for nothing.
 #![no_std]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is a trap, and every byte a server sends is untrusted"
+)]
 
 extern crate alloc;
 

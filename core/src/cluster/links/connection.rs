@@ -119,7 +119,7 @@ impl Dedicated {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cluster) enum State {
     /// The host is being looked up.
     Resolving,
@@ -131,6 +131,19 @@ pub(in crate::cluster) enum State {
     Strange,
     /// In use.
     Ready,
+}
+
+impl State {
+    /// Whether a connection may go from here to there.
+    fn may_become(self, next: Self) -> bool {
+        match (self, next) {
+            // The first address, or the next when one was of no use.
+            (_, Self::Dialling) => true,
+            (Self::Dialling | Self::Handshaking { .. }, Self::Handshaking { .. }) => true,
+            (Self::Handshaking { .. }, Self::Strange | Self::Ready) | (Self::Strange, Self::Ready) => true,
+            _ => false,
+        }
+    }
 }
 
 /// An address that may be tried.
@@ -145,7 +158,7 @@ pub(in crate::cluster) struct Candidate {
 pub(in crate::cluster) struct Connection {
     pub(in crate::cluster) node: NodeKey,
     pub(in crate::cluster) usage: Usage,
-    pub(in crate::cluster) state: State,
+    state: State,
     pub(in crate::cluster) made_at: Instant,
     /// Until when it has to be `Ready`; with several addresses, until when this one has to get it there.
     pub(in crate::cluster) deadline: Instant,
@@ -257,7 +270,7 @@ impl Connection {
 
     /// Begins anew, with the next address: nothing of what was said over the last one counts.
     pub(in crate::cluster) fn begin_anew(&mut self, decoder: Decoder) {
-        self.state = State::Dialling;
+        self.set_state(State::Dialling);
         self.decoder = decoder;
         self.expected.clear();
         self.out = Outgoing::default();
@@ -386,6 +399,16 @@ impl Connection {
             .into_iter()
             .enumerate()
             .map(move |(index, expected)| (expected, index < sent))
+    }
+
+    pub(in crate::cluster) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Takes it further on its way.
+    pub(in crate::cluster) fn set_state(&mut self, next: State) {
+        debug_assert!(self.state.may_become(next), "{:?} does not become {next:?}", self.state);
+        self.state = next;
     }
 
     pub(in crate::cluster) fn is_ready(&self) -> bool {

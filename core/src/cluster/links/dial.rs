@@ -117,7 +117,7 @@ impl Cluster {
         if driver == Driver::MustClose {
             self.cx.output(Output::Close { conn });
         }
-        if connection.state != State::Dialling {
+        if connection.state() != State::Dialling {
             self.cx.statistics.disconnects += 1;
             if let Some(node) = self.nodes.get_mut(connection.node) {
                 node.statistics.disconnects += 1;
@@ -149,7 +149,7 @@ impl Cluster {
     pub(super) fn send_handshake(&mut self, conn: ConnId, batch: &[(HandshakeStep, Vec<String>)]) {
         let asks_identity = self.asks_identity();
         if let Some(connection) = self.links.get_mut(conn) {
-            connection.state = State::Handshaking { falling_back: false };
+            connection.set_state(State::Handshaking { falling_back: false });
             for (step, words) in batch {
                 connection.send_words(words, Expected::Handshake(*step), self.cx.now);
                 self.cx.statistics.commands += 1;

@@ -1,9 +1,10 @@
 //! What is to be dialled and looked up once there is room.
 
 use alloc::collections::VecDeque;
+use core::time::Duration;
 
-use super::shortage::Shortage;
 use crate::cluster::ids::{ConnId, NodeKey};
+use crate::time::Instant;
 
 /// What is to be dialled and looked up once there is room.
 #[derive(Debug, Default)]
@@ -25,4 +26,20 @@ impl Dials {
     pub(super) fn footprint(&self) -> usize {
         self.next.len() + self.later.len() + self.unresolved.len() + self.ring.len()
     }
+
+    /// Whether a node is listed that somebody waits for. It may have been dialled since.
+    pub(super) fn has_next(&self) -> bool {
+        !self.next.is_empty()
+    }
+}
+
+/// The host has refused a socket.
+#[derive(Debug)]
+pub(super) struct Shortage {
+    /// How many connections there may be.
+    pub(super) limit: usize,
+    pub(super) pause: Duration,
+    pub(super) grows_at: Instant,
+    /// Whether it has grown since a socket was last refused.
+    pub(super) has_grown: bool,
 }

@@ -235,7 +235,7 @@ impl Cluster {
     pub(super) fn note_resolved(&mut self, conn: ConnId) -> bool {
         let connection = self.links.get_mut(conn);
         let asked = connection.is_some_and(|connection| {
-            core::mem::take(&mut connection.looks_up) && connection.state == State::Resolving
+            core::mem::take(&mut connection.looks_up) && connection.state() == State::Resolving
         });
         if asked {
             self.end_look_up();

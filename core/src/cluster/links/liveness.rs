@@ -142,7 +142,7 @@ impl Cluster {
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        if request.stage != Stage::OnConnection(conn) || request.command.blocks.is_some() || !may {
+        if request.stage() != Stage::OnConnection(conn) || request.command.blocks.is_some() || !may {
             return;
         }
         let node = self.links.node_of(conn);

@@ -15,7 +15,7 @@ impl Cluster {
         let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
-        let error = match connection.state {
+        let error = match connection.state() {
             State::Handshaking { .. } => match handshake::why_ended(connection.last_word.as_ref(), &reason) {
                 handshake::HandshakeAction::NotNow(error) => {
                     connection.is_not_now = true;
@@ -29,6 +29,35 @@ impl Cluster {
             State::Resolving | State::Dialling | State::Strange | State::Ready => Error::Connect(reason),
         };
         self.lose(conn, error, Driver::HasClosed);
+    }
+
+    /// The host has no socket for a connection.
+    pub(in crate::cluster) fn on_no_socket(&mut self, conn: ConnId, reason: String) {
+        let open = self.links.len().saturating_sub(1);
+        if open == 0 || matches!(self.phase, Phase::Starting(_)) {
+            return self.on_closed(conn, reason);
+        }
+        let Some(connection) = self.detach(conn) else {
+            return;
+        };
+        self.map.forget_connection(conn);
+        self.links.shorten(&mut self.cx, open, reason.clone());
+        let key = connection.node;
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        if node.connection == Some(conn) {
+            node.connection = None;
+            // It was not dialled.
+            node.dials = node.dials.saturating_sub(1);
+        }
+        if !connection.is_shared() {
+            self.on_dedicated_lost(conn, key, connection.lease(), false, &reason);
+        }
+        self.drop_if_retired(key);
+        // It takes an idle connection's place, or is listed.
+        self.tend_node(key);
+        self.seek_contact();
     }
 
     /// Ends a connection, and decides for everything that waited on it.
@@ -128,14 +157,14 @@ impl Cluster {
             return;
         };
         // An address that only took long has another turn, when all have had theirs.
-        if let (State::Dialling, Some(ip)) = (&connection.state, connection.ip)
+        if let (State::Dialling, Some(ip)) = (connection.state(), connection.ip)
             && !connection.others.is_empty()
             && connection.deadline < connection.last_deadline
         {
             let is_first = !connection.is_second_try;
             connection.others.extend(is_first.then_some(Candidate { ip, is_second: true }));
         }
-        let reason = match &connection.state {
+        let reason = match connection.state() {
             State::Resolving => format!("the name was not resolved within {}", Within(within)),
             State::Dialling => format!("no answer within {}", Within(within)),
             State::Handshaking { .. } => {

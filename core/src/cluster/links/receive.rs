@@ -137,7 +137,7 @@ impl Cluster {
         if error.is_some() {
             connection.last_word.clone_from(&error);
         }
-        let falling_back = connection.state == State::Handshaking { falling_back: true };
+        let falling_back = connection.state() == State::Handshaking { falling_back: true };
         let last = connection.expected.is_empty();
         if !falling_back {
             match handshake::classify(step, error.as_ref(), self.cx.config.protocol) {
@@ -165,7 +165,7 @@ impl Cluster {
                     return self.lose(conn, error, Driver::MustClose);
                 }
                 handshake::HandshakeAction::FallBack => {
-                    connection.state = State::Handshaking { falling_back: true }
+                    connection.set_state(State::Handshaking { falling_back: true });
                 }
             }
         }
@@ -201,7 +201,7 @@ impl Cluster {
         let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
-        connection.state = State::Ready;
+        connection.set_state(State::Ready);
         if !matches!(self.phase, Phase::Starting(_)) || !connection.is_shared() {
             connection.others.clear();
         }

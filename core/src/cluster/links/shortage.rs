@@ -18,11 +18,10 @@ use alloc::format;
 use alloc::string::String;
 use core::time::Duration;
 
+use super::Links;
+use super::dial_list::Shortage;
 use crate::cluster::context::Context;
 use crate::cluster::events::Event;
-use crate::cluster::ids::ConnId;
-use crate::cluster::links::Links;
-use crate::cluster::{Cluster, Phase};
 use crate::time::Instant;
 
 /// How long the limit stays as it is before it grows, at first and at most.
@@ -32,20 +31,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(32);
 /// A shortage that nobody has seen for so long is over.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// The host has refused a socket.
-#[derive(Debug)]
-pub(in crate::cluster) struct Shortage {
-    /// How many connections there may be.
-    limit: usize,
-    pause: Duration,
-    grows_at: Instant,
-    /// Whether it has grown since a socket was last refused.
-    has_grown: bool,
-}
-
 impl Links {
     /// How many connections there may be now.
-    pub(super) fn connections_max(&self, cx: &Context) -> usize {
+    pub(in crate::cluster) fn connections_max(&self, cx: &Context) -> usize {
         let configured = cx.config.connections_max as usize;
         self.dials.shortage.as_ref().map_or(configured, |shortage| shortage.limit.min(configured))
     }
@@ -63,7 +51,7 @@ impl Links {
     }
 
     /// So many connections are open, and no more can be.
-    fn shorten(&mut self, cx: &mut Context, open: usize, reason: String) {
+    pub(super) fn shorten(&mut self, cx: &mut Context, open: usize, reason: String) {
         let limit = open - open / 8;
         let last = self.dials.shortage.take();
         // Of a burst of dials each is refused: that is one refusal.
@@ -81,7 +69,7 @@ impl Links {
     }
 
     /// Lets the limit grow when it is time.
-    pub(super) fn ease_shortage(&mut self, cx: &Context) {
+    pub(in crate::cluster) fn ease_shortage(&mut self, cx: &Context) {
         let configured = cx.config.connections_max as usize;
         let Some(shortage) = self.dials.shortage.as_mut().filter(|shortage| shortage.grows_at <= cx.now)
         else {
@@ -99,38 +87,6 @@ impl Links {
     /// When the limit grows for those who wait.
     pub(in crate::cluster) fn next_ease(&self) -> Option<Instant> {
         let shortage = self.dials.shortage.as_ref()?;
-        // One that somebody waits for is listed; it may have been dialled since.
-        (!self.dials.next.is_empty()).then_some(shortage.grows_at)
-    }
-}
-
-impl Cluster {
-    /// The host has no socket for a connection.
-    pub(in crate::cluster) fn on_no_socket(&mut self, conn: ConnId, reason: String) {
-        let open = self.links.len().saturating_sub(1);
-        if open == 0 || matches!(self.phase, Phase::Starting(_)) {
-            return self.on_closed(conn, reason);
-        }
-        let Some(connection) = self.detach(conn) else {
-            return;
-        };
-        self.map.forget_connection(conn);
-        self.links.shorten(&mut self.cx, open, reason.clone());
-        let key = connection.node;
-        let Some(node) = self.nodes.get_mut(key) else {
-            return;
-        };
-        if node.connection == Some(conn) {
-            node.connection = None;
-            // It was not dialled.
-            node.dials = node.dials.saturating_sub(1);
-        }
-        if !connection.is_shared() {
-            self.on_dedicated_lost(conn, key, connection.lease(), false, &reason);
-        }
-        self.drop_if_retired(key);
-        // It takes an idle connection's place, or is listed.
-        self.tend_node(key);
-        self.seek_contact();
+        self.dials.has_next().then_some(shortage.grows_at)
     }
 }

@@ -97,7 +97,7 @@ impl Cluster {
     /// Lets a holder wait, without a connection, while its first command waits for its retry. What it sends meanwhile
     /// comes after that.
     pub(super) fn pause_lease(&mut self, first: RequestId, id: LeaseId) {
-        let waits = self.requests.get(first).is_some_and(|request| request.stage == Stage::Delayed);
+        let waits = self.requests.get(first).is_some_and(|request| request.stage() == Stage::Delayed);
         if let Some(lease) = self.pool.get_mut(id).filter(|_| waits) {
             let before = core::mem::replace(&mut lease.state, LeaseState::Paused);
             self.leave(id, &before);

@@ -30,7 +30,7 @@ pub(in crate::cluster) struct Request {
     pub(in crate::cluster) stalled: bool,
     /// Whether a copy of it that got no answer may have been executed.
     pub(super) may_have_run: bool,
-    pub(in crate::cluster) stage: Stage,
+    pub(super) stage: Stage,
     /// The connection that it has been lent for itself, since it blocks.
     pub(in crate::cluster) own_lease: Option<crate::cluster::LeaseId>,
     /// Of a transaction: what was answered before EXEC.
@@ -99,6 +99,11 @@ impl Request {
             Some(Target::Lent(lease)) => Some(lease),
             _ => None,
         }
+    }
+
+    /// Where it is. [`Requests::set_stage`](super::Requests::set_stage) moves it.
+    pub(in crate::cluster) fn stage(&self) -> Stage {
+        self.stage
     }
 
     pub(in crate::cluster) fn is_on_connection(&self) -> bool {

@@ -100,7 +100,7 @@ impl Cluster {
         node.stranger = id;
         let deadline = self.cx.now + self.cx.config.connect_timeout;
         if let Some(connection) = self.links.get_mut(conn) {
-            connection.state = State::Strange;
+            connection.set_state(State::Strange);
             (connection.deadline, connection.last_deadline) = (deadline, deadline);
         }
         self.links.watch(&self.cx, conn);
@@ -126,7 +126,7 @@ impl Cluster {
 
     /// A view came from a connection that had said another id, and it is kin: whether it may be used now.
     pub(super) fn reconsider(&mut self, conn: ConnId, view: &Topology) {
-        let Some(connection) = self.links.get_mut(conn).filter(|own| own.state == State::Strange) else {
+        let Some(connection) = self.links.get_mut(conn).filter(|own| own.state() == State::Strange) else {
             return;
         };
         let key = connection.node;
@@ -167,7 +167,7 @@ impl Cluster {
     pub(super) fn is_forsaken(&self) -> bool {
         let members = self.map.topology.members().filter_map(|(_, member)| self.nodes.at(&member.address));
         let mut nodes = members.filter_map(|key| self.nodes.get(key));
-        let is_strange = |conn| self.links.get(conn).is_some_and(|own| own.state == State::Strange);
+        let is_strange = |conn| self.links.get(conn).is_some_and(|own| own.state() == State::Strange);
         let fails = |node: &Node| node.connection.is_some_and(is_strange) || self.links.is_out_of_reach(node);
         nodes.all(fails)
     }
@@ -266,7 +266,7 @@ impl Cluster {
 
     /// Whether a seed that is connected has not answered yet.
     fn are_seeds_awaited(&self) -> bool {
-        let greets = |connection: &Connection| matches!(connection.state, State::Handshaking { .. });
+        let greets = |connection: &Connection| matches!(connection.state(), State::Handshaking { .. });
         !self.map.refresh.queries.is_empty() || self.links.iter().map(|(_, own)| own).any(greets)
     }
 

@@ -63,7 +63,7 @@ impl Cluster {
         }
         let has_contact = self.links.has_contact();
         // Those that have said another id, and so whether the node was replaced; a known node has to be asked, too.
-        let is_strange = |connection: &Connection| connection.state == State::Strange;
+        let is_strange = |connection: &Connection| connection.state() == State::Strange;
         let strange = self.links.iter().filter(|(_, connection)| is_strange(connection));
         let strange = strange.map(|(conn, _)| conn).take(ASKED_MAX - usize::from(has_contact));
         let strange: Vec<_> = strange.collect();
