@@ -403,9 +403,9 @@ mod plain {
 
     async fn measure(scene: &Scene, guest: &mut Guest, keys: &[String], size: usize) -> Result<Measured> {
         let mut measured = Measured::default();
-        let written = guest.submit(large(&scene.key(), size)).await?;
-        // Its time has begun. Before that this test's own code, which is not optimised, has copied the value.
+        let words = large(&scene.key(), size);
         let started = Instant::now();
+        let written = guest.submit(words).await?;
         while started.elapsed() < READING {
             let key = &keys[measured.reads.len() % keys.len()];
             let begun = Instant::now();
