@@ -4,7 +4,7 @@ use keyslot_core::error::Error;
 
 use crate::lab::*;
 use crate::simulator::server::{Dialect, Migration, Reach};
-use crate::simulator::wire::{GARBAGE_KINDS, garbage};
+use crate::simulator::wire::Garbage;
 use crate::simulator::world::{MILLISECOND, SECOND};
 
 #[test]
@@ -217,7 +217,7 @@ fn a_forgotten_request_does_not_complete() {
     let forgotten = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
     let kept = submit(&mut lab, &format!("GET {}", key_at(0, 'h')));
     lab.cluster.forget(forgotten);
-    lab.ledger.forgotten(forgotten);
+    lab.history.forgotten(forgotten);
     lab.drain();
     assert_eq!(outcome(&mut lab, kept), bulk("h:7"));
     wait(&mut lab, 3 * SECOND);
@@ -236,16 +236,16 @@ fn a_reply_that_nobody_asked_for_closes_the_connection() {
 
 #[test]
 fn garbage_closes_the_connection_and_the_next_command_is_served() {
-    for kind in 0..GARBAGE_KINDS {
+    for garbage in Garbage::ALL {
         let mut lab = lab();
         lab.servers.nodes[0].paused = true;
         let conn = lab.open_conns(Some(0))[0];
         let id = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
-        lab.reply(conn, garbage(kind), true);
+        lab.reply(conn, garbage.bytes(), true);
         match outcome(&mut lab, id) {
             Err(Error::Protocol(_) | Error::LimitExceeded(_)) => {}
             Err(Error::ConnectionLost(lost)) => assert!(lost.possibly_executed, "{lost:?}"),
-            other => panic!("garbage {kind}: {other:?}"),
+            other => panic!("{garbage:?}: {other:?}"),
         }
         lab.sever(conn);
         lab.resume(0);

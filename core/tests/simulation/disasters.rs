@@ -6,15 +6,15 @@ use std::time::Duration;
 use keyslot_core::error::Error;
 
 use crate::lab::*;
-use crate::simulator::ledger::{Kind, Operation};
 use crate::simulator::network::Link;
+use crate::simulator::operation::{Kind, Operation};
 use crate::simulator::server::{Dialect, Reach};
-use crate::simulator::wire::PUSH_KINDS;
+use crate::simulator::wire::Push;
 use crate::simulator::world::{MILLISECOND, SECOND};
 
 const HOUR: u64 = 3_600 * SECOND;
 
-/// A request that the ledger checks.
+/// A request that the history checks.
 fn operate(lab: &mut Lab, kind: Kind, number: u64, tag: u64) -> Result<(), Error> {
     let operation = Operation { kind, number, tag };
     let id = lab.submit(&operation.words(), Some(operation)).unwrap();
@@ -90,8 +90,8 @@ fn pushes_between_replies_disturb_nothing() {
     lab.weather.pushes = 100;
     lab.weather.split = 50;
     let conns = lab.open_conns(None);
-    for kind in 0..PUSH_KINDS {
-        lab.push(conns[0], kind);
+    for push in Push::ALL {
+        lab.push(conns[0], push);
     }
     let read = |tag: u64| Operation { kind: Kind::Get, number: tag, tag: tag % 8 };
     let ids: Vec<_> = (0..100).map(|tag| lab.submit(&read(tag).words(), Some(read(tag))).unwrap()).collect();
@@ -116,7 +116,7 @@ fn a_failover_may_lose_what_was_acknowledged_but_runs_nothing_twice() {
     (0..6).for_each(|node| lab.servers.gossip(node));
     assert_eq!(run(&mut lab, &format!("GET {{t{tag}}}:v:0")), bulk("1"));
     operate(&mut lab, Kind::Look, 3, tag).unwrap();
-    lab.ledger.check_executions(&lab.servers.executions);
+    lab.history.check_executions(&lab.servers.executions);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use keyslot_core::error::Error;
 use crate::lab::*;
 use crate::simulator::network::{Link, REFUSED, SILENT};
 use crate::simulator::server::{Condition, Dialect, Reach, Servers};
+use crate::simulator::wire::Push;
 use crate::simulator::world::{MILLISECOND, SECOND};
 
 fn lab_where(change: impl FnOnce(&mut Config)) -> Lab {
@@ -112,7 +113,7 @@ fn a_stalled_connection_goes_with_the_last_request_that_waits_on_it() {
     wait(&mut lab, SECOND);
     assert!(lab.open_conns(Some(0)).contains(&conn));
     lab.cluster.forget(write);
-    lab.ledger.forgotten(write);
+    lab.history.forgotten(write);
     lab.drain();
     assert!(!lab.open_conns(Some(0)).contains(&conn));
 }
@@ -285,7 +286,7 @@ fn a_flood_of_pushes_is_no_sign_of_life() {
     let read = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
     let write = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
     while lab.now < before + 520 * MILLISECOND {
-        lab.push(conn, 2);
+        lab.push(conn, Push::ManyInvalidated);
         wait(&mut lab, 10 * MILLISECOND);
     }
     assert_eq!(lab.dials, dials + 1, "the node gets a new connection");
@@ -306,13 +307,13 @@ fn pushes_do_not_answer_the_health_check_nor_stand_for_it() {
     let conn = lab.open_conns(Some(0))[0];
     for _ in 0..20 {
         wait(&mut lab, SECOND);
-        lab.push(conn, 1);
+        lab.push(conn, Push::Flushed);
     }
     lab.servers.nodes[0].paused = true;
     let (before, mark, dials) = (lab.now, lab.sent.len(), lab.dials);
     let write = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
     while lab.now < before + 990 * MILLISECOND {
-        lab.push(conn, 2);
+        lab.push(conn, Push::ManyInvalidated);
         wait(&mut lab, 10 * MILLISECOND);
     }
     let names: Vec<_> = sent_since(&lab, mark).into_iter().flat_map(|(_, names)| names).collect();
@@ -382,7 +383,7 @@ fn a_reply_that_nobody_waits_for_may_not_take_for_ever() {
     let forgotten = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
     wait(&mut lab, 10 * MILLISECOND);
     lab.cluster.forget(forgotten);
-    lab.ledger.forgotten(forgotten);
+    lab.history.forgotten(forgotten);
     lab.drain();
     let until = lab.now + 600 * MILLISECOND;
     send_slowly(&mut lab, conn, "$100000000\r\n", until);

@@ -44,8 +44,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use simulator::choices::Choices;
+use simulator::coverage::Coverage;
 use simulator::digest::Digest;
 use simulator::scenario;
+
+/// So many seeds run, unless asked otherwise.
+const SEEDS: u64 = 12_000;
 
 /// Failing seeds that are reported before the run gives up.
 const FAILURES_MAX: usize = 10;
@@ -57,9 +61,10 @@ fn every_seed_keeps_the_promises() {
         return;
     }
     let (seeds, first) =
-        (number("KEYSLOT_SIM_SEEDS").unwrap_or(12_000), number("KEYSLOT_SIM_FIRST").unwrap_or(0));
+        (number("KEYSLOT_SIM_SEEDS").unwrap_or(SEEDS), number("KEYSLOT_SIM_FIRST").unwrap_or(0));
     let next = AtomicU64::new(first);
     let failures = Mutex::new(Vec::new());
+    let coverage = Mutex::new(Coverage::default());
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -67,8 +72,9 @@ fn every_seed_keeps_the_promises() {
                 return;
             }
             let run = AssertUnwindSafe(|| scenario::run(Choices::Seeded(seed), false));
-            if let Err(panic) = catch_unwind(run) {
-                failures.lock().unwrap().push((seed, message(&*panic)));
+            match catch_unwind(run) {
+                Ok(covered) => coverage.lock().unwrap().merge(&covered),
+                Err(panic) => failures.lock().unwrap().push((seed, message(&*panic))),
             }
         }
     };
@@ -85,6 +91,10 @@ fn every_seed_keeps_the_promises() {
     };
     let lines: Vec<_> = failures.iter().map(line).collect();
     assert!(lines.is_empty(), "{} of the seeds from {first} failed:\n{}", lines.len(), lines.concat());
+    let coverage = coverage.into_inner().unwrap();
+    println!("what the {seeds} seeds from {first} have come to:\n{coverage}");
+    let missing = coverage.missing();
+    assert!(missing.is_empty() || seeds < SEEDS, "{seeds} seeds never came to: {}", missing.join("; "));
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn giving_up_the_whole_gives_up_its_parts() {
     let before = lab.cluster.footprint();
     let id = submit(&mut lab, &format!("MGET {}", three_keys('g')));
     lab.cluster.forget(id);
-    lab.ledger.forgotten(id);
+    lab.history.forgotten(id);
     wait(&mut lab, 100 * MILLISECOND);
     assert_eq!(lab.cluster.pending(), 0);
     assert!(lab.cluster.footprint() <= before + 4, "{} {before}", lab.cluster.footprint());

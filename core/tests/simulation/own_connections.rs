@@ -10,7 +10,7 @@ use keyslot_core::slot::Slot;
 use keyslot_core::time::Instant;
 
 use crate::lab::*;
-use crate::simulator::ledger::SCRIPT_SHA1;
+use crate::simulator::operation::SCRIPT_SHA1;
 use crate::simulator::server::{Condition, Migration};
 use crate::simulator::world::{MILLISECOND, SECOND};
 
@@ -256,7 +256,7 @@ fn what_blocks_and_is_given_up_has_its_connection_closed() {
     wait(&mut lab, 60 * SECOND);
     assert_eq!(lab.outcome(id), None, "it waits until there is something");
     lab.cluster.forget(id);
-    lab.ledger.forgotten(id);
+    lab.history.forgotten(id);
     lab.drain();
     assert_eq!(lab.open_conns(Some(0)).len(), before - 1);
     assert_eq!(lab.cluster.pending(), 0);
@@ -320,7 +320,7 @@ fn what_is_behind_a_command_that_blocks_has_its_time_once_that_is_answered() {
     lab.drain();
 }
 
-/// As `submit`, of a command whose time is not the ledger's business.
+/// As `submit`, of a command whose time is not the history's business.
 pub(crate) fn submit_blocking(lab: &mut Lab, line: &str) -> RequestId {
     let command = Command::new(&words(line)).unwrap();
     let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now), command, &Destination::Cluster);

@@ -271,6 +271,22 @@ fn a_hundred_thousand_requests_for_one_borrower_time_out_in_no_time() {
 }
 
 #[test]
+fn idle_connections_of_borrowers_make_way_for_what_every_node_is_asked() {
+    let mut lab = lab_with_pool(|config| config.connections_max = 3);
+    for node in 0..3 {
+        ask_for(&mut lab, node as u64, node);
+    }
+    // While borrowers' connections come up, requests begin to wait at every node.
+    let ids = [0, 1, 2].map(|node| submit(&mut lab, &format!("GET {}", key_at(node, 'g'))));
+    (0..3).for_each(|lease| lab.give_back(lease));
+    lab.drain();
+    assert_eq!(lab.held(), 3);
+    for id in ids {
+        assert_eq!(outcome(&mut lab, id), bulk("g:7"));
+    }
+}
+
+#[test]
 fn a_connection_that_ends_before_its_borrower_has_used_it_is_replaced() {
     let mut lab = lab_with_pool(|_| {});
     let shared = lab.open_conns(Some(0));

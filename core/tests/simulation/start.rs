@@ -247,7 +247,7 @@ fn a_refused_client_unblock_is_told() {
         let id = submit_blocking(&mut lab, &format!("BLPOP {key} 0"));
         wait(&mut lab, 10 * MILLISECOND);
         lab.cluster.forget(id);
-        lab.ledger.forgotten(id);
+        lab.history.forgotten(id);
         lab.drain();
         lab.resume(0);
         wait(&mut lab, 20 * MILLISECOND);

@@ -150,8 +150,11 @@ impl Cluster {
     fn can_be_spared(&self, connection: &Connection) -> bool {
         let is_unused =
             connection.is_usable() && connection.expected.is_empty() && connection.lease().is_none();
-        let is_awaited =
-            |node: &Node| !node.queue.is_empty() || (!connection.is_shared() && node.line.has_waiters());
+        // What waits in the node's queue cannot use a connection that is dedicated to one caller at a time.
+        let is_awaited = |node: &Node| match connection.is_shared() {
+            true => !node.queue.is_empty(),
+            false => node.line.has_waiters(),
+        };
         is_unused && !self.nodes.get(connection.node).is_some_and(is_awaited)
     }
 

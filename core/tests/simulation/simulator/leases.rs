@@ -2,14 +2,15 @@
 
 use super::choices::Choices;
 use super::faults::Act;
-use super::ledger::{Kind, Operation, TAG_COUNT, Transaction, key_of_tag};
+use super::history::Transaction;
+use super::operation::{Kind, Operation, TAG_COUNT, key_of_tag};
 use super::server::Servers;
 use super::wire::Words;
 use super::world::{MILLISECOND, World};
 
 /// One command of a borrower's.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Line {
+pub(crate) enum Line {
     Plain(Operation),
     /// Of the tag's register.
     Watch(u64),
@@ -118,7 +119,7 @@ pub(super) fn use_lease(world: &mut World<Act>, lease: u64, lines: &[Line]) {
                     Line::Exec => transaction.exec = Some(id),
                     _ => transaction.discard = Some(id),
                 }
-                world.ledger.transactions.push(transaction);
+                world.history.transactions.push(transaction);
             }
             _ => {}
         }

@@ -6,9 +6,10 @@
 use keyslot_core::cluster::ConnId;
 
 use super::busy::LongScripts;
+use super::coverage::Feature;
 use super::network::Phase;
 use super::server::Servers;
-use super::wire::{Answer, Words};
+use super::wire::{Answer, Push, Words};
 use super::world::{Event, World};
 
 /// Nodes in a list that is as long as lists may be.
@@ -196,8 +197,8 @@ impl<A: std::fmt::Debug> World<A> {
         let at = at + 3 * super::world::MILLISECOND;
         self.schedule(at, Event::ToClient { conn, dial, bytes, last_of_garbage: false });
         self.schedule(at, Event::Ended(conn, dial, "connection reset"));
-        let state = self.conn(conn);
-        state.session = None;
+        self.coverage.count(Feature::HandshakeRefused);
+        self.conn(conn).session = None;
     }
 
     /// Lets what a node sends drip, when it does; else gives it back.
@@ -228,6 +229,7 @@ impl<A: std::fmt::Debug> World<A> {
             return;
         }
         let is_last = state.dripping.is_empty();
+        self.coverage.count(Feature::Drip);
         self.deliver(conn, bytes, false);
         if !is_last {
             let (at, dial) = (self.now + every, self.conn(conn).dial);
@@ -254,9 +256,10 @@ impl<A: std::fmt::Debug> World<A> {
     }
 
     /// All that is open to this node and speaks RESP3 gets this push.
-    pub(crate) fn flood(&mut self, node: usize, kind: u64) {
+    pub(crate) fn flood(&mut self, node: usize, push: Push) {
         for conn in self.open_conns(Some(node)) {
-            self.push(conn, kind);
+            self.coverage.count(Feature::PushFlood);
+            self.push(conn, push);
         }
     }
 }

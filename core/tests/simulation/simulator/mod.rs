@@ -15,8 +15,10 @@
 //! | [`network`] | dials, pieces, cuts, links |
 //! | [`manners`] | drips, sockets that nobody reads, answers of odd shapes and lengths |
 //! | [`busy`] | scripts that run until they are killed |
+//! | [`coverage`] | what random runs have come to, counted |
 //! | [`digest`] | one number for all that the machine does in a run |
-//! | [`ledger`] | what was asked and answered, and whether it goes together |
+//! | [`operation`] | the requests: what they ask for and which replies they can have |
+//! | [`history`] | what was asked and answered, and whether it goes together |
 //! | [`promises`] | events, counters and rounds of questions: whether they make sense |
 //! | [`scenario`] | one random run: workload, healing, the end |
 //! | [`settings`] | its cluster and its client's settings |
@@ -26,12 +28,14 @@
 
 pub(crate) mod busy;
 pub(crate) mod choices;
+pub(crate) mod coverage;
 pub(crate) mod digest;
 pub(crate) mod faults;
+pub(crate) mod history;
 pub(crate) mod leases;
-pub(crate) mod ledger;
 pub(crate) mod manners;
 pub(crate) mod network;
+pub(crate) mod operation;
 pub(crate) mod promises;
 pub(crate) mod scanners;
 pub(crate) mod scenario;

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use keyslot_core::cluster::ConnId;
 
 use super::busy::Turn;
+use super::coverage::Feature;
 use super::manners::{Manners, Refusal, is_greeting};
 use super::server::{Reach, Session, arguments, lease_of_marker};
 use super::store::number_of;
-use super::wire::{Answer, GARBAGE_KINDS, PUSH_KINDS, Words, garbage, push, take_command};
+use super::wire::{Answer, Garbage, Push, Words, take_command};
 use super::world::{Event, MILLISECOND, Sent, World};
 
 /// Nobody listens at the first, and nothing comes back from the second.
@@ -87,6 +88,8 @@ pub(super) struct Conn {
     pub(super) manners: Option<Manners>,
     /// Whether it has been answered anything.
     greeted: bool,
+    /// Whether more than a handshake was sent on it.
+    pub(super) is_past_greeting: bool,
     inbox: Vec<u8>,
     /// When the last piece under way arrives, each way.
     to_server_at: u64,
@@ -127,6 +130,7 @@ impl<A: std::fmt::Debug> World<A> {
             session: None,
             manners: None,
             greeted: false,
+            is_past_greeting: false,
             inbox: Vec::new(),
             to_server_at: 0,
             to_client_at: 0,
@@ -183,6 +187,7 @@ impl<A: std::fmt::Debug> World<A> {
             (state.phase, state.severed, state.redialable) = (Phase::Dialling, false, false);
             state.dial += 1;
             (state.to_server_at, state.to_client_at, state.session, state.greeted) = (0, 0, None, false);
+            state.is_past_greeting = false;
             state.inbox.clear();
             state.dripping.clear();
             state.unwritten.clear();
@@ -230,6 +235,8 @@ impl<A: std::fmt::Debug> World<A> {
             format!("{conn:?} → node {node}{}: {}", if severed { " (lost)" } else { "" }, lines.join(" | "))
         });
         self.check_commands(conn, node, &commands);
+        self.coverage.count_if(Feature::Pipelined, commands.len() > 1 && commands.iter().all(is_request));
+        self.conn(conn).is_past_greeting |= commands.iter().any(is_request);
         self.sent.push(Sent { node, commands });
         if severed {
             return;
@@ -240,6 +247,7 @@ impl<A: std::fmt::Debug> World<A> {
             return;
         }
         if self.manners(conn).is_some_and(|manners| manners.is_stuck) {
+            self.coverage.count(Feature::StuckWrite);
             let rest = bytes.split_off(self.choices.index(bytes.len()));
             self.conn(conn).unwritten = rest;
         }
@@ -356,12 +364,14 @@ impl<A: std::fmt::Debug> World<A> {
             }
             let percent = self.weather.pushes;
             if session.resp3 && self.choices.chance(percent) {
-                let kind = self.choices.below(PUSH_KINDS);
-                out.extend(push(kind));
+                out.extend(self.choices.pick(&Push::ALL).bytes());
+                self.coverage.count(Feature::Push);
             }
             let is_first = !std::mem::replace(&mut self.conn(conn).greeted, true);
             let refused = manners.refusal(is_first, &words);
+            self.coverage.count_if(Feature::HandshakeRefused, refused.is_some());
             let hangs_up = matches!(refused, Some(Refusal::HangsUp(_)));
+            let asked = self.servers.asked(&session);
             let answer = match refused {
                 Some(Refusal::HangsUp(None)) => {
                     hung_up = true;
@@ -371,6 +381,7 @@ impl<A: std::fmt::Debug> World<A> {
                 None => answer.unwrap_or_else(|| self.servers.execute(&mut session, &words)),
             };
             let answer = self.servers.worded(node, answer);
+            self.coverage.answered(asked, &words, &answer);
             self.log(|| {
                 let mut bytes = Vec::new();
                 answer.encode(false, &mut bytes);
@@ -378,9 +389,9 @@ impl<A: std::fmt::Debug> World<A> {
             });
             let percent = self.weather.garbage;
             if self.choices.chance(percent) {
-                let kind = self.choices.below(GARBAGE_KINDS);
-                out.extend(garbage(kind));
+                out.extend(self.choices.pick(&Garbage::ALL).bytes());
                 spoilt = true;
+                self.coverage.count(Feature::Garbage);
                 break;
             }
             answer.encode(session.resp3, &mut out);
@@ -473,9 +484,9 @@ impl<A: std::fmt::Debug> World<A> {
     }
 
     /// The server says something that nobody asked for, where the connection speaks RESP3.
-    pub(crate) fn push(&mut self, conn: ConnId, kind: u64) {
+    pub(crate) fn push(&mut self, conn: ConnId, push: Push) {
         if self.conn(conn).session.as_ref().is_some_and(|session| session.resp3) {
-            self.reply(conn, push(kind), false);
+            self.reply(conn, push.bytes(), false);
         }
     }
 
@@ -483,8 +494,9 @@ impl<A: std::fmt::Debug> World<A> {
     pub(crate) fn link(&mut self, node: usize, link: Link) {
         self.links[node] = link;
         match link {
-            Link::Held => {}
+            Link::Held => self.coverage.count(Feature::LinkHeld),
             Link::Lost => {
+                self.coverage.count(Feature::LinkLost);
                 let conns = self.conns.iter().filter(|(_, state)| state.node == Some(node));
                 for conn in conns.map(|(conn, _)| *conn).collect::<Vec<_>>() {
                     self.sever(conn);
@@ -521,6 +533,12 @@ impl<A: std::fmt::Debug> World<A> {
         self.conns.iter().filter(|(_, state)| open(state)).map(|(conn, _)| *conn).collect()
     }
 
+    /// Whether somebody has sent MULTI to the node, and not yet EXEC.
+    pub(crate) fn is_in_transaction(&self, node: usize) -> bool {
+        let sessions = self.conns.values().filter_map(|state| state.session.as_ref());
+        sessions.filter(|session| session.node == node).any(|session| session.transaction.is_some())
+    }
+
     /// How many connections are open to the client alone.
     pub(crate) fn silent_conns(&self) -> usize {
         self.conns.values().filter(|state| state.phase == Phase::Open && state.severed).count()
@@ -530,6 +548,11 @@ impl<A: std::fmt::Debug> World<A> {
     pub(crate) fn held(&self) -> usize {
         self.conns.values().filter(|state| state.phase != Phase::Closed).count()
     }
+}
+
+/// Whether a command is none of the handshake's.
+fn is_request(words: &Words) -> bool {
+    !is_greeting(words)
 }
 
 pub(super) fn line(words: &Words) -> String {

@@ -34,6 +34,7 @@ impl<A: std::fmt::Debug> World<A> {
             assert!(at <= now, "INVARIANT: nothing is told before it happens: {event:?}");
             self.log(|| format!("event: {event:?}"));
             self.digest((at, &event));
+            self.coverage.reported(&event);
             if !matches!(event, Event::TopologyChanged(_)) {
                 let length = format!("{event:?}").len();
                 assert!(length <= EVENT_LENGTH_MAX, "INVARIANT: {length} bytes are kept of one event");
@@ -76,7 +77,7 @@ impl<A: std::fmt::Debug> World<A> {
     /// The counters add up.
     pub(crate) fn check_counters(&self) {
         let all = self.cluster.statistics();
-        let requests = self.ledger.entries.len() as u64;
+        let requests = self.history.entries.len() as u64;
         assert_eq!(all.requests, requests, "INVARIANT: requests are counted");
         let (mut commands, mut connects) = (0, 0);
         for (node, own, in_flight) in self.cluster.node_statistics() {

@@ -8,6 +8,7 @@ use keyslot_core::resp::ReplyNode;
 use keyslot_core::slot::Slot;
 
 use super::choices::Choices;
+use super::coverage::Feature;
 use super::faults::Act;
 use super::standing::standing_keys;
 use super::world::{MILLISECOND, World};
@@ -23,6 +24,8 @@ pub(crate) struct Scanner {
     options: (u32, u32),
     request: Option<RequestId>,
     returned: BTreeSet<Vec<u8>>,
+    /// The version of the cluster's configuration when it began.
+    began_at: u64,
 }
 
 pub(super) fn plan_scans(choices: &mut Choices, plan: &mut Vec<(u64, Act)>) {
@@ -36,8 +39,13 @@ pub(super) fn plan_scans(choices: &mut Choices, plan: &mut Vec<(u64, Act)>) {
 impl World<Act> {
     pub(super) fn begin_scan(&mut self, count: u32, parallel: u32) {
         let number = self.scanners.len();
-        let scanner =
-            Scanner { scan: None, options: (count, parallel), request: None, returned: BTreeSet::new() };
+        let scanner = Scanner {
+            scan: None,
+            options: (count, parallel),
+            request: None,
+            returned: BTreeSet::new(),
+            began_at: self.servers.version(),
+        };
         self.scanners.push(scanner);
         self.open(number, None);
         self.ask_on(number);
@@ -78,7 +86,10 @@ impl World<Act> {
                         }
                         self.ask_on(number);
                     }
-                    Err(_) => self.plan(self.now + PAUSE, Act::AskOn { scanner: number }),
+                    Err(_) => {
+                        self.coverage.count(Feature::ScanBatchFailed);
+                        self.plan(self.now + PAUSE, Act::AskOn { scanner: number });
+                    }
                 }
             }
         }
@@ -98,6 +109,7 @@ impl World<Act> {
         let Some(scan) = self.scanners[number].scan else { return };
         let token = self.cluster.scan_token(scan);
         self.log(|| format!("{scan:?} is resumed"));
+        self.coverage.count(Feature::ScanResumed);
         self.cluster.close_scan(scan);
         self.open(number, token);
     }
@@ -105,6 +117,9 @@ impl World<Act> {
     fn check_scan(&mut self, number: usize) {
         self.end_scan(number);
         let scanner = &self.scanners[number];
+        let has_changed = self.servers.version() != scanner.began_at;
+        self.coverage.count(Feature::ScanEnded);
+        self.coverage.count_if(Feature::ScanEpochsChanged, has_changed);
         let disturbed = |key: &Vec<u8>| self.servers.standing.disturbed.contains(&Slot::of_key(key).number());
         let missing = standing_keys().filter(|key| !scanner.returned.contains(key) && !disturbed(key));
         let missing: Vec<_> = missing.map(|key| key.escape_ascii().to_string()).collect();

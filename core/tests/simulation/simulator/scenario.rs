@@ -1,16 +1,16 @@
 //! One random run: a cluster, a client, requests and faults over three seconds; then everything heals, and the
 //! client must serve every slot again, end idle, and close.
 
-use keyslot_core::cluster::RequestId;
 use keyslot_core::config::RetryWrites;
 use keyslot_core::error::Error;
 
 use super::choices::Choices;
+use super::coverage::{Coverage, Feature};
 use super::digest::Digest;
 use super::faults::{Act, Mood, perform, plan_faults};
 use super::leases::{plan_addressed, plan_leases};
-use super::ledger::{KINDS, Kind, Operation, TAG_COUNT};
 use super::network::{Link, Weather};
+use super::operation::{KINDS, Kind, Operation, TAG_COUNT};
 use super::scanners::plan_scans;
 use super::server::{Condition, Reach};
 use super::settings::{random_config, random_servers};
@@ -21,9 +21,10 @@ const HEALED_AT: u64 = 4 * SECOND;
 /// From healing to the requests that must succeed: longer than any back-off and any time-out.
 const GRACE: u64 = 4 * SECOND;
 
-/// Runs once; a broken promise panics with a text that begins with `INVARIANT`.
-pub(crate) fn run(choices: Choices, trace: bool) {
-    play(choices, Record::traced(trace));
+/// Runs once, and says what the run has come to. A broken promise panics with a text that begins
+/// with `INVARIANT`.
+pub(crate) fn run(choices: Choices, trace: bool) -> Coverage {
+    play(choices, Record::traced(trace)).coverage
 }
 
 /// As `run`; the number stands for all that the machine did.
@@ -45,7 +46,7 @@ fn play(mut choices: Choices, record: Record) -> World<Act> {
     let mut world = World::new(config, servers, weather, choices, record);
     world.log(|| format!("{:?} {:?} {:?}", world.servers.dialect, world.weather, world.config));
     world.is_misled = is_misled;
-    world.ledger.may_repeat = world.config.retry.writes == RetryWrites::AtLeastOnce;
+    world.history.may_repeat = world.config.retry.writes == RetryWrites::AtLeastOnce;
     for (at, act) in plan {
         world.plan(at, act);
     }
@@ -53,11 +54,11 @@ fn play(mut choices: Choices, record: Record) -> World<Act> {
     heal(&mut world);
     advance(&mut world, HEALED_AT + GRACE);
     finish_scans(&mut world);
-    assert_eq!(world.ledger.pending(), 0, "INVARIANT: no request is left behind");
+    assert_eq!(world.history.pending(), 0, "INVARIANT: no request is left behind");
     if mood == Mood::Orderly {
-        world.ledger.check_all_served();
+        world.history.check_all_served();
         if !world.may_read_replicas {
-            world.ledger.check_order(&world.servers);
+            world.history.check_order(&world.servers);
         }
     }
     if !matches!(world.ready, Some(Err(_))) {
@@ -71,16 +72,27 @@ fn play(mut choices: Choices, record: Record) -> World<Act> {
     world.check_counters();
     world.check_rounds();
     close(&mut world);
-    world.ledger.check_executions(&world.servers.executions);
-    world.ledger.transactions.extend(std::mem::take(&mut world.open_transactions).into_values());
-    world.ledger.check_transactions(&world.servers.executions);
+    world.history.check_executions(&world.servers.executions);
+    world.history.transactions.extend(std::mem::take(&mut world.open_transactions).into_values());
+    world.history.check_transactions(&world.servers.executions);
     assert!(
         world.may_read_replicas || world.servers.replica_reads == 0,
         "INVARIANT: replicas are read only where the settings allow it"
     );
     world.check_news();
     world.digest(*world.cluster.statistics());
+    cover(&mut world);
     world
+}
+
+/// Counts what shows at the end only.
+fn cover(world: &mut World<Act>) {
+    let (servers, coverage) = (&world.servers, &mut world.coverage);
+    world.history.cover(&servers.executions, coverage);
+    coverage.add(Feature::ReplicaRead, servers.replica_reads);
+    coverage.add(Feature::Failover, servers.promotions);
+    coverage.add(Feature::LossyFailover, servers.lossy_promotions);
+    coverage.add(Feature::FailoverAcrossPartition, servers.unheard_promotions);
 }
 
 fn random_weather(choices: &mut Choices, faulty: bool) -> Weather {
@@ -142,10 +154,6 @@ fn advance(world: &mut World<Act>, until: u64) {
     }
 }
 
-pub(super) fn submit(world: &mut World<Act>, operation: Operation) -> RequestId {
-    world.submit_operation(operation)
-}
-
 /// Ends all faults. Connections that were muted stay so: the client has to find out.
 fn heal(world: &mut World<Act>) {
     world.log(|| "heal".into());
@@ -183,7 +191,7 @@ fn probe(world: &mut World<Act>, submitted: u64) {
         for tag in 0..TAG_COUNT {
             for kind in [Kind::Get, Kind::Set, Kind::Put, Kind::Look] {
                 number += 1;
-                ids.push(submit(world, Operation { kind, number, tag }));
+                ids.push(world.submit_operation(Operation { kind, number, tag }));
             }
         }
         world.drain();
@@ -228,7 +236,7 @@ fn finish_scans(world: &mut World<Act>) {
 
 /// Nothing is under way, and nothing has been kept.
 fn check_idle(world: &World<Act>) {
-    assert_eq!(world.ledger.pending(), 0, "INVARIANT: no request is left behind");
+    assert_eq!(world.history.pending(), 0, "INVARIANT: no request is left behind");
     assert_eq!(world.cluster.pending(), 0, "INVARIANT: the machine keeps no request");
     // One connection for each node and each address that was only ever named: by a seed or a redirect.
     let nodes = world.servers.nodes.len() + 4 + world.strangers;
@@ -242,7 +250,7 @@ fn check_idle(world: &World<Act>) {
 
 /// The work that the servers were given is in proportion to what was asked.
 fn check_effort(world: &World<Act>) {
-    let requests = world.ledger.entries.len() as u64;
+    let requests = world.history.entries.len() as u64;
     let commands = world.servers.commands_seen;
     let config = &world.config;
     let rounds = 13 * SECOND / config.refresh_interval.as_nanos() as u64;
@@ -262,10 +270,10 @@ fn check_effort(world: &World<Act>) {
 
 /// Closing ends what is under way, and what comes after it.
 fn close(world: &mut World<Act>) {
-    let number = world.ledger.entries.len() as u64 + 1;
-    let before = submit(world, Operation { kind: Kind::Incr, number, tag: 1 });
+    let number = world.history.entries.len() as u64 + 1;
+    let before = world.submit_operation(Operation { kind: Kind::Incr, number, tag: 1 });
     world.cluster.close();
-    let after = submit(world, Operation { kind: Kind::Incr, number: number + 1, tag: 1 });
+    let after = world.submit_operation(Operation { kind: Kind::Incr, number: number + 1, tag: 1 });
     world.drain();
     let until = world.now + 100 * MILLISECOND;
     advance(world, until);

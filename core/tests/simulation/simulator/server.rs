@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use keyslot_core::slot::Slot;
 
+use super::coverage::Asked;
 use super::manners::Manners;
 use super::standing::Standing;
 use super::store::{Read, Source, Store, is_register, number_of};
@@ -166,8 +167,11 @@ pub(crate) struct Servers {
     pub(crate) borrowers: Borrowers,
     /// Nodes that are or were a primary.
     pub(crate) were_primaries: BTreeSet<usize>,
-    /// Whether replicas have taken over.
+    /// How many replicas have taken over; and how many of them without all writes, and without
+    /// the old primary's hearing of it.
     pub(crate) promotions: u64,
+    pub(crate) lossy_promotions: u64,
+    pub(crate) unheard_promotions: u64,
     /// The time on the servers' clocks.
     pub(super) now: u64,
     /// When the nodes fell into two sides.
@@ -222,6 +226,8 @@ impl Servers {
             borrowers: Borrowers::default(),
             were_primaries: (0..primaries).collect(),
             promotions: 0,
+            lossy_promotions: 0,
+            unheard_promotions: 0,
             now: 0,
             parted_at: None,
         }
@@ -244,6 +250,12 @@ impl Servers {
             transaction: None,
             watched: Vec::new(),
         }
+    }
+
+    /// As what a node is asked on a connection.
+    pub(super) fn asked(&self, session: &Session) -> Asked {
+        let is_replica = self.nodes[session.node].view.replica_of[session.node].is_some();
+        Asked { asking: session.asking, as_replica: is_replica && session.readonly }
     }
 
     /// What becomes of a dial to a node's address.

@@ -121,7 +121,25 @@ fn map_addresses(choices: &mut Choices, servers: &mut Servers, config: &mut Conf
     }
 }
 
-/// Lets the client start from a topology: the true one, an outdated one, or one whose nodes are all gone.
+/// A topology that a client starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    True,
+    /// Each primary has its neighbour's slots.
+    Rotated,
+    /// As before or after a failover: replicas are primaries.
+    FailedOver,
+    /// Nobody listens at its addresses.
+    Refusing,
+    /// Nothing comes back from its addresses.
+    Silent,
+}
+
+impl Given {
+    const ALL: [Self; 5] = [Self::True, Self::Rotated, Self::FailedOver, Self::Refusing, Self::Silent];
+}
+
+/// Lets the client start from a topology.
 fn give_topology(choices: &mut Choices, servers: &Servers, config: &mut Config) -> bool {
     let primaries: Vec<_> =
         (0..servers.nodes.len()).filter(|node| servers.replica_of(*node).is_none()).collect();
@@ -136,17 +154,17 @@ fn give_topology(choices: &mut Choices, servers: &Servers, config: &mut Config) 
         health: Health::Unknown,
         availability_zone: None,
     };
-    let kind = choices.below(5);
+    let given = choices.pick(&Given::ALL);
     let shard = |(index, primary): (usize, &usize)| {
         let replicas = (0..servers.nodes.len()).filter(|node| servers.replica_of(*node) == Some(*primary));
-        let mut nodes: Vec<_> = match kind {
-            // Others than now.
-            1 => vec![address(&servers.nodes[primaries[(index + 1) % primaries.len()]])],
-            // As before a failover.
-            2 => replicas.chain([*primary]).map(|node| address(&servers.nodes[node])).collect(),
-            3 => vec![NodeAddr::new("10.9.9.9", 7000 + index as u16)],
-            4 => vec![NodeAddr::new("10.9.9.8", 7000 + index as u16)],
-            _ => {
+        let mut nodes: Vec<_> = match given {
+            Given::Rotated => vec![address(&servers.nodes[primaries[(index + 1) % primaries.len()]])],
+            Given::FailedOver => {
+                replicas.chain([*primary]).map(|node| address(&servers.nodes[node])).collect()
+            }
+            Given::Refusing => vec![NodeAddr::new("10.9.9.9", 7000 + index as u16)],
+            Given::Silent => vec![NodeAddr::new("10.9.9.8", 7000 + index as u16)],
+            Given::True => {
                 std::iter::once(*primary).chain(replicas).map(|node| address(&servers.nodes[node])).collect()
             }
         };
@@ -158,5 +176,5 @@ fn give_topology(choices: &mut Choices, servers: &Servers, config: &mut Config) 
     let topology = Topology { shards: primaries.iter().enumerate().map(shard).collect() };
     assert_eq!(topology.check(), Ok(()));
     config.topology = Some(topology);
-    kind == 2
+    given == Given::FailedOver
 }

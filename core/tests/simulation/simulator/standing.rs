@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keyslot_core::slot::Slot;
 
-use super::ledger::{TAG_COUNT, key_of_tag};
+use super::operation::{TAG_COUNT, key_of_tag};
 use super::server::{NOBODY, Servers, Session};
 use super::wire::{Answer, Words};
 

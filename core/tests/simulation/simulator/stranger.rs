@@ -5,6 +5,7 @@
 use keyslot_core::address::NodeAddr;
 use keyslot_core::cluster::ConnId;
 
+use super::coverage::Feature;
 use super::network::line;
 use super::server::{Reach, Servers, Session};
 use super::wire::{Answer, Words};
@@ -83,6 +84,7 @@ impl<A: std::fmt::Debug> World<A> {
         }
         self.servers.nodes[node].stranger = Some(Stranger { epoch });
         self.strangers += 1;
+        self.coverage.count(Feature::StrangerAtAddress);
     }
 
     /// The stranger has gone, and the node is back.

@@ -147,6 +147,8 @@ impl Servers {
         }
         let is_orderly = self.replicates(replica, old);
         let applied = self.nodes[replica].applied;
+        self.lossy_promotions += u64::from(!is_orderly);
+        self.unheard_promotions += u64::from(self.is_cut_off(old));
         if self.is_cut_off(old) {
             self.store.fork(old);
         }
@@ -192,6 +194,11 @@ impl Servers {
     pub(crate) fn rejoin(&mut self) {
         self.parted_at = None;
         self.nodes.iter_mut().for_each(|node| node.is_apart = false);
+    }
+
+    /// Counts all changes of the configuration.
+    pub(crate) fn version(&self) -> u64 {
+        self.truth.version
     }
 
     /// Whether the node reaches no majority of the primaries.

@@ -102,38 +102,78 @@ impl Answer {
     }
 }
 
-/// How many kinds of [`push`] there are.
-pub(crate) const PUSH_KINDS: u64 = 4;
-
 /// What a server says without being asked (RESP3).
-pub(crate) fn push(kind: u64) -> Vec<u8> {
-    match kind % PUSH_KINDS {
-        0 => b">2\r\n$10\r\ninvalidate\r\n*1\r\n$6\r\n{t1}:x\r\n".to_vec(),
-        // All keys: the server was flushed.
-        1 => b">2\r\n$10\r\ninvalidate\r\n_\r\n".to_vec(),
-        2 => {
-            let keys = b"$6\r\n{t1}:x\r\n".repeat(500);
-            [b">2\r\n$10\r\ninvalidate\r\n*500\r\n".to_vec(), keys].concat()
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Push {
+    /// A key has changed.
+    Invalidated,
+    /// All keys have: the server was flushed.
+    Flushed,
+    /// Five hundred keys have changed.
+    ManyInvalidated,
+    /// A message of a channel.
+    Message,
+}
+
+impl Push {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Invalidated, Self::Flushed, Self::ManyInvalidated, Self::Message];
+
+    pub(crate) fn bytes(self) -> Vec<u8> {
+        match self {
+            Self::Invalidated => b">2\r\n$10\r\ninvalidate\r\n*1\r\n$6\r\n{t1}:x\r\n".to_vec(),
+            Self::Flushed => b">2\r\n$10\r\ninvalidate\r\n_\r\n".to_vec(),
+            Self::ManyInvalidated => {
+                let keys = b"$6\r\n{t1}:x\r\n".repeat(500);
+                [b">2\r\n$10\r\ninvalidate\r\n*500\r\n".to_vec(), keys].concat()
+            }
+            Self::Message => b">3\r\n+message\r\n+channel\r\n$2\r\n\r\n\r\n".to_vec(),
         }
-        _ => b">3\r\n+message\r\n+channel\r\n$2\r\n\r\n\r\n".to_vec(),
     }
 }
 
-/// How many kinds of [`garbage`] there are.
-pub(crate) const GARBAGE_KINDS: u64 = 10;
+/// Bytes that no reply begins with: whoever reads them knows at once that the connection is of no
+/// more use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Garbage {
+    Http,
+    HugeString,
+    DeepArrays,
+    NegativeString,
+    NegativeArray,
+    HugeArray,
+    NoNumber,
+    StringWithoutEnd,
+    NumberOutOfRange,
+    NoType,
+}
 
-/// Bytes that no reply begins with: whoever reads them knows at once that the connection is of no more use.
-pub(crate) fn garbage(kind: u64) -> Vec<u8> {
-    match kind % GARBAGE_KINDS {
-        0 => b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
-        1 => b"$99999999999999\r\n".to_vec(),
-        2 => b"*1\r\n".repeat(100_000),
-        3 => b"$-2\r\n".to_vec(),
-        4 => b"*-7\r\n".to_vec(),
-        5 => b"*2147483647\r\n".to_vec(),
-        6 => b":12x4\r\n".to_vec(),
-        7 => b"$3\r\nabcdef\r\n".to_vec(),
-        8 => b"$99999999999999999999999999999999\r\n".to_vec(),
-        _ => vec![0xFF; 300],
+impl Garbage {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Http,
+        Self::HugeString,
+        Self::DeepArrays,
+        Self::NegativeString,
+        Self::NegativeArray,
+        Self::HugeArray,
+        Self::NoNumber,
+        Self::StringWithoutEnd,
+        Self::NumberOutOfRange,
+        Self::NoType,
+    ];
+
+    pub(crate) fn bytes(self) -> Vec<u8> {
+        match self {
+            Self::Http => b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+            Self::HugeString => b"$99999999999999\r\n".to_vec(),
+            Self::DeepArrays => b"*1\r\n".repeat(100_000),
+            Self::NegativeString => b"$-2\r\n".to_vec(),
+            Self::NegativeArray => b"*-7\r\n".to_vec(),
+            Self::HugeArray => b"*2147483647\r\n".to_vec(),
+            Self::NoNumber => b":12x4\r\n".to_vec(),
+            Self::StringWithoutEnd => b"$3\r\nabcdef\r\n".to_vec(),
+            Self::NumberOutOfRange => b"$99999999999999999999999999999999\r\n".to_vec(),
+            Self::NoType => vec![0xFF; 300],
+        }
     }
 }

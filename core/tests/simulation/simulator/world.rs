@@ -18,9 +18,11 @@ use keyslot_core::slot::Slot;
 use keyslot_core::time::Instant;
 
 use super::choices::Choices;
+use super::coverage::{Coverage, Feature};
 use super::digest::Digest;
-use super::ledger::{Ledger, Operation, SCRIPT, SCRIPT_SHA1, Transaction, Way};
+use super::history::{History, Transaction, Way};
 use super::network::{Conn, Link, Phase, Weather, line, shown};
+use super::operation::{Operation, SCRIPT, SCRIPT_SHA1};
 use super::promises::News;
 use super::scanners::Scanner;
 use super::server::{Servers, lease_marker};
@@ -102,7 +104,7 @@ pub(crate) struct World<A> {
     /// When the machine wants to be woken, on its clock.
     wait_until: Option<u64>,
     ticks_at_once: u32,
-    pub(crate) ledger: Ledger,
+    pub(crate) history: History,
     pub(crate) ready: Option<Result<(), Error>>,
     pub(crate) sent: Vec<Sent>,
     pub(crate) dials: u64,
@@ -122,6 +124,7 @@ pub(crate) struct World<A> {
     pub(crate) is_misled: bool,
     /// Whether the client's settings let it read from replicas.
     pub(crate) may_read_replicas: bool,
+    pub(crate) coverage: Coverage,
     record: Record,
 }
 
@@ -174,7 +177,7 @@ impl<A: std::fmt::Debug> World<A> {
             ahead: 0,
             wait_until: None,
             ticks_at_once: 0,
-            ledger: Ledger::default(),
+            history: History::default(),
             ready: None,
             sent: Vec::new(),
             dials: 0,
@@ -187,6 +190,7 @@ impl<A: std::fmt::Debug> World<A> {
             strangers: 0,
             is_misled: false,
             may_read_replicas,
+            coverage: Coverage::default(),
             record,
         };
         world.links = vec![Link::Open; world.servers.nodes.len()];
@@ -227,7 +231,8 @@ impl<A: std::fmt::Debug> World<A> {
     pub(crate) fn jump(&mut self, by: u64) {
         let from = self.machine_now();
         self.ahead += by;
-        self.ledger.jumped(from.as_nanoseconds(), from.as_nanoseconds() + by);
+        self.coverage.count(Feature::ClockJump);
+        self.history.jumped(from.as_nanoseconds(), from.as_nanoseconds() + by);
         if INPUTS_MEET_DEADLINES {
             // What comes next comes before the tick.
             let is_input = |event: &Event<A>| {
@@ -287,6 +292,7 @@ impl<A: std::fmt::Debug> World<A> {
             Event::Busy(node) => self.take_up(node),
             Event::Resolved(conn, result) => {
                 if self.advance(conn, Phase::Resolving, Phase::Resolved) {
+                    self.coverage.count_if(Feature::LookUpFailed, result.is_err());
                     self.tell(conn, Input::Resolved { conn, result });
                 }
             }
@@ -296,9 +302,15 @@ impl<A: std::fmt::Debug> World<A> {
                 }
             }
             Event::Ended(conn, dial, reason) => {
-                let state = self.conn(conn);
+                let state = self.conns.get_mut(&conn).expect("it was dialled");
                 if state.dial == dial && matches!(state.phase, Phase::Dialling | Phase::Open) {
                     state.redialable = true;
+                    let feature = match (state.phase, state.is_past_greeting) {
+                        (Phase::Dialling, _) => Feature::DialRefused,
+                        (_, false) => Feature::HandshakeLost,
+                        (_, true) => Feature::ConnectionCut,
+                    };
+                    self.coverage.count(feature);
                     (state.phase, state.severed) = (Phase::Closed, true);
                     self.tell(conn, Input::Closed { conn, reason: reason.into() });
                 }
@@ -344,7 +356,7 @@ impl<A: std::fmt::Debug> World<A> {
         Ok(id)
     }
 
-    /// As [`Self::submit`], of one that the ledger knows what to expect of.
+    /// As [`Self::submit`], of one that the history knows what to expect of.
     pub(crate) fn submit_operation(&mut self, operation: Operation) -> RequestId {
         let command = operation.command(self.cluster.scripts());
         let id = self.cluster.submit(self.machine_now(), command, &Destination::Cluster);
@@ -359,10 +371,10 @@ impl<A: std::fmt::Debug> World<A> {
         id
     }
 
-    /// Takes a request into the ledger that was handed in by other ways, and has so much time.
+    /// Takes a request into the history that was handed in by other ways, and has so much time.
     pub(crate) fn note(&mut self, id: RequestId, time: u64) {
         let now = self.machine_now().as_nanoseconds();
-        self.ledger.submitted(id, None, Way::Free, (now, now + time), &self.servers);
+        self.history.submitted(id, None, Way::Free, (now, now + time), &self.servers);
     }
 
     /// As [`Self::submit`], to one node.
@@ -405,7 +417,7 @@ impl<A: std::fmt::Debug> World<A> {
         let extra = operation.map_or(0, |operation| operation.extra_time());
         let deadline = (now + self.config.request_timeout).as_nanoseconds() + extra;
         let times = (now.as_nanoseconds(), deadline);
-        self.ledger.submitted(id, operation, way, times, &self.servers);
+        self.history.submitted(id, operation, way, times, &self.servers);
     }
 
     /// Borrows a connection; the first command on it tells the servers whose it is. [`Self::drain`] has to follow.
@@ -427,7 +439,7 @@ impl<A: std::fmt::Debug> World<A> {
     }
 
     pub(crate) fn outcome(&self, id: RequestId) -> Option<&Result<Reply, Error>> {
-        self.ledger.entries[&id].outcome.as_ref()
+        self.history.entries[&id].outcome.as_ref()
     }
 
     /// Does what the machine asks for, until it wants to wait.
@@ -441,23 +453,30 @@ impl<A: std::fmt::Debug> World<A> {
                 Output::Transmit { conn, bytes } => self.transmit(conn, &bytes),
                 Output::Close { conn } => {
                     self.log(|| format!("{conn:?} close"));
-                    let state = self.conn(conn);
+                    let state =
+                        self.conns.get_mut(&conn).unwrap_or_else(|| panic!("INVARIANT: {conn:?} exists"));
                     assert_ne!(state.phase, Phase::Closed, "INVARIANT: {conn:?} is closed once");
                     state.redialable = matches!(state.phase, Phase::Dialling | Phase::Open);
+                    self.coverage.count_if(Feature::DialTimedOut, state.phase == Phase::Dialling);
+                    self.coverage.count_if(Feature::LookUpTimedOut, state.phase == Phase::Resolving);
                     state.phase = Phase::Closed;
                 }
                 Output::Ready(result) => {
                     self.log(|| format!("ready: {result:?}"));
                     assert!(self.ready.is_none(), "INVARIANT: Ready comes once");
-                    let due = self.ledger.due(self.config.connect_timeout.as_nanos() as u64);
+                    let due = self.history.due(self.config.connect_timeout.as_nanos() as u64);
                     let now = self.machine_now().as_nanoseconds();
                     assert!(now <= due + MILLISECOND, "INVARIANT: Ready comes within the connect time-out");
+                    self.coverage.count_if(Feature::NotReady, result.is_err());
                     self.ready = Some(result);
                 }
                 Output::Done { id, result } => {
                     self.log(|| format!("{id:?} done: {result:?}"));
                     let now = self.machine_now().as_nanoseconds();
-                    self.ledger.done(id, result.map(|reply| reply.decode()), now, &self.servers);
+                    let result = result.map(|reply| reply.decode());
+                    let operation = self.history.entries.get(&id).and_then(|entry| entry.operation);
+                    self.coverage.ended(operation, &result);
+                    self.history.done(id, result, now, &self.servers);
                 }
                 Output::WaitUntil(until) => {
                     self.wait_until = until.map(Instant::as_nanoseconds);
