@@ -175,6 +175,7 @@ fn concerns(kind: &EventKind, address: &str) -> bool {
         EventKind::Reconnected(reconnection) => reconnection.node == address,
         EventKind::FailedOver(_) | EventKind::TopologyChanged(_) => true,
         EventKind::Retried(_) | EventKind::Refreshed(_) | EventKind::Refused(_) => false,
+        EventKind::DescriptorsExhausted(_) => false,
     }
 }
 
