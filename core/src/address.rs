@@ -13,8 +13,8 @@ use crate::error::Quoted;
 
 /// A node's host (a name or an IP address, an IPv6 address without brackets) and port.
 ///
-/// Two addresses are the same node when host and port are the same text: the cluster names its nodes so
-/// in MOVED and CLUSTER SLOTS, and that is what routing compares.
+/// Two addresses are the same node when host and port are the same text: the cluster names its
+/// nodes so in MOVED and CLUSTER SLOTS, and that is what routing compares.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeAddr {
     host: Arc<str>,
@@ -53,10 +53,10 @@ impl NodeAddr {
         Some(Self { host, port: port? })
     }
 
-    /// An address as a redirect names it: `host:port`, with an IPv6 host bare (`::1:7000`) or in brackets.
-    /// An empty host means `asked`, the host of the node that sent it (cluster specification, "MOVED
-    /// Redirection"). `None` when there is no port or it is no number from 1 to 65,535, and when the host is
-    /// none ([`is_host`]).
+    /// An address as a redirect names it: `host:port`, with an IPv6 host bare (`::1:7000`) or in
+    /// brackets. An empty host means `asked`, the host of the node that sent it (cluster
+    /// specification, "MOVED Redirection"). `None` when there is no port or it is no number
+    /// from 1 to 65,535, and when the host is none ([`is_host`]).
     #[must_use]
     pub fn from_redirect(text: &str, asked: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
@@ -71,16 +71,16 @@ impl NodeAddr {
 /// The longest name that DNS has, in bytes (RFC 1035, section 2.3.4).
 pub(crate) const HOST_LENGTH_MAX: usize = 253;
 
-/// Whether this can be a host that a server names: an IP address (an IPv6 address also with a zone, `fe80::1%eth0`: RFC 4007,
-/// section 11), or a name of letters, digits, `-`, `.` and `_`. What is something else is no address that could be
-/// reached, and would go where hosts are shown.
+/// Whether this can be a host that a server names: an IP address (an IPv6 address also with a zone,
+/// `fe80::1%eth0`: RFC 4007, section 11), or a name of letters, digits, `-`, `.` and `_`. What is
+/// something else is no address that could be reached, and would go where hosts are shown.
 #[must_use]
 pub fn is_host(text: &str) -> bool {
     (1..=HOST_LENGTH_MAX).contains(&text.len()) && (text.bytes().all(is_in_name) || is_ipv6(text))
 }
 
-/// Whether this can be a host that a user names: what [`is_host`] takes, and names of other scripts, which whoever looks
-/// them up translates.
+/// Whether this can be a host that a user names: what [`is_host`] takes, and names of other
+/// scripts, which whoever looks them up translates.
 pub(crate) fn is_users_host(text: &str) -> bool {
     (1..=HOST_LENGTH_MAX).contains(&text.len()) && (text.chars().all(is_in_users_name) || is_ipv6(text))
 }
@@ -112,8 +112,9 @@ pub struct AddressMap {
 type Endpoint = (Arc<str>, Option<u16>);
 
 impl AddressMap {
-    /// From now on `announced` is reached at `actual`. Each is `host` or `host:port`, an IPv6 host in brackets where
-    /// a port follows. An entry with a port comes before one without; without a port in `actual` the announced one stays.
+    /// From now on `announced` is reached at `actual`. Each is `host` or `host:port`, an IPv6 host
+    /// in brackets where a port follows. An entry with a port comes before one without; without
+    /// a port in `actual` the announced one stays.
     ///
     /// # Errors
     /// Says which of the two is empty or malformed, or that `announced` has another entry.

@@ -79,7 +79,8 @@ pub struct Retry {
     pub reconnect_cap: Duration,
 }
 
-/// The connections of a node that are lent for exclusive use, besides the one that all requests share.
+/// The connections of a node that are lent for exclusive use, besides the one that all requests
+/// share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
     /// How many there are at most, lent or idle.
@@ -88,8 +89,8 @@ pub struct Pool {
     pub idle_min: u32,
     /// How long one stays open without being lent, those of `idle_min` apart.
     pub idle_timeout: Duration,
-    /// How long one lives; it is closed when it is next idle. The shared connection is also replaced at that age,
-    /// when nothing is under way on it.
+    /// How long one lives; it is closed when it is next idle. The shared connection is also
+    /// replaced at that age, when nothing is under way on it.
     pub lifetime_max: Duration,
     /// How long a borrower waits for one.
     pub checkout_timeout: Duration,
@@ -126,12 +127,14 @@ pub struct Config {
     pub library_info: bool,
     /// The database that SELECT chooses; only 0 exists in a cluster before Valkey 9.
     pub database: u32,
-    /// How long a connection may take from dialling to the end of its handshake, and the client to its first topology.
+    /// How long a connection may take from dialling to the end of its handshake, and the client to
+    /// its first topology.
     pub connect_timeout: Duration,
     /// How long a request may take, with all its redirects and retries.
     pub request_timeout: Duration,
-    /// How long a node may be silent while answers are due; then the client takes it for stalled, and sends what only
-    /// reads again. Pushes and drips are silence, too. `None`: half of `request_timeout`.
+    /// How long a node may be silent while answers are due; then the client takes it for stalled,
+    /// and sends what only reads again. Pushes and drips are silence, too. `None`: half of
+    /// `request_timeout`.
     pub attempt_timeout: Option<Duration>,
     /// How many redirects one request follows.
     pub max_redirects: u32,
@@ -151,8 +154,9 @@ pub struct Config {
     pub pool: Pool,
     /// Bounds on what waits for nodes that are down.
     pub waiting: WaitingLimits,
-    /// How many connections are open or coming up at the same time, of all nodes together. When there are as many, one that nothing is
-    /// under way on makes way for what requests wait for; what then still lacks one waits.
+    /// How many connections are open or coming up at the same time, of all nodes together. When
+    /// there are as many, one that nothing is under way on makes way for what requests wait
+    /// for; what then still lacks one waits.
     ///
     /// 512 by default: a process has often 1,024 descriptors, of which other things need some.
     pub connections_max: u32,
@@ -162,9 +166,10 @@ pub struct Config {
     pub topology: Option<Topology>,
     /// What the decoder accepts.
     pub limits: Limits,
-    /// How many bytes replies may hold together, of all connections, from their first byte until the driver lets go of
-    /// them. The connection that passes it is closed. Default: 384 MiB, so that they, and the largest reply's copy for
-    /// the caller, fit into a component of 1 GiB.
+    /// How many bytes replies may hold together, of all connections, from their first byte until
+    /// the driver lets go of them. The connection that passes it is closed. Default: 384 MiB,
+    /// so that they, and the largest reply's copy for the caller, fit into a component of 1
+    /// GiB.
     pub received_bytes: u64,
 }
 
@@ -210,7 +215,8 @@ impl Config {
     /// Whether the settings can be used, and go together.
     ///
     /// # Errors
-    /// Names the first setting that cannot, as the WIT package calls it, and says what it would have to be.
+    /// Names the first setting that cannot, as the WIT package calls it, and says what it would
+    /// have to be.
     pub fn check(&self) -> Result<(), String> {
         if self.username.is_some() && self.password.is_none() {
             return Err("a user was given without a password; where there is only a password, a URL is \

@@ -31,7 +31,8 @@ pub enum Error {
     /// The request's time ran out before the reply came.
     #[error("timed out: {0}")]
     Timeout(Interrupted),
-    /// A command went to several nodes, or in several parts: some have executed it, others refused it or could not be reached.
+    /// A command went to several nodes, or in several parts: some have executed it, others refused
+    /// it or could not be reached.
     #[error("partly executed: {0}")]
     PartlyExecuted(Interrupted),
     /// The server refused the user name or the password.
@@ -53,7 +54,8 @@ pub enum Error {
 
 /// Text as an error quotes it: in quotes, and escaped where it is not printable ASCII.
 ///
-/// `{:?}` would do much the same with tables of Unicode's properties, which are large for a component.
+/// `{:?}` would do much the same with tables of Unicode's properties, which are large for a
+/// component.
 #[derive(Debug)]
 pub struct Quoted<'a>(pub &'a str);
 
@@ -77,8 +79,8 @@ impl fmt::Display for Within {
     }
 }
 
-/// An error reply, taken apart at its first space: `code` is the upper-case word that tells errors apart
-/// (`WRONGTYPE`, `MOVED`, `ERR`), `message` the rest.
+/// An error reply, taken apart at its first space: `code` is the upper-case word that tells errors
+/// apart (`WRONGTYPE`, `MOVED`, `ERR`), `message` the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerError {
     /// The first word.
@@ -89,8 +91,8 @@ pub struct ServerError {
 
 /// How much of a server's error text is kept, in bytes.
 ///
-/// Servers write a few dozen bytes; a script's error quotes the script. The text goes into requests, events and
-/// results, thousands of which may be held at the same time.
+/// Servers write a few dozen bytes; a script's error quotes the script. The text goes into
+/// requests, events and results, thousands of which may be held at the same time.
 pub const TEXT_MAX: usize = 1 << 10;
 
 /// What stands for the text of an error that has none.
@@ -109,8 +111,8 @@ impl ServerError {
         Self::kept(alloc::format!("{self}").as_bytes())
     }
 
-    /// The error with as much of its text as is kept: what is longer than [`TEXT_MAX`] ends with a mark and its
-    /// length. One that is blank says so.
+    /// The error with as much of its text as is kept: what is longer than [`TEXT_MAX`] ends with a
+    /// mark and its length. One that is blank says so.
     pub(crate) fn kept(text: &[u8]) -> Self {
         let mut error = Self::whole(text.get(..TEXT_MAX).map_or(text, |head| head_of(text, head)));
         if text.len() > TEXT_MAX {
@@ -135,7 +137,8 @@ fn head_of<'a>(text: &[u8], head: &'a [u8]) -> &'a [u8] {
 }
 
 impl ServerError {
-    /// Whether a node that answers a PING so serves nobody for now. Any other error is the answer of a node that is well.
+    /// Whether a node that answers a PING so serves nobody for now. Any other error is the answer
+    /// of a node that is well.
     #[must_use]
     pub fn is_unwell(&self) -> bool {
         matches!(self.code.as_str(), "LOADING" | "BUSY" | "MASTERDOWN")

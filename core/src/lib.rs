@@ -1,9 +1,9 @@
 //! The Redis and Valkey Cluster client without its I/O.
 //!
-//! One state machine, [`Cluster`](cluster::Cluster), holds the connections, the slot map and every request
-//! under way. It opens no socket, reads no clock and draws no random number: a driver does that and tells
-//! it what happened. The component's poll loop and the simulated network in `tests/` are two drivers of
-//! the same machine.
+//! One state machine, [`Cluster`](cluster::Cluster), holds the connections, the slot map and every
+//! request under way. It opens no socket, reads no clock and draws no random number: a driver does
+//! that and tells it what happened. The component's poll loop and the simulated network in `tests/`
+//! are two drivers of the same machine.
 //!
 //! | module | what it is |
 //! |---|---|

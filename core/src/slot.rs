@@ -43,8 +43,8 @@ impl fmt::Display for Slot {
     }
 }
 
-/// The part of a key that decides its slot: what stands between the first `{` and the first `}` after
-/// it when that is not empty, otherwise the whole key.
+/// The part of a key that decides its slot: what stands between the first `{` and the first `}`
+/// after it when that is not empty, otherwise the whole key.
 #[must_use]
 pub fn hash_tag(key: &[u8]) -> &[u8] {
     let open = key.iter().position(|&byte| byte == b'{');

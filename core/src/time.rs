@@ -1,12 +1,13 @@
 //! Time as the core knows it: a monotonic instant that the driver passes in.
 //!
-//! The core never asks for the time. WASI's `monotonic-clock` counts nanoseconds from an unspecified
-//! origin, and so does [`Instant`]; the simulation counts them from zero.
+//! The core never asks for the time. WASI's `monotonic-clock` counts nanoseconds from an
+//! unspecified origin, and so does [`Instant`]; the simulation counts them from zero.
 
 use core::ops::{Add, Sub};
 use core::time::Duration;
 
-/// A point on the driver's monotonic clock, in nanoseconds from an origin that only the driver knows.
+/// A point on the driver's monotonic clock, in nanoseconds from an origin that only the driver
+/// knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 

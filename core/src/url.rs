@@ -1,8 +1,8 @@
 //! Addresses as users write them: `redis://user:password@host:port/database`.
 //!
-//! Source of the schemes: the IANA registrations of `redis` and `rediss`; `valkey` and `valkeys`, which Valkey's clients
-//! take, mean the same. Their case does not matter (RFC 3986, section 3.1). Errors quote the part that is wrong,
-//! and never anything that may hold a password.
+//! Source of the schemes: the IANA registrations of `redis` and `rediss`; `valkey` and `valkeys`,
+//! which Valkey's clients take, mean the same. Their case does not matter (RFC 3986, section 3.1).
+//! Errors quote the part that is wrong, and never anything that may hold a password.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -147,7 +147,8 @@ fn agree<T: PartialEq>(known: &mut Option<T>, said: Option<T>, what: &str) -> Re
     }
 }
 
-/// `host`, `host:port`, `[::1]:port` or a bare IPv6 address. `may_be_secret`: a port that is no number is not quoted.
+/// `host`, `host:port`, `[::1]:port` or a bare IPv6 address. `may_be_secret`: a port that is no
+/// number is not quoted.
 fn address(authority: &str, may_be_secret: bool) -> Result<NodeAddr, String> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, after) =

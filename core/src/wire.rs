@@ -1,7 +1,8 @@
 //! How the client's own errors look among servers' replies, where both travel as RESP.
 //!
-//! Such an error is an error reply with a code that begins with [`PREFIX`]. A server's error whose code begins like that,
-//! which a script could make up, gets `ERR` before it, so that the two cannot be confused.
+//! Such an error is an error reply with a code that begins with [`PREFIX`]. A server's error whose
+//! code begins like that, which a script could make up, gets `ERR` before it, so that the two
+//! cannot be confused.
 //!
 //! | error | reply |
 //! |---|---|

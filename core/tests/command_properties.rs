@@ -1,8 +1,9 @@
-//! Whatever the arguments of whatever command: finding its keys never panics, and what is found is there. Cutting a command and
-//! merging its parts' replies gives what one server would have answered, and replies of any other shape are refused.
+//! Whatever the arguments of whatever command: finding its keys never panics, and what is found is
+//! there. Cutting a command and merging its parts' replies gives what one server would have
+//! answered, and replies of any other shape are refused.
 //!
-//! Arguments are drawn from words that mean something to key specifications (keywords, numbers of keys,
-//! numbers that overflow), so that most lists come near to being valid.
+//! Arguments are drawn from words that mean something to key specifications (keywords, numbers of
+//! keys, numbers that overflow), so that most lists come near to being valid.
 
 use bytes::Bytes;
 use keyslot_core::command::merge::{Merge, merge};
@@ -113,7 +114,8 @@ fn reply(bytes: &[u8]) -> RawReply {
     }
 }
 
-/// What a server has under a key: nothing, a string, or a list with an attribute, as a module might have it.
+/// What a server has under a key: nothing, a string, or a list with an attribute, as a module might
+/// have it.
 fn value_of(key: &[u8]) -> String {
     let text = key.escape_ascii().to_string();
     match key.len() % 3 {
@@ -244,8 +246,8 @@ proptest! {
     }
 }
 
-/// A command that is cut has to treat each key alone with all of its options. A new one stands here when that has been looked at,
-/// and `split` has what it takes.
+/// A command that is cut has to treat each key alone with all of its options. A new one stands here
+/// when that has been looked at, and `split` has what it takes.
 #[test]
 fn the_commands_that_are_cut_have_been_looked_at() {
     let is_marked = |spec: &&CommandSpec| spec.request_policy == Some(RequestPolicy::MultiShard);

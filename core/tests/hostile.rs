@@ -1,5 +1,5 @@
-//! Shows that the machine believes no answer that cannot be one: of another type, of another length, for another slot, or
-//! begun before it was asked for.
+//! Shows that the machine believes no answer that cannot be one: of another type, of another
+//! length, for another slot, or begun before it was asked for.
 
 mod rig;
 

@@ -1,5 +1,5 @@
-//! Shows how much memory servers can make the machine hold: the heap's peak is measured, and stays below a figure that
-//! is written here.
+//! Shows how much memory servers can make the machine hold: the heap's peak is measured, and stays
+//! below a figure that is written here.
 #![allow(unsafe_code, reason = "an allocator that counts is one")]
 
 mod rig;
@@ -32,7 +32,8 @@ struct Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: all is left to the system's allocator; while memory grows, both the old and the new count, as in a component.
+// SAFETY: all is left to the system's allocator; while memory grows, both the old and the new
+// count, as in a component.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
@@ -373,7 +374,8 @@ fn a_large_reply_is_handed_over() {
     let reply = rig.done.remove(&id).unwrap().unwrap();
     let bytes = reply.into_vec();
     assert!(bytes.len() > LARGE);
-    // Itself, and less than three quarters of it while it grows for the last time; and what a socket gives.
+    // Itself, and less than three quarters of it while it grows for the last time; and what a socket
+    // gives.
     assert!(peak_since(held) < LARGE * 7 / 4 + MIB / 4, "{}", peak_since(held));
     assert_eq!(rig.cluster.received_bytes(), 0);
 }

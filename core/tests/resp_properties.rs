@@ -1,8 +1,9 @@
-//! Shows that the decoder depends on the bytes alone, not on how they are cut, and that it keeps its place.
+//! Shows that the decoder depends on the bytes alone, not on how they are cut, and that it keeps
+//! its place.
 //!
-//! Random reply trees are written by the encoder below, in every form that the protocol has for them, cut at
-//! random, and must come out as the same flat replies. Random bytes must come out as the same error, with no more
-//! memory held than the limits say.
+//! Random reply trees are written by the encoder below, in every form that the protocol has for
+//! them, cut at random, and must come out as the same flat replies. Random bytes must come out as
+//! the same error, with no more memory held than the limits say.
 
 use std::time::Duration;
 

@@ -17,14 +17,16 @@ static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 /// On this target it comes with wasi-libc's start-up code, which a `no_std` crate does not link.
 ///
 /// # Safety
-/// As the canonical ABI has it: `old` is what an earlier call gave, with the same `align`, or `old_length` is 0.
+/// As the canonical ABI has it: `old` is what an earlier call gave, with the same `align`, or
+/// `old_length` is 0.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cabi_realloc(old: *mut u8, old_length: usize, align: usize, length: usize) -> *mut u8 {
     let layout = |length| Layout::from_size_align(length, align);
     let (Ok(old_layout), Ok(new_layout)) = (layout(old_length), layout(length)) else {
         core::arch::wasm32::unreachable();
     };
-    // SAFETY: sizes are not zero where the allocator is called, and `old` came from it with `old_layout`.
+    // SAFETY: sizes are not zero where the allocator is called, and `old` came from it with
+    // `old_layout`.
     let new = unsafe {
         match (old_length, length) {
             // An empty list needs a pointer that is aligned, and nothing behind it.

@@ -28,8 +28,8 @@ use crate::options::Options;
 use crate::scanner::Scanner;
 use crate::watched::Watched;
 
-/// How large the replies are together that one `wait` returns, unless the first alone is larger. While they are copied
-/// to the caller no deadline is looked at, and they are held twice.
+/// How large the replies are together that one `wait` returns, unless the first alone is larger.
+/// While they are copied to the caller no deadline is looked at, and they are held twice.
 const WAIT_SIZE: u64 = 16 << 20;
 
 pub(crate) type CommandWords = Vec<Vec<u8>>;
@@ -108,7 +108,8 @@ impl Shared {
         Ok(members.filter(|member| wanted(member)).map(|member| member.address.clone()).collect())
     }
 
-    /// Sends a command to each of these nodes and to no other. Gives how it has ended and after how many microseconds.
+    /// Sends a command to each of these nodes and to no other. Gives how it has ended and after how
+    /// many microseconds.
     fn ask_each(&self, nodes: &[NodeAddr], command: &Command) -> Vec<(Ended, u64)> {
         let started = monotonic_clock::now();
         let mut answers: Vec<(Ended, u64)> = nodes.iter().map(|_| (Err(Error::Closed), 0)).collect();
@@ -121,12 +122,14 @@ impl Shared {
         answers
     }
 
-    /// Waits for tickets' commands to end, and gives those that have, up to [`WAIT_SIZE`]. A larger reply comes alone.
+    /// Waits for tickets' commands to end, and gives those that have, up to [`WAIT_SIZE`]. A larger
+    /// reply comes alone.
     pub(crate) fn wait(&self, timeout_ms: u32, give: impl FnMut(u64, Ended)) {
         self.wait_for(timeout_ms, WAIT_SIZE, u64::MAX, give);
     }
 
-    /// As `wait`, up to this many bytes of replies. One that is as large as `alone_from` is given alone.
+    /// As `wait`, up to this many bytes of replies. One that is as large as `alone_from` is given
+    /// alone.
     pub(crate) fn wait_for(
         &self,
         timeout_ms: u32,

@@ -1,10 +1,11 @@
 //! The poll loop: does what the machine says, tells it what happens, sleeps in between.
 //!
-//! One `poll` covers all sockets, all look-ups and the machine's next deadline. Nothing runs between two calls
-//! of the component; `Driver::resume` catches up with what the sockets did meanwhile.
+//! One `poll` covers all sockets, all look-ups and the machine's next deadline. Nothing runs
+//! between two calls of the component; `Driver::resume` catches up with what the sockets did
+//! meanwhile.
 //!
-//! While a call of the host waits, every request of the client stands, whatever node it is for. So no
-//! call but `poll` may wait. What wasmtime-wasi 48 does:
+//! While a call of the host waits, every request of the client stands, whatever node it is for. So
+//! no call but `poll` may wait. What wasmtime-wasi 48 does:
 //!
 //! | call | waits? |
 //! |---|---|
@@ -44,13 +45,15 @@ use crate::dying;
 use crate::lookup::Lookup;
 use crate::socket::{READ_LARGE, READ_SMALL, Refusal, Socket};
 
-/// After so long without a call all sockets are looked at first, not only those that are about to be used.
+/// After so long without a call all sockets are looked at first, not only those that are about to
+/// be used.
 const IDLE: Duration = Duration::from_millis(100);
 
 /// How much is read from one socket before the others have their turn, in bytes.
 const TURN: u64 = 512 << 10;
 
-/// So many bytes may wait for the sockets to take them before `run` hands more commands to the machine.
+/// So many bytes may wait for the sockets to take them before `run` hands more commands to the
+/// machine.
 const WINDOW: usize = 4 << 20;
 
 /// How a command has ended.
@@ -65,7 +68,8 @@ pub(crate) struct Driver {
     lookups: LiteMap<ConnId, Lookup>,
     /// Whose request it is, by the id's small number.
     owners: Vec<Option<(RequestId, Owner)>>,
-    /// Owners whose request had ended, but was not yet among those done, when another one got its small number.
+    /// Owners whose request had ended, but was not yet among those done, when another one got its
+    /// small number.
     displaced: VecDeque<(RequestId, Owner)>,
     /// Requests that have ended since their owners were last told.
     done: Vec<(RequestId, Ended)>,
@@ -175,8 +179,9 @@ impl Driver {
         }
     }
 
-    /// Runs commands until each has its result: `take` gets it with the command's number. They are handed in as fast as
-    /// the sockets take them, so that the memory for what is on its way has a bound.
+    /// Runs commands until each has its result: `take` gets it with the command's number. They are
+    /// handed in as fast as the sockets take them, so that the memory for what is on its way
+    /// has a bound.
     pub(crate) fn run(&mut self, commands: Commands<'_>, take: &mut dyn FnMut(usize, Ended)) {
         let mut now = self.resume();
         let mut commands = commands.enumerate();
@@ -220,8 +225,8 @@ impl Driver {
         result
     }
 
-    /// Takes commands in and writes what the sockets take now. Gives the first one's ticket; the others' follow it.
-    /// One that cannot be sent has ended with its error.
+    /// Takes commands in and writes what the sockets take now. Gives the first one's ticket; the
+    /// others' follow it. One that cannot be sent has ended with its error.
     pub(crate) fn submit(&mut self, commands: Commands<'_>) -> u64 {
         let started = self.resume();
         let first = self.next_ticket;
@@ -268,7 +273,8 @@ impl Driver {
         self.sockets.values().map(Socket::unwritten).sum()
     }
 
-    /// Runs until a ticket's command has ended, none is under way, the time is up or the host ends the sleep.
+    /// Runs until a ticket's command has ended, none is under way, the time is up or the host ends
+    /// the sleep.
     pub(crate) fn wait(&mut self, timeout: Duration) {
         let started = self.resume();
         let deadline = started + timeout;
@@ -351,8 +357,8 @@ impl Driver {
         self.last_call_end = now;
     }
 
-    /// Catches up after a time without calls. What the sockets hold came during that time, not after it, so the
-    /// machine gets it before it hears how late it is.
+    /// Catches up after a time without calls. What the sockets hold came during that time, not
+    /// after it, so the machine gets it before it hears how late it is.
     fn resume(&mut self) -> Instant {
         let now = now();
         dying::look(now);
@@ -363,9 +369,10 @@ impl Driver {
         now
     }
 
-    /// Whatever the sockets hold that are about to be written to answers nothing that is still to be sent, and one
-    /// that has ended takes none of it. So they are read until they are empty. One that still holds something after its
-    /// turn, and owes no reply, is not written to: the machine keeps what is for it.
+    /// Whatever the sockets hold that are about to be written to answers nothing that is still to
+    /// be sent, and one that has ended takes none of it. So they are read until they are empty.
+    /// One that still holds something after its turn, and owes no reply, is not written to: the
+    /// machine keeps what is for it.
     fn look_before_writing(&mut self, now: Instant) {
         let mut looked_at: LiteMap<ConnId, ()> = LiteMap::new();
         loop {
@@ -390,7 +397,8 @@ impl Driver {
         self.drain();
     }
 
-    /// Remembers whose request it is. The last owner of its small number, if it is still there, has only to be told.
+    /// Remembers whose request it is. The last owner of its small number, if it is still there, has
+    /// only to be told.
     fn own(&mut self, id: RequestId, owner: Owner) {
         if self.owners.len() <= id.index() {
             self.owners.resize(id.index() + 1, None);
@@ -458,8 +466,8 @@ impl Driver {
         }
     }
 
-    /// Sleeps until a socket, a look-up or the instant has come, and tells the machine. Gives the time then; none when the
-    /// host ended the sleep early.
+    /// Sleeps until a socket, a look-up or the instant has come, and tells the machine. Gives the
+    /// time then; none when the host ended the sleep early.
     fn sleep(&mut self, wake: Option<Instant>) -> Option<Instant> {
         let unread = core::mem::take(&mut self.unread);
         self.set_timer(if unread.is_empty() { wake } else { Some(now()) });
@@ -510,8 +518,8 @@ impl Driver {
         Some(now)
     }
 
-    /// Keeps a timer that is ready no later than `wake`. One that is early costs a turn of the loop,
-    /// a new one for each request would cost two calls of the host.
+    /// Keeps a timer that is ready no later than `wake`. One that is early costs a turn of the
+    /// loop, a new one for each request would cost two calls of the host.
     fn set_timer(&mut self, wake: Option<Instant>) {
         let Some(wake) = wake else {
             self.timer = None;
@@ -543,8 +551,8 @@ impl Driver {
         self.after_write(conn, written, now, until);
     }
 
-    /// Reads what has come in, and ends the connection when it has ended or cannot be written to. The server's
-    /// last words come first: they may say why.
+    /// Reads what has come in, and ends the connection when it has ended or cannot be written to.
+    /// The server's last words come first: they may say why.
     fn after_write(&mut self, conn: ConnId, written: Result<u64, String>, now: Instant, until: Until) {
         let read = self.receive(conn, now, until);
         match (written, read) {
@@ -563,8 +571,9 @@ impl Driver {
         }
     }
 
-    /// Gives the machine what has come in, up to a turn's share: a server that sends without end must not keep the
-    /// loop from its deadlines and the other sockets. True when there may be more.
+    /// Gives the machine what has come in, up to a turn's share: a server that sends without end
+    /// must not keep the loop from its deadlines and the other sockets. True when there may be
+    /// more.
     fn receive(&mut self, conn: ConnId, now: Instant, until: Until) -> Result<bool, String> {
         let mut received = 0;
         while received < TURN {

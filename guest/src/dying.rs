@@ -1,9 +1,9 @@
 //! Connections that are closed while the host still has a write of theirs under way.
 //!
 //! Dropping an output-stream may wait until its write has ended: wasmtime's drop does. A node that
-//! has stopped, or that no packet reaches, would so hold up the whole component, for up to a quarter
-//! of an hour. So such a connection is shut down and kept here until `check-write` gives a permit or
-//! an error. Only then is it dropped.
+//! has stopped, or that no packet reaches, would so hold up the whole component, for up to a
+//! quarter of an hour. So such a connection is shut down and kept here until `check-write` gives a
+//! permit or an error. Only then is it dropped.
 //!
 //! The list is the component's, not a client's: a client may be dropped before its connections can
 //! be. Nobody is woken for it. Whoever runs looks at it, at most every [`LOOK_EVERY`].
@@ -24,8 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// From so many on, an address that has one of these is not dialled again before it has died.
 ///
 /// None can be dropped to make room, since that waits. Each takes a descriptor and up to 64 KiB of
-/// the host. Other addresses are still dialled, so the list is at most this long and as many more as
-/// there are connections.
+/// the host. Other addresses are still dialled, so the list is at most this long and as many more
+/// as there are connections.
 const DYING_MAX: usize = 256;
 
 struct List {

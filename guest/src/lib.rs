@@ -10,8 +10,8 @@
 //! | `allocation` | the allocator, and the one that the canonical ABI asks for |
 //! | `bindings` | what wit-bindgen makes of `wit/` |
 //!
-//! It is `no_std`: a component that links std imports all of wasi:cli and wasi:filesystem, which a host
-//! would have to supply for nothing.
+//! It is `no_std`: a component that links std imports all of wasi:cli and wasi:filesystem, which a
+//! host would have to supply for nothing.
 #![no_std]
 #![deny(
     clippy::unwrap_used,
@@ -40,7 +40,8 @@ mod wire;
 
 use keyslot_core::slot::Slot;
 
-/// The core and this crate are written so that they do not panic; if they do, the component stops at once.
+/// The core and this crate are written so that they do not panic; if they do, the component stops
+/// at once.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     core::arch::wasm32::unreachable()

@@ -1,13 +1,15 @@
 //! One TCP connection, never blocking.
 //!
 //! What WASI 0.2 asks for, and a trap or a delay punishes:
-//! - `write` takes no more than `check-write` has just allowed, once; hence a new permit for each write;
+//! - `write` takes no more than `check-write` has just allowed, once; hence a new permit for each
+//!   write;
 //! - TCP_NODELAY cannot be set, so a request in two writes waits for a delayed ACK: all that is
 //!   queued goes into one;
 //! - an empty read means "nothing yet", the end is an error;
 //! - the host allocates what `read` asks for, so it asks for little until much comes;
 //! - a pollable has to be dropped before what it was made of: fields are dropped in their order;
-//! - dropping an output-stream waits for the write under way, so [`Socket::close`] ends a connection.
+//! - dropping an output-stream waits for the write under way, so [`Socket::close`] ends a
+//!   connection.
 
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
@@ -49,7 +51,8 @@ struct Stream {
     unwritten: VecDeque<Bytes>,
 }
 
-/// A closed connection whose last write the host has not ended yet. It can be dropped once it is dead.
+/// A closed connection whose last write the host has not ended yet. It can be dropped once it is
+/// dead.
 pub(crate) struct Dying {
     output: OutputStream,
     _input: InputStream,
@@ -155,7 +158,8 @@ impl Socket {
         self.write()
     }
 
-    /// Writes as much of what is still to be sent as the host takes now. Gives the number of writes.
+    /// Writes as much of what is still to be sent as the host takes now. Gives the number of
+    /// writes.
     pub(crate) fn write(&mut self) -> Result<u64, String> {
         let Some(stream) = &mut self.stream else {
             return Ok(0);
@@ -182,7 +186,8 @@ impl Socket {
         self.stream.as_ref().map_or(0, |stream| stream.unwritten.iter().map(Bytes::len).sum())
     }
 
-    /// Reads once; an empty list when nothing has come in. `much`: more of a long reply is on its way.
+    /// Reads once; an empty list when nothing has come in. `much`: more of a long reply is on its
+    /// way.
     pub(crate) fn read(&mut self, much: bool) -> Result<Vec<u8>, String> {
         match &mut self.stream {
             Some(stream) => stream.input.read(if much { READ_LARGE } else { READ_SMALL }).map_err(end),

@@ -1,4 +1,5 @@
-//! The exported `watched`: keys that are watched, and what is to be written if they have not changed.
+//! The exported `watched`: keys that are watched, and what is to be written if they have not
+//! changed.
 
 use alloc::vec::Vec;
 use core::cell::RefCell;

@@ -189,7 +189,8 @@ fn put_reply(ended: &Ended, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Appends to what is handed out. Twice of much would not fit beside what connections hold, so much grows by an eighth.
+/// Appends to what is handed out. Twice of much would not fit beside what connections hold, so much
+/// grows by an eighth.
 fn append(bytes: &mut Vec<u8>, more: &[u8]) {
     let length = bytes.len();
     if length >= MUCH && bytes.capacity() - length < more.len() {

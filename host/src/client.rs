@@ -1,9 +1,10 @@
 //! The client that many tasks share.
 //!
-//! One task, the [`Worker`], owns the component's instance, which does one thing at a time. Callers hand it their
-//! calls through a channel. It submits what has gathered there to the component, and waits there for any command's
-//! end; a new call ends that wait. So the calls of many tasks travel together, and each returns on its own. Each clone
-//! has a lane of its own there, and the lanes take turns: nobody waits for the end of another's long pipeline.
+//! One task, the [`Worker`], owns the component's instance, which does one thing at a time. Callers
+//! hand it their calls through a channel. It submits what has gathered there to the component, and
+//! waits there for any command's end; a new call ends that wait. So the calls of many tasks travel
+//! together, and each returns on its own. Each clone has a lane of its own there, and the lanes
+//! take turns: nobody waits for the end of another's long pipeline.
 
 mod connection;
 mod events;
@@ -49,23 +50,27 @@ const QUEUE_LENGTH: usize = 1_024;
 
 /// A connected client of a Redis or Valkey Cluster, or of one server.
 ///
-/// A clone is the same client: clone it into each task that needs it. When the last one is dropped, the
-/// component's instance and its connections are too.
+/// A clone is the same client: clone it into each task that needs it. When the last one is dropped,
+/// the component's instance and its connections are too.
 ///
-/// - Calls of many tasks travel together: what waits at the same moment is handed to the component at once. Each
-///   returns when its own commands have ended: a node that does not answer delays only those who ask it.
-/// - All commands for one node share a connection, which answers in order: one that is slow to answer (a large `KEYS`)
-///   delays those for the same node that were sent after it. [`lend`](Self::lend) gives it a connection of its own. Those that
-///   block (`BLPOP`) have one in any case.
-/// - Each clone is a caller of its own, and so is each [`Connection`]. What one caller asks is executed in the order in
-///   which it called, for each key; between callers there is no order but that of an answer and a later call. They take
-///   turns: however long one's pipeline is, the others' calls pass.
-/// - A caller that drops its future gives its commands up. What has been sent is executed all the same; but one that blocks
-///   (`BLPOP`) has its connection closed, so that nothing is taken for nobody.
-/// - The component sees to its sockets only during a call. A connection that dies meanwhile is noticed by
-///   the next call, which sends again what cannot have been executed.
-/// - Should the component trap or reach its memory limit, all who wait get [`Error::Host`], and the next call
-///   starts a fresh instance and connects again.
+/// - Calls of many tasks travel together: what waits at the same moment is handed to the component
+///   at once. Each returns when its own commands have ended: a node that does not answer delays
+///   only those who ask it.
+/// - All commands for one node share a connection, which answers in order: one that is slow to
+///   answer (a large `KEYS`) delays those for the same node that were sent after it.
+///   [`lend`](Self::lend) gives it a connection of its own. Those that block (`BLPOP`) have one in
+///   any case.
+/// - Each clone is a caller of its own, and so is each [`Connection`]. What one caller asks is
+///   executed in the order in which it called, for each key; between callers there is no order but
+///   that of an answer and a later call. They take turns: however long one's pipeline is, the
+///   others' calls pass.
+/// - A caller that drops its future gives its commands up. What has been sent is executed all the
+///   same; but one that blocks (`BLPOP`) has its connection closed, so that nothing is taken for
+///   nobody.
+/// - The component sees to its sockets only during a call. A connection that dies meanwhile is
+///   noticed by the next call, which sends again what cannot have been executed.
+/// - Should the component trap or reach its memory limit, all who wait get [`Error::Host`], and the
+///   next call starts a fresh instance and connects again.
 pub struct Client {
     handle: Arc<Handle>,
     lane: Lane,
@@ -142,8 +147,9 @@ fn ended() -> Error {
     Error::Host("the runtime that ran the client has ended".to_owned())
 }
 
-/// A future whose code is compiled with this crate. That of an async function is compiled with whoever awaits it; in a
-/// caller's debug build each byte that goes into or comes out of the component would cost some ten nanoseconds.
+/// A future whose code is compiled with this crate. That of an async function is compiled with
+/// whoever awaits it; in a caller's debug build each byte that goes into or comes out of the
+/// component would cost some ten nanoseconds.
 type Compiled<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 fn start(options: &Options) -> Compiled<'_, Result<Instance, Error>> {
@@ -163,9 +169,9 @@ fn work(worker: Worker, gone: oneshot::Receiver<Infallible>) -> Compiled<'static
 impl Client {
     /// Starts the component and connects to the first of the options' nodes that answers.
     ///
-    /// Must be called in a tokio runtime, which then runs the client's task. The first call in a process
-    /// loads the component; the first on a machine also compiles it, which takes about a second, and keeps
-    /// the outcome in the user's cache directory.
+    /// Must be called in a tokio runtime, which then runs the client's task. The first call in a
+    /// process loads the component; the first on a machine also compiles it, which takes about
+    /// a second, and keeps the outcome in the user's cache directory.
     ///
     /// # Errors
     ///
@@ -198,26 +204,30 @@ impl Client {
         self.handle.execute(self.lane, Target::Cluster, Requests::one(&args))
     }
 
-    /// Runs many commands: one write for each node, all nodes at the same time. The results are in the
-    /// commands' order, and each is independent of the others. Commands for one slot are executed in their order.
+    /// Runs many commands: one write for each node, all nodes at the same time. The results are in
+    /// the commands' order, and each is independent of the others. Commands for one slot are
+    /// executed in their order.
     ///
-    /// However long it is, the component has at most 16 MiB and 40,000 commands of it at a time, and the replies that have just
-    /// come: its memory does not grow with the pipeline. The replies together are bounded by the limit `reply-size`. Later calls of
-    /// this clone wait until the last of it is in the component; those of other clones do not.
+    /// However long it is, the component has at most 16 MiB and 40,000 commands of it at a time,
+    /// and the replies that have just come: its memory does not grow with the pipeline. The
+    /// replies together are bounded by the limit `reply-size`. Later calls of this clone wait
+    /// until the last of it is in the component; those of other clones do not.
     pub async fn pipeline(&self, commands: Vec<Vec<Vec<u8>>>) -> Vec<Result<Reply, Error>> {
         self.handle.pipeline(self.lane, Target::Cluster, commands).await
     }
 
-    /// Runs one command on each of the route's nodes and on no others, whatever its keys, all at the same time. Gives what
-    /// each has answered, with its address, in the topology's order. Redirects are not followed, nothing is merged.
+    /// Runs one command on each of the route's nodes and on no others, whatever its keys, all at
+    /// the same time. Gives what each has answered, with its address, in the topology's order.
+    /// Redirects are not followed, nothing is merged.
     ///
-    /// A replica answers commands with keys only where the client reads from replicas ([`Options::replica_reads`]); else
-    /// it answers MOVED.
+    /// A replica answers commands with keys only where the client reads from replicas
+    /// ([`Options::replica_reads`]); else it answers MOVED.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for a node or slot that cannot be, [`Error::ClusterDown`] when no node is known to serve the
-    /// slot. What is wrong with a node, or with the command, is told in its result.
+    /// [`Error::InvalidArgument`] for a node or slot that cannot be, [`Error::ClusterDown`] when no
+    /// node is known to serve the slot. What is wrong with a node, or with the command, is told
+    /// in its result.
     pub async fn execute_on(
         &self,
         route: Route,
@@ -229,11 +239,11 @@ impl Client {
         Ok(answers.into_iter().map(|(node, answer, _)| (node, answer)).collect())
     }
 
-    /// Lends a connection of one's own to the primary that serves this key's slot, or, without a key, to any primary.
-    /// Dropping it gives it back.
+    /// Lends a connection of one's own to the primary that serves this key's slot, or, without a
+    /// key, to any primary. Dropping it gives it back.
     ///
-    /// Returns at once. The connection may still have to be opened, or to come back from another borrower: its commands
-    /// wait for that, and fail when it takes longer than
+    /// Returns at once. The connection may still have to be opened, or to come back from another
+    /// borrower: its commands wait for that, and fail when it takes longer than
     /// [`PoolSetting::CheckoutTimeoutMs`](crate::PoolSetting::CheckoutTimeoutMs).
     ///
     /// # Errors
@@ -245,20 +255,22 @@ impl Client {
         Ok(Connection::new(lease, Arc::clone(&self.handle)))
     }
 
-    /// What happens to the client from now on: connections made and lost, failovers, slots that move, retries. It may begin
-    /// with what has happened since the client was last used.
+    /// What happens to the client from now on: connections made and lost, failovers, slots that
+    /// move, retries. It may begin with what has happened since the client was last used.
     ///
-    /// While commands are under way, events come within a tenth of a second. The component runs only during its calls: an
-    /// idle client sees nothing, but as long as somebody holds an `Events`, it is looked at once a second.
+    /// While commands are under way, events come within a tenth of a second. The component runs
+    /// only during its calls: an idle client sees nothing, but as long as somebody holds an
+    /// `Events`, it is looked at once a second.
     ///
-    /// Each event is also one of `tracing`, with the target `keyslot::events` and the event's parts as fields.
+    /// Each event is also one of `tracing`, with the target `keyslot::events` and the event's parts
+    /// as fields.
     #[must_use]
     pub fn events(&self) -> Events {
         self.handle.subscriptions.subscribe()
     }
 
-    /// The address, `host:port`, of the primary that serves this key's slot, as the component now knows the
-    /// topology.
+    /// The address, `host:port`, of the primary that serves this key's slot, as the component now
+    /// knows the topology.
     ///
     /// # Errors
     ///
@@ -296,7 +308,8 @@ impl Client {
         self.handle.call(|reply| Call::Ask(Question::Counters { reply })).await
     }
 
-    /// What is counted for each node, in order of the addresses: the component's counters, which the WIT package lists.
+    /// What is counted for each node, in order of the addresses: the component's counters, which
+    /// the WIT package lists.
     ///
     /// # Errors
     ///
@@ -305,7 +318,8 @@ impl Client {
         self.handle.call(|reply| Call::Ask(Question::Statistics { reply })).await
     }
 
-    /// How much linear memory the component has, in bytes. It grows to what was needed at most and does not shrink.
+    /// How much linear memory the component has, in bytes. It grows to what was needed at most and
+    /// does not shrink.
     ///
     /// # Errors
     ///
@@ -314,8 +328,9 @@ impl Client {
         self.handle.call(|reply| Call::Ask(Question::Memory { reply })).await
     }
 
-    /// Closes every connection when the calls before this one have ended, for all clones; those that take longer than the request time-out, as
-    /// commands that block may, end as [`Error::Closed`]. So does each later call, at once. Closing twice does nothing.
+    /// Closes every connection when the calls before this one have ended, for all clones; those
+    /// that take longer than the request time-out, as commands that block may, end as
+    /// [`Error::Closed`]. So does each later call, at once. Closing twice does nothing.
     pub async fn close(&self) {
         // A failure to close is one of the instance, which is then gone: closed is what it is.
         let _ = self.handle.call(|reply| Call::Close { reply }).await;

@@ -3,8 +3,8 @@
 /// The component's default (`limit connections` in the WIT package).
 const CONNECTIONS: u64 = 512;
 
-/// The limit that takes the default's place: three quarters of the descriptors that the process may have now, when that
-/// is less. The others are for what else it does.
+/// The limit that takes the default's place: three quarters of the descriptors that the process may
+/// have now, when that is less. The others are for what else it does.
 pub(crate) fn connections_max() -> Option<u64> {
     for_descriptors(descriptors()?)
 }

@@ -1,7 +1,7 @@
 //! The engine that runs components, and the components that it has compiled.
 //!
-//! Both are made once a process: compiling takes most of a second. What is compiled also goes into a
-//! directory of the user's, so that the next process only reads it.
+//! Both are made once a process: compiling takes most of a second. What is compiled also goes into
+//! a directory of the user's, so that the next process only reads it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -91,7 +91,8 @@ impl Runtime {
         &self.engine
     }
 
-    /// Lets the component that is called meanwhile give way to other tasks, until the guard is dropped.
+    /// Lets the component that is called meanwhile give way to other tasks, until the guard is
+    /// dropped.
     pub(crate) fn ticking(&self) -> Ticking<'_> {
         self.ticker.calls.fetch_add(1, Ordering::SeqCst);
         if self.ticker.asleep.load(Ordering::SeqCst) {
@@ -168,8 +169,8 @@ struct Ticker {
     thread: Thread,
     /// How many calls are under way.
     calls: Arc<AtomicUsize>,
-    /// Whether the thread is parked or about to be. Set before the thread looks at `calls` for the last
-    /// time, read after a call has counted itself: one of the two sees the other.
+    /// Whether the thread is parked or about to be. Set before the thread looks at `calls` for the
+    /// last time, read after a call has counted itself: one of the two sees the other.
     asleep: Arc<AtomicBool>,
 }
 

@@ -6,8 +6,8 @@ use crate::bindings::exports::keyslot::redis::types::{Error as WitError, Interru
 
 /// Why a call has no result.
 ///
-/// Every case but the last is one of the WIT type `keyslot:redis/types.error`, whose documentation says
-/// what to do about it. Displayed, each is one line, and never holds a password.
+/// Every case but the last is one of the WIT type `keyslot:redis/types.error`, whose documentation
+/// says what to do about it. Displayed, each is one line, and never holds a password.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -35,7 +35,8 @@ pub enum Error {
     /// The request's time ran out.
     #[error("timed out: {0}")]
     Timeout(Interrupted),
-    /// A command that went to several nodes, or in several parts, was executed by some and not by others.
+    /// A command that went to several nodes, or in several parts, was executed by some and not by
+    /// others.
     #[error("partly executed: {0}")]
     PartlyExecuted(Interrupted),
     /// A server refused the user name or the password, or asked for one that was not given.
@@ -44,7 +45,8 @@ pub enum Error {
     /// TLS could not be set up.
     #[error("TLS: {}", one_line(.0))]
     Tls(String),
-    /// What the server sent is not RESP, or not a reply to what was asked. A write may have been executed.
+    /// What the server sent is not RESP, or not a reply to what was asked. A write may have been
+    /// executed.
     #[error("protocol error: {}", one_line(.0))]
     Protocol(String),
     /// A limit of the client was reached; the text names it.
@@ -56,10 +58,10 @@ pub enum Error {
     /// Anything else that the component tells.
     #[error("{}", one_line(.0))]
     Other(String),
-    /// The component could not be loaded or had to be given up: it does not compile, needs an import
-    /// that this host does not supply, reached the memory limit, or trapped. A command that was under
-    /// way may have been executed. Where the component had been running, the next call starts a fresh
-    /// instance and connects again.
+    /// The component could not be loaded or had to be given up: it does not compile, needs an
+    /// import that this host does not supply, reached the memory limit, or trapped. A command
+    /// that was under way may have been executed. Where the component had been running, the
+    /// next call starts a fresh instance and connects again.
     #[error("{}", one_line(.0))]
     Host(String),
 }
@@ -76,8 +78,8 @@ impl Error {
         }
     }
 
-    /// Whether a server may have executed the command that this is the result of. When false, it has
-    /// certainly not been executed, or the server answered it with an error.
+    /// Whether a server may have executed the command that this is the result of. When false, it
+    /// has certainly not been executed, or the server answered it with an error.
     #[must_use]
     pub fn possibly_executed(&self) -> bool {
         match self {

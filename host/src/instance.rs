@@ -25,8 +25,8 @@ use crate::wasi::State;
 use crate::watchdog::{GRACE, Overdue, Watchdog, watch};
 use crate::{Error, Options};
 
-/// A node of a reply is 24 bytes in the component and 56 here: what an instance hands over at once is
-/// bounded by this many times its memory.
+/// A node of a reply is 24 bytes in the component and 56 here: what an instance hands over at once
+/// is bounded by this many times its memory.
 const HOST_TO_GUEST_SIZE: usize = 3;
 
 /// The component failed in the middle of a call, in one line. The instance cannot be called again.
@@ -76,8 +76,8 @@ impl From<Scanner> for Resource {
     }
 }
 
-/// Makes one call of the component. A macro, because each call borrows the bindings and the store at once
-/// and has a type of its own.
+/// Makes one call of the component. A macro, because each call borrows the bindings and the store
+/// at once and has a type of its own.
 macro_rules! call {
     ($instance:expr, |$guest:ident, $store:ident| $call:expr) => {
         call!($instance, keyslot_redis_redis_cluster, |$guest, $store| $call)
@@ -141,7 +141,8 @@ impl Instance {
         self.store.data().limiter.memory() as u64
     }
 
-    /// Hands commands in, encoded. The first one's ticket is returned, the others' follow it one by one.
+    /// Hands commands in, encoded. The first one's ticket is returned, the others' follow it one by
+    /// one.
     pub(crate) async fn submit(&mut self, requests: &[u8]) -> Result<Result<u64, Error>, Trap> {
         let ticket = wire_call!(self, |wire, store| wire.call_submit(store, self.client, requests))?;
         Ok(ticket.map_err(Error::from))
@@ -233,7 +234,8 @@ impl Instance {
         call!(self, |guest, store| guest.scanner().call_token(store, scanner.0))
     }
 
-    /// Waits until commands have ended, the time is up or `interrupt` has ended; what it does until then, it does.
+    /// Waits until commands have ended, the time is up or `interrupt` has ended; what it does until
+    /// then, it does.
     pub(crate) async fn wait(
         &mut self,
         timeout_ms: u32,

@@ -1,8 +1,8 @@
 //! How many names are looked up at the same time.
 //!
-//! A look-up is a call of the system's on a thread of its own, which nobody can end: when the component gives it up,
-//! because the time for its connection is over, the thread goes on until the resolver gives up, too. So those that
-//! were given up count for a while.
+//! A look-up is a call of the system's on a thread of its own, which nobody can end: when the
+//! component gives it up, because the time for its connection is over, the thread goes on until the
+//! resolver gives up, too. So those that were given up count for a while.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ use crate::network::Ports;
 /// So many threads at most. The component has up to 8 look-ups under way.
 const MAX: usize = 32;
 
-/// How long a resolver may go on with a name that nobody answers for: by default two rounds of 5 seconds to each of
-/// three servers (resolv.conf(5), `timeout` and `attempts`).
+/// How long a resolver may go on with a name that nobody answers for: by default two rounds of 5
+/// seconds to each of three servers (resolv.conf(5), `timeout` and `attempts`).
 const GIVEN_UP_FOR: Duration = Duration::from_secs(30);
 
 /// The look-ups of one instance, by their handles.

@@ -1,9 +1,9 @@
 //! Which addresses the component may connect to.
 //!
-//! The component dials what it is told to: the URLs, but also every address that a server names in its
-//! topology or in a redirect. A server that is not trusted could so have it dial into the host's own
-//! network. [`NetworkPolicy::allow`] draws the line outside the component, where nothing that a server
-//! sends can move it.
+//! The component dials what it is told to: the URLs, but also every address that a server names in
+//! its topology or in a redirect. A server that is not trusted could so have it dial into the
+//! host's own network. [`NetworkPolicy::allow`] draws the line outside the component, where nothing
+//! that a server sends can move it.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,15 +13,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime_wasi::sockets::SocketAddrUse;
 
-/// How many addresses of allowed names a policy remembers for a client. Names whose addresses change
-/// would otherwise make it grow without end.
+/// How many addresses of allowed names a policy remembers for a client. Names whose addresses
+/// change would otherwise make it grow without end.
 const RESOLVED_MAX: usize = 4_096;
 
 /// Which addresses a component may connect to. It may never listen, and never use UDP.
 ///
-/// By default that is every TCP address, and every name may be looked up. With [`NetworkPolicy::allow`] it
-/// is what is listed, and nothing else; a connection to anything else fails with
-/// [`Error::Connect`](crate::Error::Connect) before a packet is sent.
+/// By default that is every TCP address, and every name may be looked up. With
+/// [`NetworkPolicy::allow`] it is what is listed, and nothing else; a connection to anything else
+/// fails with [`Error::Connect`](crate::Error::Connect) before a packet is sent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NetworkPolicy {
     /// None: everything is allowed.
@@ -44,12 +44,12 @@ impl NetworkPolicy {
     /// | `redis.example.com` | to look this name up, and the addresses that it has |
     /// | `*.example.com` | the same for each name below `example.com` |
     ///
-    /// and each may be followed by `:port` (an IPv6 address or network then stands in brackets), which
-    /// allows that port only. No entries at all allow nothing.
+    /// and each may be followed by `:port` (an IPv6 address or network then stands in brackets),
+    /// which allows that port only. No entries at all allow nothing.
     ///
-    /// A name allows only what the component has looked up under that name. Clusters announce their nodes
-    /// by address unless they are told to announce names (`cluster-preferred-endpoint-type hostname`):
-    /// list the nodes' network as well.
+    /// A name allows only what the component has looked up under that name. Clusters announce their
+    /// nodes by address unless they are told to announce names
+    /// (`cluster-preferred-endpoint-type hostname`): list the nodes' network as well.
     ///
     /// ```
     /// use keyslot::NetworkPolicy;
@@ -187,8 +187,8 @@ fn parse_host(text: &str) -> Option<Host> {
     canonical_name(text).map(Host::Name)
 }
 
-/// The name in lower case and without the dot of the root; none where it is no host name. The last label
-/// of one has a letter: `10.0.0.300` is a mistake, not a name.
+/// The name in lower case and without the dot of the root; none where it is no host name. The last
+/// label of one has a letter: `10.0.0.300` is a mistake, not a name.
 fn canonical_name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_lowercase();
     let labels_are_valid = name.split('.').all(|label| {
@@ -250,8 +250,8 @@ impl Gate {
 
     /// Whether a socket may do this.
     ///
-    /// A connect asks twice: for the peer's address, and before it for binding to the wildcard address, as the
-    /// operating system does when it chooses the local port.
+    /// A connect asks twice: for the peer's address, and before it for binding to the wildcard
+    /// address, as the operating system does when it chooses the local port.
     pub(crate) fn permits(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
         match purpose {
             SocketAddrUse::TcpConnect => {
@@ -266,7 +266,8 @@ impl Gate {
         }
     }
 
-    /// What a name that the component wants to look up may be used for; none when it may not be looked up.
+    /// What a name that the component wants to look up may be used for; none when it may not be
+    /// looked up.
     ///
     /// An address in place of a name tells nothing and permits nothing.
     pub(crate) fn name(&self, name: &str) -> Option<Ports> {

@@ -9,7 +9,8 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::{
     Limit, Mode, PoolSetting, Protocol, ReplicaReads, RetryWrites, Shard,
 };
 
-/// How much linear memory a component may have, unless [`Options::memory_limit`] says otherwise: 1 GiB.
+/// How much linear memory a component may have, unless [`Options::memory_limit`] says otherwise: 1
+/// GiB.
 pub const DEFAULT_MEMORY_LIMIT: usize = 1 << 30;
 
 /// The component's default for `set-request-timeout-ms`.
@@ -26,8 +27,8 @@ pub(crate) const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 ///     .request_timeout(Duration::from_secs(2));
 /// ```
 ///
-/// What is not set keeps the component's default, which the WIT package documents. The component also
-/// judges the values: mistakes are told by `connect`, as
+/// What is not set keeps the component's default, which the WIT package documents. The component
+/// also judges the values: mistakes are told by `connect`, as
 /// [`Error::InvalidArgument`](crate::Error::InvalidArgument).
 #[derive(Clone)]
 #[must_use]
@@ -68,7 +69,8 @@ pub struct Options {
 impl Options {
     /// Settings for the cluster that these nodes belong to, or for the one server.
     ///
-    /// Each is `redis://[[user]:password@]host[:port][/database]`, or a bare `host` or `host:port`. `valkey://` means the same.
+    /// Each is `redis://[[user]:password@]host[:port][/database]`, or a bare `host` or `host:port`.
+    /// `valkey://` means the same.
     pub fn new(urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             urls: urls.into_iter().map(Into::into).collect(),
@@ -122,8 +124,9 @@ impl Options {
         self
     }
 
-    /// Whether each connection tells the client's name and version (CLIENT SETINFO). With `false`, and an empty
-    /// [`client_name`](Self::client_name), neither SETNAME nor SETINFO is sent, for proxies that hang up on them. Default: true.
+    /// Whether each connection tells the client's name and version (CLIENT SETINFO). With `false`,
+    /// and an empty [`client_name`](Self::client_name), neither SETNAME nor SETINFO is sent,
+    /// for proxies that hang up on them. Default: true.
     pub fn library_info(mut self, tell: bool) -> Self {
         self.library_info = Some(tell);
         self
@@ -161,8 +164,8 @@ impl Options {
         self
     }
 
-    /// How long a node may be silent while answers are due, until it is taken for stalled. Not above the request
-    /// time-out. Parts of a millisecond are rounded up.
+    /// How long a node may be silent while answers are due, until it is taken for stalled. Not
+    /// above the request time-out. Parts of a millisecond are rounded up.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = Some(timeout);
         self
@@ -180,8 +183,8 @@ impl Options {
         self
     }
 
-    /// How long a request waits before it is sent again: about `base` the first time, doubled each time, `cap` at most.
-    /// Parts of a millisecond are rounded up.
+    /// How long a request waits before it is sent again: about `base` the first time, doubled each
+    /// time, `cap` at most. Parts of a millisecond are rounded up.
     pub fn retry_backoff(mut self, base: Duration, cap: Duration) -> Self {
         self.retry_backoff = Some((base, cap));
         self
@@ -193,28 +196,30 @@ impl Options {
         self
     }
 
-    /// How long the client waits before it dials a node again that it could not connect to: at most `base` at
-    /// first, doubled each time, `cap` at most. Parts of a millisecond are rounded up.
+    /// How long the client waits before it dials a node again that it could not connect to: at most
+    /// `base` at first, doubled each time, `cap` at most. Parts of a millisecond are rounded
+    /// up.
     pub fn reconnect_backoff(mut self, base: Duration, cap: Duration) -> Self {
         self.reconnect_backoff = Some((base, cap));
         self
     }
 
-    /// How old the topology may be before the client asks for it again. Parts of a millisecond are rounded up.
+    /// How old the topology may be before the client asks for it again. Parts of a millisecond are
+    /// rounded up.
     pub fn refresh_interval(mut self, interval: Duration) -> Self {
         self.refresh_interval = Some(interval);
         self
     }
 
-    /// After how long without a byte a connection has to answer a PING before it is used again. Parts of a
-    /// millisecond are rounded up.
+    /// After how long without a byte a connection has to answer a PING before it is used again.
+    /// Parts of a millisecond are rounded up.
     pub fn health_check(mut self, after: Duration) -> Self {
         self.health_check = Some(after);
         self
     }
 
-    /// Whether commands that treat each key alone (MGET, DEL, MSET …) may have keys in several slots. They are then sent in
-    /// parts, which is not atomic. Default: true.
+    /// Whether commands that treat each key alone (MGET, DEL, MSET …) may have keys in several
+    /// slots. They are then sent in parts, which is not atomic. Default: true.
     pub fn split_multi_key(mut self, split: bool) -> Self {
         self.split_multi_key = Some(split);
         self
@@ -238,14 +243,15 @@ impl Options {
         self
     }
 
-    /// The node that the servers call `announced` is reached at `actual`; each is `host` or `host:port`. May be called
-    /// many times.
+    /// The node that the servers call `announced` is reached at `actual`; each is `host` or
+    /// `host:port`. May be called many times.
     pub fn map_address(mut self, announced: impl Into<String>, actual: impl Into<String>) -> Self {
         self.address_map.push((announced.into(), actual.into()));
         self
     }
 
-    /// Starts from this topology, as [`Client::topology`](crate::Client::topology) gave it, instead of asking for one.
+    /// Starts from this topology, as [`Client::topology`](crate::Client::topology) gave it, instead
+    /// of asking for one.
     pub fn topology(mut self, shards: Vec<Shard>) -> Self {
         self.topology = Some(shards);
         self
@@ -253,9 +259,10 @@ impl Options {
 
     /// Sets a bound on what a server may send, or on what may wait for nodes.
     ///
-    /// [`Limit::ReceivedBytes`] is three eighths of [`memory_limit`](Self::memory_limit) unless it is set here: the rest is
-    /// for the copy that makes a growing reply larger, and for the one that its caller gets. [`Limit::Connections`] is
-    /// three quarters of the descriptors that the process may have (`ulimit -n`) where that is less than 512.
+    /// [`Limit::ReceivedBytes`] is three eighths of [`memory_limit`](Self::memory_limit) unless it
+    /// is set here: the rest is for the copy that makes a growing reply larger, and for the one
+    /// that its caller gets. [`Limit::Connections`] is three quarters of the descriptors that
+    /// the process may have (`ulimit -n`) where that is less than 512.
     pub fn limit(mut self, limit: Limit, value: u64) -> Self {
         self.limits.push((limit, value));
         self
@@ -273,16 +280,17 @@ impl Options {
         self
     }
 
-    /// How much linear memory the component may have, in bytes. A component that needs more is given up
-    /// with [`Error::Host`](crate::Error::Host). Commands and replies that are under way at the same
-    /// time must fit. Default: [`DEFAULT_MEMORY_LIMIT`].
+    /// How much linear memory the component may have, in bytes. A component that needs more is
+    /// given up with [`Error::Host`](crate::Error::Host). Commands and replies that are under
+    /// way at the same time must fit. Default: [`DEFAULT_MEMORY_LIMIT`].
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.memory_limit = bytes;
         self
     }
 
-    /// The file of the component to run, in place of the one that is embedded. Takes precedence over the
-    /// environment variable `KEYSLOT_COMPONENT`, which does the same for a whole process.
+    /// The file of the component to run, in place of the one that is embedded. Takes precedence
+    /// over the environment variable `KEYSLOT_COMPONENT`, which does the same for a whole
+    /// process.
     pub fn component(mut self, file: impl Into<PathBuf>) -> Self {
         self.component = Some(file.into());
         self
@@ -327,8 +335,8 @@ impl fmt::Debug for Options {
     }
 }
 
-/// The URL with everything between its scheme and its last `@` left out. A password may hold an `@` or a
-/// `/` that should have been escaped, so this asks for no well-formed URL.
+/// The URL with everything between its scheme and its last `@` left out. A password may hold an `@`
+/// or a `/` that should have been escaped, so this asks for no well-formed URL.
 fn without_userinfo(url: &str) -> String {
     let Some((before, host)) = url.rsplit_once('@') else {
         return url.to_owned();

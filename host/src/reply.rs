@@ -1,8 +1,8 @@
 //! A reply and a way to walk through it.
 //!
 //! A reply is a flat list of nodes, as it came from the component: the root first, an aggregate's
-//! children after it. [`ReplyRef`] is a position in that list which moves like a pointer into a tree. It
-//! trusts no count: where the list ends early, so do the children.
+//! children after it. [`ReplyRef`] is a position in that list which moves like a pointer into a
+//! tree. It trusts no count: where the list ends early, so do the children.
 
 use bytes::Bytes;
 use keyslot_core::resp::{Decoder, Frame, Item, Limits, RawReply};
@@ -11,7 +11,8 @@ use keyslot_core::wire::decode_error;
 use crate::Error;
 use crate::bindings::exports::keyslot::redis::types::{ReplyNode, ServerError, Verbatim};
 
-/// What stands where a list has no node: no reply of the component, but `Reply::new` takes any list.
+/// What stands where a list has no node: no reply of the component, but `Reply::new` takes any
+/// list.
 static NULL: ReplyNode = ReplyNode::Null;
 
 /// A server's reply: the nodes of its tree, in pre-order.
@@ -266,8 +267,8 @@ impl<'a> ReplyRef<'a> {
         }
     }
 
-    /// The children of an aggregate, each behind its attributes; none where this is a scalar. A map's
-    /// are key, value, key, value.
+    /// The children of an aggregate, each behind its attributes; none where this is a scalar. A
+    /// map's are key, value, key, value.
     #[must_use]
     pub fn children(self) -> Children<'a> {
         Children { nodes: self.nodes, next: self.position.saturating_add(1), left: child_count(self.node()) }
@@ -349,7 +350,8 @@ fn child_count(node: &ReplyNode) -> u64 {
 
 /// The position behind `count` whole subtrees that begin at `position`.
 ///
-/// One loop, whatever the depth. An attribute adds its own children and is not itself one of the counted.
+/// One loop, whatever the depth. An attribute adds its own children and is not itself one of the
+/// counted.
 fn skip(nodes: &[ReplyNode], mut position: usize, count: u64) -> usize {
     let mut left = count;
     while left > 0 && position < nodes.len() {

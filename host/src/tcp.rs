@@ -8,12 +8,12 @@
 //! | `shutdown` of the sending side | takes effect after the write under way | ends the write |
 //! | `read` of an input-stream | finds what tokio's reactor has heard of | asks the system |
 //!
-//! The write may be one that a stopped node never takes, and what the reactor has not heard of may be
-//! the end of the connection. Nothing is lost by ending a write: the component closes a connection only
-//! when it has given up what was sent over it.
+//! The write may be one that a stopped node never takes, and what the reactor has not heard of may
+//! be the end of the connection. Nothing is lost by ending a write: the component closes a
+//! connection only when it has given up what was sent over it.
 //!
-//! The types are our own. The table holds [`Socket`] where the generated traits say `TcpSocket`: their
-//! resources are only typed numbers.
+//! The types are our own. The table holds [`Socket`] where the generated traits say `TcpSocket`:
+//! their resources are only typed numbers.
 
 mod connection;
 #[cfg(test)]

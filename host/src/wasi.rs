@@ -1,7 +1,7 @@
 //! What a component may use of this machine: sockets, a monotonic clock, randomness and streams.
 //!
-//! Only the interfaces that the component is known to import are linked. One that needs more, such as files,
-//! does not load, and the error names the import.
+//! Only the interfaces that the component is known to import are linked. One that needs more, such
+//! as files, does not load, and the error names the import.
 
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -28,8 +28,8 @@ use crate::network::Gate;
 use crate::tcp::Tcp;
 use crate::watchdog::Watchdog;
 
-/// Bounds on what a component's instances may hold besides memory. The component is a handful of core
-/// modules with one table of function pointers each.
+/// Bounds on what a component's instances may hold besides memory. The component is a handful of
+/// core modules with one table of function pointers each.
 const INSTANCES_MAX: usize = 64;
 const TABLES_MAX: usize = 64;
 const TABLE_ELEMENTS_MAX: usize = 65_536;
@@ -40,7 +40,8 @@ pub(crate) struct State {
     pub(crate) table: ResourceTable,
     pub(crate) gate: Gate,
     look_ups: LookUps,
-    /// While it is set, a `poll` does not wait. Whoever sets it polls the call that the instance is in.
+    /// While it is set, a `poll` does not wait. Whoever sets it polls the call that the instance is
+    /// in.
     pub(crate) interrupted: Arc<AtomicBool>,
     pub(crate) limiter: Limiter,
     pub(crate) watchdog: Watchdog,
@@ -107,7 +108,8 @@ impl HasData for Interruptible {
 impl io::poll::Host for State {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
         let mut ready = pin!(io::poll::Host::poll(&mut self.table, pollables));
-        // What is ready comes first: interruptions without end must not keep the component from its sockets.
+        // What is ready comes first: interruptions without end must not keep the component from its
+        // sockets.
         let outcome = poll_fn(|context| match ready.as_mut().poll(context) {
             Poll::Pending if self.interrupted.load(Ordering::Relaxed) => Poll::Ready(Ok(Vec::new())),
             outcome => outcome,
@@ -132,8 +134,8 @@ impl io::poll::HostPollable for State {
     }
 }
 
-/// Name look-ups as wasmtime does them, but only of names that the policy allows. What they give is then
-/// allowed, too.
+/// Name look-ups as wasmtime does them, but only of names that the policy allows. What they give is
+/// then allowed, too.
 struct NameLookup;
 
 impl HasData for NameLookup {

@@ -1,8 +1,8 @@
 //! Ends a component that computes without end.
 //!
 //! A component has no threads: while it computes it serves nobody, and looks at no deadline. It has
-//! bounds on what it computes for what servers send it. Should one be missing, the watchdog ends the
-//! call with a trap, and the instance is given up.
+//! bounds on what it computes for what servers send it. Should one be missing, the watchdog ends
+//! the call with a trap, and the instance is given up.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::engine::TICK;
 
 /// How long a component may compute beyond its time-out for a request.
 ///
-/// Nothing takes so long on a machine that works. The time-out is added for those who have set a long
-/// one: they expect slow calls.
+/// Nothing takes so long on a machine that works. The time-out is added for those who have set a
+/// long one: they expect slow calls.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// Counts for how long an instance has computed since it last waited.
@@ -49,8 +49,8 @@ impl Watchdog {
 
     /// A tick has gone by in which it computed.
     ///
-    /// Ticks are counted, not time: a process that was stopped, or an executor that is busy with other
-    /// tasks, has not computed.
+    /// Ticks are counted, not time: a process that was stopped, or an executor that is busy with
+    /// other tasks, has not computed.
     fn tick(&mut self) -> Result<(), Overdue> {
         self.ticks += 1;
         if self.ticks > self.ticks_max {

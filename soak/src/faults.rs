@@ -1,13 +1,14 @@
 //! What is done to the cluster: one fault after the other, in an order that comes from the seed.
 //!
-//! Every kind comes once before any comes again, so that a short soak has them all. Between two faults all nodes
-//! agree again and the load has been answered for a second.
+//! Every kind comes once before any comes again, so that a short soak has them all. Between two
+//! faults all nodes agree again and the load has been answered for a second.
 //!
-//! A Redis Cluster itself loses writes that a primary has acknowledged and not yet handed to its replica when it
-//! dies. This is no loss of the client's, and is kept out: before a primary is killed or stopped, CLIENT PAUSE holds its
-//! writes back until its replica has all that was acknowledged. Those that arrive meanwhile are in the
-//! server, unanswered, when it dies. For the same reason a stopped primary wakes up only when the client
-//! knows its successor and has given up what it had sent to it.
+//! A Redis Cluster itself loses writes that a primary has acknowledged and not yet handed to its
+//! replica when it dies. This is no loss of the client's, and is kept out: before a primary is
+//! killed or stopped, CLIENT PAUSE holds its writes back until its replica has all that was
+//! acknowledged. Those that arrive meanwhile are in the server, unanswered, when it dies. For the
+//! same reason a stopped primary wakes up only when the client knows its successor and has given up
+//! what it had sent to it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,9 +1,10 @@
 //! Callers of large values: of 1 to 8 MiB, written and read beside the load.
 //!
-//! A value of this size is under way for many reads and writes of a socket, and does not fit into what the system keeps
-//! for one: so a fault meets it in the middle. Each key belongs to one task. Each value names its key and its version,
-//! over and over again, so a read tells which write it has seen, and whether it is whole. It must be the last one
-//! that was acknowledged, or a later one that may have been executed.
+//! A value of this size is under way for many reads and writes of a socket, and does not fit into
+//! what the system keeps for one: so a fault meets it in the middle. Each key belongs to one task.
+//! Each value names its key and its version, over and over again, so a read tells which write it
+//! has seen, and whether it is whole. It must be the last one that was acknowledged, or a later one
+//! that may have been executed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -117,7 +118,8 @@ struct Task {
 
 impl Task {
     async fn run(mut self) -> Vec<LargeValue> {
-        // The largest first, written and read by all tasks at the same time: so much memory is needed, and no more later.
+        // The largest first, written and read by all tasks at the same time: so much memory is needed, and
+        // no more later.
         let mut place = self.values.len() - 1;
         let mut calls = 0;
         while !self.shared.is_over() {

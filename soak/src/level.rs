@@ -1,8 +1,8 @@
 //! Whether a quantity levels off: its last third is compared with its middle third.
 //!
 //! The first third is left out, for it has the warm-up. Medians are compared, so that what is
-//! open or allocated only while a fault lasts counts for nothing, and what stays behind after each fault
-//! counts.
+//! open or allocated only while a fault lasts counts for nothing, and what stays behind after each
+//! fault counts.
 
 use crate::record::{Outcome, Verdict};
 

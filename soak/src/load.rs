@@ -1,9 +1,10 @@
 //! The load: tasks that share one client, read values that name their key, and count.
 //!
-//! Each counter belongs to one task, which increments it once at a time. So each reply to INCR has bounds: it is
-//! greater than the last one by at least 1, and never more than what was acknowledged and what may have been
-//! executed together. A reply that went to the wrong caller, an increment that was lost and one that ran twice all
-//! fall out of them. Reads are checked byte for byte. `large` has the callers of large values.
+//! Each counter belongs to one task, which increments it once at a time. So each reply to INCR has
+//! bounds: it is greater than the last one by at least 1, and never more than what was acknowledged
+//! and what may have been executed together. A reply that went to the wrong caller, an increment
+//! that was lost and one that ran twice all fall out of them. Reads are checked byte for byte.
+//! `large` has the callers of large values.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +26,8 @@ const LARGE_EVERY: usize = 40;
 const COUNTERS_PER_TASK: usize = 4;
 /// How many commands a pipeline has at most.
 const PIPELINE_MAX: usize = 24;
-/// How long a task rests after a call, at most: the servers and the client share the machine's cores.
+/// How long a task rests after a call, at most: the servers and the client share the machine's
+/// cores.
 const REST_MAX: Duration = Duration::from_millis(8);
 /// How many of the broken promises are told word for word.
 const TOLD_MAX: usize = 10;

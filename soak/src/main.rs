@@ -1,9 +1,10 @@
-//! `soak`: one client for minutes or hours against a real cluster whose nodes are killed, stopped, replaced
-//! and resharded all the time; `cargo xtask soak` runs it.
+//! `soak`: one client for minutes or hours against a real cluster whose nodes are killed, stopped,
+//! replaced and resharded all the time; `cargo xtask soak` runs it.
 //!
-//! It shows that nothing is lost, runs twice or goes to the wrong caller, and that memory and sockets level
-//! off. `load` and `large` have the callers, `faults` what is done to the cluster, `sample` what is measured each
-//! second, `verdict` and `level` what is judged, `report` and `plot` what is shown of it.
+//! It shows that nothing is lost, runs twice or goes to the wrong caller, and that memory and
+//! sockets level off. `load` and `large` have the callers, `faults` what is done to the cluster,
+//! `sample` what is measured each second, `verdict` and `level` what is judged, `report` and `plot`
+//! what is shown of it.
 
 mod faults;
 mod large;
@@ -55,8 +56,8 @@ Examples:
 
 Exit codes: 0 all promises held, 1 one was broken, 2 the soak could not run.";
 
-/// Hurts a real cluster for some minutes while one client works on it, and reports what became of its
-/// promises: a table, and a plot.
+/// Hurts a real cluster for some minutes while one client works on it, and reports what became of
+/// its promises: a table, and a plot.
 #[derive(Parser)]
 #[command(name = "soak", after_help = EXAMPLES)]
 struct Arguments {
@@ -159,8 +160,8 @@ async fn soak(arguments: &Arguments) -> anyhow::Result<(Run, anyhow::Result<()>)
     let mut every_second = tokio::time::interval(Duration::from_secs(1));
     every_second.tick().await;
     let mut is_noted = false;
-    // A fault that has begun is undone: what the cluster holds is compared only when it is whole. Faults that
-    // ended before their time did so with an error.
+    // A fault that has begun is undone: what the cluster holds is compared only when it is whole.
+    // Faults that ended before their time did so with an error.
     while !faults.is_finished() || (last_fault..end).contains(&Instant::now()) && !stop.load(Ordering::SeqCst)
     {
         every_second.tick().await;
@@ -230,8 +231,8 @@ async fn interruption() {
     ctrl_c.await;
 }
 
-/// A cluster that has its data again after a kill: the servers write each change to the system before they
-/// acknowledge it, which is enough for all but a crash of the machine.
+/// A cluster that has its data again after a kill: the servers write each change to the system
+/// before they acknowledge it, which is enough for all but a crash of the machine.
 fn start_cluster() -> anyhow::Result<TestCluster> {
     TestCluster::builder()
         .primaries(PRIMARIES)
@@ -253,7 +254,8 @@ fn server(cluster: &TestCluster) -> anyhow::Result<String> {
     })
 }
 
-/// The linear memory of the client's component, in bytes; none when it does not say at once, as while it is started anew.
+/// The linear memory of the client's component, in bytes; none when it does not say at once, as
+/// while it is started anew.
 async fn guest_memory(client: &Client) -> Option<u64> {
     tokio::time::timeout(Duration::from_millis(500), client.memory()).await.ok()?.ok()
 }

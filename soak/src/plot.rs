@@ -1,4 +1,5 @@
-//! The plot: rate, errors, and memory with sockets over time, one panel each, with the faults as bands.
+//! The plot: rate, errors, and memory with sockets over time, one panel each, with the faults as
+//! bands.
 
 use std::path::Path;
 
@@ -13,8 +14,8 @@ use crate::record::{Failure, FaultKind, Run, Sample};
 const SIZE: (u32, u32) = (1_240, 880);
 /// The title and the names of the faults.
 const HEADER_HEIGHT: u32 = 72;
-/// The room for the numbers left and right of each panel: the same everywhere, so that the seconds stand
-/// below each other.
+/// The room for the numbers left and right of each panel: the same everywhere, so that the seconds
+/// stand below each other.
 const AXIS_WIDTH: u32 = 78;
 /// Where the panels and the titles begin.
 const LEFT: i32 = AXIS_WIDTH as i32;

@@ -1,4 +1,5 @@
-//! What is measured: the meter that the load's tasks write to, and what the system says of this process.
+//! What is measured: the meter that the load's tasks write to, and what the system says of this
+//! process.
 
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};

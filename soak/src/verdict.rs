@@ -14,20 +14,23 @@ use crate::load::{Complaints, Counter, Shared};
 use crate::record::{Outcome, Sample, Verdict};
 use crate::report::{grouped, mebibytes};
 
-/// By how much this process's memory, the component's included, may still grow: the allocator keeps what peaks have left.
+/// By how much this process's memory, the component's included, may still grow: the allocator keeps
+/// what peaks have left.
 const RESIDENT: Tolerance = Tolerance { percent: 10, amount: 8 << 20 };
 /// The component's memory grows by whole pages and never shrinks.
 const GUEST: Tolerance = Tolerance { percent: 5, amount: 1 << 20 };
 /// The faults' own connections are counted, too, while they are open.
 const SOCKETS: Tolerance = Tolerance { percent: 0, amount: 3 };
 
-/// How long a call may wait for its turn, which its time-out does not count, on a machine that does other things, too.
+/// How long a call may wait for its turn, which its time-out does not count, on a machine that does
+/// other things, too.
 const TURN_MAX: Duration = Duration::from_secs(4);
 
 /// How long one counter may take to be read: the cluster is whole again.
 const READ_MAX: Duration = Duration::from_secs(10);
 
-/// Compares each counter with what was acknowledged: once as its node has it, once as the client reads it.
+/// Compares each counter with what was acknowledged: once as its node has it, once as the client
+/// reads it.
 pub(crate) async fn counters(
     cluster: &TestCluster,
     client: &Client,

@@ -20,12 +20,12 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// A running cluster. Nodes are named by their index, which stays theirs whatever their role; at the start
-/// the primaries come first.
+/// A running cluster. Nodes are named by their index, which stays theirs whatever their role; at
+/// the start the primaries come first.
 ///
-/// All methods but [`add_node`](Self::add_node) take `&self`, so that one thread can hurt the cluster while
-/// others use it. Dropping it ends every process and removes every folder; when the thread is panicking,
-/// the end of each server's log is printed first.
+/// All methods but [`add_node`](Self::add_node) take `&self`, so that one thread can hurt the
+/// cluster while others use it. Dropping it ends every process and removes every folder; when the
+/// thread is panicking, the end of each server's log is printed first.
 #[derive(Debug)]
 pub struct TestCluster {
     pub(crate) nodes: Vec<TestNode>,
@@ -47,7 +47,8 @@ pub struct TestNode {
 }
 
 impl TestCluster {
-    /// Starts a cluster with the slots shared evenly between the primaries, and waits until all nodes agree.
+    /// Starts a cluster with the slots shared evenly between the primaries, and waits until all
+    /// nodes agree.
     ///
     /// # Errors
     ///
@@ -101,7 +102,8 @@ impl TestCluster {
         self.nodes[node].connection()
     }
 
-    /// The node that serves a slot: of those that say that they do, the one with the newest configuration.
+    /// The node that serves a slot: of those that say that they do, the one with the newest
+    /// configuration.
     ///
     /// # Errors
     ///
@@ -165,9 +167,9 @@ impl TestCluster {
         (0..self.nodes.len()).filter(|&node| self.nodes[node].is_running()).collect()
     }
 
-    /// Waits until the cluster is in order: all running nodes see the same cluster and say that its state is
-    /// ok, every slot is served by a running node, killed and paused nodes are known to have failed, and
-    /// every running replica follows its primary.
+    /// Waits until the cluster is in order: all running nodes see the same cluster and say that its
+    /// state is ok, every slot is served by a running node, killed and paused nodes are known
+    /// to have failed, and every running replica follows its primary.
     ///
     /// # Errors
     ///
@@ -176,8 +178,8 @@ impl TestCluster {
         self.wait_until("all nodes agree", |cluster| Ok(cluster.disagreement()?.map_or(Ok(()), Err)))
     }
 
-    /// Waits until `condition` is true; `what` completes "waiting until". An error of the condition counts
-    /// as "not yet".
+    /// Waits until `condition` is true; `what` completes "waiting until". An error of the condition
+    /// counts as "not yet".
     ///
     /// # Errors
     ///
@@ -195,8 +197,8 @@ impl TestCluster {
         })
     }
 
-    /// Like [`wait_for`](Self::wait_for) with the cluster's own deadline and a condition that says what is
-    /// missing.
+    /// Like [`wait_for`](Self::wait_for) with the cluster's own deadline and a condition that says
+    /// what is missing.
     pub(crate) fn wait_until(
         &self,
         what: &str,
@@ -259,7 +261,8 @@ impl TestCluster {
 }
 
 impl Drop for TestCluster {
-    /// The nodes end with their processes; here stands only which of them the logs that follow belong to.
+    /// The nodes end with their processes; here stands only which of them the logs that follow
+    /// belong to.
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("the cluster's nodes were {:?}, running {:?}", self.addresses(), self.running());
@@ -419,7 +422,8 @@ impl TestClusterBuilder {
         self
     }
 
-    /// More arguments for all nodes, as they are: `args(["--user", "alice", "on", ">secret", "~*", "+@all"])`.
+    /// More arguments for all nodes, as they are: `args(["--user", "alice", "on", ">secret", "~*",
+    /// "+@all"])`.
     #[must_use]
     pub fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
         self.options.args.extend(args.into_iter().map(str::to_owned));

@@ -16,11 +16,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How much is asked of the socket at a time.
 const READ_LENGTH: usize = 64 * 1024;
 
-/// One connection to one server. It knows nothing of clusters: what a node answers, MOVED included, is what
-/// the caller gets.
+/// One connection to one server. It knows nothing of clusters: what a node answers, MOVED included,
+/// is what the caller gets.
 ///
-/// After an error that is not the server's ([`CallError::Server`]) nobody knows which reply comes next, and
-/// every later call fails.
+/// After an error that is not the server's ([`CallError::Server`]) nobody knows which reply comes
+/// next, and every later call fails.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,

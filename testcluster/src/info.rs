@@ -9,15 +9,16 @@ use crate::connection::{CallError, Connection};
 pub struct CommandStatistics {
     /// How often it was executed; on a replica also those that its primary sent.
     pub calls: u64,
-    /// How often it was refused before it was executed: redirects, wrong numbers of arguments, READONLY … Servers
-    /// before Redis 6.2 do not tell.
+    /// How often it was refused before it was executed: redirects, wrong numbers of arguments,
+    /// READONLY … Servers before Redis 6.2 do not tell.
     pub rejected: u64,
     /// How often it was executed and answered with an error.
     pub failed: u64,
 }
 
 impl CommandStatistics {
-    /// `cmdstat_get:calls=4,usec=20,usec_per_call=5.00,rejected_calls=0,failed_calls=0`, with the command's name.
+    /// `cmdstat_get:calls=4,usec=20,usec_per_call=5.00,rejected_calls=0,failed_calls=0`, with the
+    /// command's name.
     pub(crate) fn parse(line: &str) -> Option<(String, Self)> {
         let (name, fields) = line.trim_end().strip_prefix("cmdstat_")?.split_once(':')?;
         let number = |name: &str| {

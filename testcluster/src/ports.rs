@@ -10,20 +10,20 @@ use crate::error::Error;
 /// A cluster node listens for the other nodes at its port plus this.
 const BUS_OFFSET: u16 = 10_000;
 
-/// Ports that leave both themselves and their bus port below Linux's range for outgoing connections, which
-/// begins at 32,768: no connection can take a reserved port by chance.
+/// Ports that leave both themselves and their bus port below Linux's range for outgoing
+/// connections, which begins at 32,768: no connection can take a reserved port by chance.
 const CHOICE: std::ops::Range<u16> = 10_100..22_700;
 
 /// How many ports are tried before none is said to be free.
 const ATTEMPTS: usize = 1_000;
 
-/// A port that nobody listens on, nor on its bus port, and that no other process using this crate takes
-/// while this value lives.
+/// A port that nobody listens on, nor on its bus port, and that no other process using this crate
+/// takes while this value lives.
 #[derive(Debug)]
 pub(crate) struct ReservedPort {
     number: u16,
-    /// The locks of the port and of its bus port. The system releases them when the process ends, however
-    /// it ends.
+    /// The locks of the port and of its bus port. The system releases them when the process ends,
+    /// however it ends.
     _locks: [Option<File>; 2],
 }
 
@@ -47,8 +47,8 @@ impl ReservedPort {
     }
 }
 
-/// Locks the file that stands for a port. `None` when another holder has it; `Some(None)` when there can be
-/// no such file (a folder of another user's), which leaves it to the caller's retry.
+/// Locks the file that stands for a port. `None` when another holder has it; `Some(None)` when
+/// there can be no such file (a folder of another user's), which leaves it to the caller's retry.
 fn lock(port: u16) -> Option<Option<File>> {
     let folder = std::env::temp_dir().join("keyslot-ports");
     let file = fs::create_dir_all(&folder).and_then(|()| File::create(folder.join(port.to_string())));

@@ -170,8 +170,8 @@ impl ServerProcess {
         Ok(process)
     }
 
-    /// Waits until the server answers; starts another one on another port when this one's was taken between
-    /// the choice and the start.
+    /// Waits until the server answers; starts another one on another port when this one's was taken
+    /// between the choice and the start.
     fn ready(mut self, options: &ServerOptions) -> Result<Self, Error> {
         for _ in 1..START_ATTEMPTS {
             match self.wait_until_answering() {
@@ -231,8 +231,8 @@ impl ServerProcess {
         }
     }
 
-    /// Sends a signal to the process itself, by the shell's own `kill`: the standard library can only send
-    /// SIGKILL.
+    /// Sends a signal to the process itself, by the shell's own `kill`: the standard library can
+    /// only send SIGKILL.
     fn signal(&self, name: &str) -> Result<(), Error> {
         let Some(id) = self.id() else {
             return Err(Error::Unfit(format!("the server on port {} is not running", self.port())));
@@ -287,8 +287,9 @@ fn server_args(options: &ServerOptions, port: u16, folder: &TempDir) -> Vec<Stri
     args
 }
 
-/// The program, run so that the system kills it when this process dies without dropping anything. That
-/// takes util-linux's `setpriv`; where it is missing, a killed parent leaves its servers behind.
+/// The program, run so that the system kills it when this process dies without dropping anything.
+/// That takes util-linux's `setpriv`; where it is missing, a killed parent leaves its servers
+/// behind.
 fn command(program: &[String]) -> Command {
     static GUARD: LazyLock<Vec<OsString>> = LazyLock::new(|| {
         let guard = ["setpriv", "--pdeathsig", "KILL"];
@@ -318,8 +319,9 @@ fn is_program(name: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
 }
 
-/// Starts the command from a thread that lives as long as this process. The signal that `setpriv` asks for
-/// comes when the *thread* that started the child ends, and a test's thread may end before its servers.
+/// Starts the command from a thread that lives as long as this process. The signal that `setpriv`
+/// asks for comes when the *thread* that started the child ends, and a test's thread may end before
+/// its servers.
 fn spawn_for_life(command: Command) -> io::Result<Child> {
     type Order = (Command, Sender<io::Result<Child>>);
     static SPAWNER: LazyLock<Sender<Order>> = LazyLock::new(|| {

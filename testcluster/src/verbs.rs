@@ -17,8 +17,8 @@ const EPOCH_DEADLINE: Duration = Duration::from_secs(10);
 const SLOTS_AT_A_TIME: usize = 20;
 
 impl TestCluster {
-    /// Moves one slot with all its keys, key by key, and leaves the slot with `to`. Every running primary
-    /// knows the new owner when this returns; replicas hear of it by gossip.
+    /// Moves one slot with all its keys, key by key, and leaves the slot with `to`. Every running
+    /// primary knows the new owner when this returns; replicas hear of it by gossip.
     ///
     /// # Errors
     ///
@@ -31,8 +31,9 @@ impl TestCluster {
         self.migrate_slots(&[slot], from, to)
     }
 
-    /// Moves many slots of `from` with all their keys, as `redis-cli --cluster reshard` does but several at a
-    /// time: their migrations are opened together, their keys moved one by one, and they are closed together.
+    /// Moves many slots of `from` with all their keys, as `redis-cli --cluster reshard` does but
+    /// several at a time: their migrations are opened together, their keys moved one by one,
+    /// and they are closed together.
     ///
     /// # Errors
     ///
@@ -48,8 +49,8 @@ impl TestCluster {
         Ok(())
     }
 
-    /// Opens the migration of a slot: from now on `from` answers ASK for keys of the slot that it does not
-    /// have, and `to` serves the slot's keys after ASKING.
+    /// Opens the migration of a slot: from now on `from` answers ASK for keys of the slot that it
+    /// does not have, and `to` serves the slot's keys after ASKING.
     ///
     /// # Errors
     ///
@@ -58,8 +59,8 @@ impl TestCluster {
         self.open_migrations(&[slot], from, to)
     }
 
-    /// Moves up to `count` keys of a slot whose migration is open, one by one. Returns how many it found:
-    /// fewer than `count` when these were the last.
+    /// Moves up to `count` keys of a slot whose migration is open, one by one. Returns how many it
+    /// found: fewer than `count` when these were the last.
     ///
     /// # Errors
     ///
@@ -88,10 +89,12 @@ impl TestCluster {
 
     /// Closes the migration of a slot: `to` owns it, and every running primary is told.
     ///
-    /// Waits first until `to` has heard of the configuration epoch of every primary. A target takes the slot under an
-    /// epoch above all that it knows. Were that of `from` still on its way, the last of the packets in which `from` claims
-    /// the slot would win it back in the eyes of `to`, and no node would serve it any more. Were another's, two nodes would have
-    /// one epoch, and the one of them that goes on to the next might be `from`, which then wins the slot back in the same way.
+    /// Waits first until `to` has heard of the configuration epoch of every primary. A target takes
+    /// the slot under an epoch above all that it knows. Were that of `from` still on its way,
+    /// the last of the packets in which `from` claims the slot would win it back in the eyes of
+    /// `to`, and no node would serve it any more. Were another's, two nodes would have
+    /// one epoch, and the one of them that goes on to the next might be `from`, which then wins the
+    /// slot back in the same way.
     ///
     /// # Errors
     ///
@@ -101,8 +104,8 @@ impl TestCluster {
         self.close_migrations(&[slot], from, to)
     }
 
-    /// Ends a node at once, as a crash would. [`wait_until_agreed`](Self::wait_until_agreed) then waits
-    /// until the others know it, and a replica has taken over.
+    /// Ends a node at once, as a crash would. [`wait_until_agreed`](Self::wait_until_agreed) then
+    /// waits until the others know it, and a replica has taken over.
     ///
     /// # Errors
     ///
@@ -120,8 +123,8 @@ impl TestCluster {
         self.nodes.iter().try_for_each(|node| node.process().kill())
     }
 
-    /// Starts a node again on the same port and in the same folder; it has kept its id, and its keys only where
-    /// the cluster was given `--appendonly yes`.
+    /// Starts a node again on the same port and in the same folder; it has kept its id, and its
+    /// keys only where the cluster was given `--appendonly yes`.
     ///
     /// # Errors
     ///
@@ -199,12 +202,13 @@ impl TestCluster {
         self.wait_until_agreed()
     }
 
-    /// Lets every running node forget a killed one for good, and waits until all agree without it. The node keeps its
-    /// index, and must not be started again.
+    /// Lets every running node forget a killed one for good, and waits until all agree without it.
+    /// The node keeps its index, and must not be started again.
     ///
     /// # Errors
     ///
-    /// When the node was not killed, is the primary of a running one, or it does not come about within the deadline.
+    /// When the node was not killed, is the primary of a running one, or it does not come about
+    /// within the deadline.
     pub fn forget(&self, node: usize) -> Result<(), Error> {
         let forgotten = &self.nodes[node];
         if forgotten.process_id().is_some() {
@@ -217,8 +221,9 @@ impl TestCluster {
         self.wait_until_agreed()
     }
 
-    /// How often a node has executed a command since it started, as INFO commandstats has it: `get`,
-    /// `cluster|slots` (a server before Redis 7.0 counts all of CLUSTER under `cluster`).
+    /// How often a node has executed a command since it started, as INFO commandstats has it:
+    /// `get`, `cluster|slots` (a server before Redis 7.0 counts all of CLUSTER under
+    /// `cluster`).
     ///
     /// # Errors
     ///
@@ -258,10 +263,11 @@ impl TestCluster {
     }
 
     /// Cuts a replica off from its primary: it does not get the primary's writes any more, until
-    /// [`reattach`](Self::reattach). Both stay part of the cluster and keep all their other connections. Waits until
-    /// the replica knows it.
+    /// [`reattach`](Self::reattach). Both stay part of the cluster and keep all their other
+    /// connections. Waits until the replica knows it.
     ///
-    /// The replica is made to log in as a user that the primary does not have, and its connection is ended.
+    /// The replica is made to log in as a user that the primary does not have, and its connection
+    /// is ended.
     ///
     /// # Errors
     ///

@@ -30,8 +30,8 @@ impl NodeLine {
         self.slots.iter().any(|&(first, last)| first <= slot && slot <= last)
     }
 
-    /// `id ip:port@bus[,hostname] flags primary ping pong epoch link slot…`; a slot that is under way stands
-    /// in brackets and is left out. `None` for anything else.
+    /// `id ip:port@bus[,hostname] flags primary ping pong epoch link slot…`; a slot that is under
+    /// way stands in brackets and is left out. `None` for anything else.
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
         let id = words.next()?.to_owned();
@@ -113,8 +113,9 @@ impl Report {
     }
 }
 
-/// Says what is missing until the cluster is in order: all running nodes see the same, every slot is served
-/// by a running node, nodes that are down are known to be, and every running replica follows its primary.
+/// Says what is missing until the cluster is in order: all running nodes see the same, every slot
+/// is served by a running node, nodes that are down are known to be, and every running replica
+/// follows its primary.
 pub(crate) fn disagreement(reports: &[Report], running: &[u16], down: &[u16]) -> Option<String> {
     let first = reports.first()?;
     for report in reports {
@@ -171,8 +172,8 @@ fn unserved(report: &Report, running: &[u16]) -> Option<String> {
     })
 }
 
-/// CLUSTER SLOTS: entries of first slot, last slot and nodes, each node an array that begins with host and
-/// port.
+/// CLUSTER SLOTS: entries of first slot, last slot and nodes, each node an array that begins with
+/// host and port.
 fn ask_slots(connection: &mut Connection) -> Result<BTreeSet<SlotsEntry>, CallError> {
     let reply = connection.call(&["CLUSTER", "SLOTS"])?;
     let mut entries = BTreeSet::new();

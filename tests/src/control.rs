@@ -1,8 +1,9 @@
 //! What the machine makes of a piece of work: the same, at the same time, where nothing is amiss.
 //!
-//! A test that says "not delayed" compares with a [`Control`]: a server of its own and a client of its own, to
-//! which nothing happens. What takes long there, too, takes long because other programs run; a test that compared
-//! with a number alone would fail then, or would have to allow for delays that a user would notice.
+//! A test that says "not delayed" compares with a [`Control`]: a server of its own and a client of
+//! its own, to which nothing happens. What takes long there, too, takes long because other programs
+//! run; a test that compared with a number alone would fail then, or would have to allow for delays
+//! that a user would notice.
 
 use anyhow::Result;
 use keyslot::{Client, Options, Protocol};
@@ -27,7 +28,8 @@ impl Control {
         Self::start_on(TestServer::builder(), protocol, set).await
     }
 
-    /// The same with a server that is set as those under test are: one that writes to the disk waits for it as they do.
+    /// The same with a server that is set as those under test are: one that writes to the disk
+    /// waits for it as they do.
     ///
     /// # Errors
     /// As [`Self::start`].

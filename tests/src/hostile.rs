@@ -1,10 +1,11 @@
 //! A cluster that misbehaves as a script says, and behaves in all else.
 //!
-//! [`HostileCluster`] has one node or several, each with a listener and an id of its own. They answer the
-//! handshake, the questions for the topology, CLUSTER NODES, scans, transactions and plain commands as a
-//! cluster does, without keeping anything: the value of each key is its own name ([`value_of`]). The script is
-//! asked first, for each command of each connection, and once when a connection is accepted. What it returns
-//! is done instead; where it returns nothing, the cluster's own answer is sent.
+//! [`HostileCluster`] has one node or several, each with a listener and an id of its own. They
+//! answer the handshake, the questions for the topology, CLUSTER NODES, scans, transactions and
+//! plain commands as a cluster does, without keeping anything: the value of each key is its own
+//! name ([`value_of`]). The script is asked first, for each command of each connection, and once
+//! when a connection is accepted. What it returns is done instead; where it returns nothing, the
+//! cluster's own answer is sent.
 
 mod answers;
 mod connection;
@@ -144,7 +145,8 @@ impl HostileCluster {
         self.shared.ports.iter().map(|port| format!("redis://127.0.0.1:{port}")).collect()
     }
 
-    /// From now on nothing is done but what is right. Connections on which anything else was done are closed.
+    /// From now on nothing is done but what is right. Connections on which anything else was done
+    /// are closed.
     pub fn be_good(&self) {
         self.shared.is_good.store(true, Ordering::SeqCst);
     }

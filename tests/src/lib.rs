@@ -1,4 +1,5 @@
-//! What the tests share: servers that misbehave, the protocols that scenarios run under, and waiting for conditions.
+//! What the tests share: servers that misbehave, the protocols that scenarios run under, and
+//! waiting for conditions.
 //!
 //! The well-behaved servers are real ones and come from `keyslot-testcluster`.
 
@@ -35,7 +36,8 @@ pub fn words(line: &str) -> Vec<Vec<u8>> {
     line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
 }
 
-/// Looks again and again until the condition is true; `what` completes "waiting until". Returns how long that took.
+/// Looks again and again until the condition is true; `what` completes "waiting until". Returns how
+/// long that took.
 ///
 /// # Errors
 /// When the deadline has passed, with the condition's last error if it had one.
@@ -95,8 +97,8 @@ struct Shared {
 }
 
 impl FakeServer {
-    /// Starts it. `answer` is asked for each read after the handshake, with what was read and the number of the
-    /// connection, from 0.
+    /// Starts it. `answer` is asked for each read after the handshake, with what was read and the
+    /// number of the connection, from 0.
     ///
     /// # Panics
     /// When no port is free.

@@ -1,11 +1,13 @@
-//! A load that runs while a cluster is hurt, and knows afterwards what became of each of its commands.
+//! A load that runs while a cluster is hurt, and knows afterwards what became of each of its
+//! commands.
 //!
 //! Every shard has tasks that count and tasks that read, each with one command under way at a time:
 //!
-//! - A counter belongs to one task, and starts at a number of its own. So every reply to an INCR can be judged
-//!   alone: it must be above the last one, and not above what was acknowledged and possibly executed by then.
-//! - A key that is read belongs to one task and holds its own name. Consecutive reads are of different keys: the
-//!   late reply to an earlier read is as wrong as that to another task's.
+//! - A counter belongs to one task, and starts at a number of its own. So every reply to an INCR
+//!   can be judged alone: it must be above the last one, and not above what was acknowledged and
+//!   possibly executed by then.
+//! - A key that is read belongs to one task and holds its own name. Consecutive reads are of
+//!   different keys: the late reply to an earlier read is as wrong as that to another task's.
 
 mod report;
 
@@ -28,7 +30,8 @@ pub const TAGS_PER_SHARD: usize = 4;
 const TASKS_PER_SHARD: usize = 2;
 /// Keys that a task reads, of each tag.
 const KEYS_PER_TAG: usize = 8;
-/// A task rests this long between two commands, so that the servers and not this machine are what is measured.
+/// A task rests this long between two commands, so that the servers and not this machine are what
+/// is measured.
 const PAUSE: Duration = Duration::from_millis(2);
 /// The first counter starts here, the second at twice this, and so on.
 const BASE: i64 = 1_000_000_000;
@@ -83,8 +86,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Writes the keys and starts the tasks. The `name` becomes part of every key, so that one load's keys are not
-    /// another's.
+    /// Writes the keys and starts the tasks. The `name` becomes part of every key, so that one
+    /// load's keys are not another's.
     ///
     /// # Errors
     /// When a key cannot be written.

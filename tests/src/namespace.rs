@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 /// Set for the test that runs inside.
 pub const INSIDE: &str = "KEYSLOT_TEST_IN_NAMESPACE";
 
-/// The loopback device comes up, and local addresses are looked up after rules that are yet to come.
+/// The loopback device comes up, and local addresses are looked up after rules that are yet to
+/// come.
 const PREPARE: &str =
     "ip link set lo up && ip rule add pref 32000 lookup local && ip rule del pref 0 && exec \"$@\"";
 

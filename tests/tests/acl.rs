@@ -1,7 +1,9 @@
-//! Users who may do less than the client would like: it works for them all the same, or says why in one sentence.
+//! Users who may do less than the client would like: it works for them all the same, or says why in
+//! one sentence.
 //!
-//! Each user of a real cluster lacks one of the commands that the client sends of its own accord. Reads may go to
-//! replicas, and a slot is left on the move, so that READONLY and ASKING are sent, too.
+//! Each user of a real cluster lacks one of the commands that the client sends of its own accord.
+//! Reads may go to replicas, and a slot is left on the move, so that READONLY and ASKING are sent,
+//! too.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,8 @@ use keyslot_core::slot::Slot;
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::{PROTOCOLS, options};
 
-/// What a user may not call, and the word that an error has for it where the client cannot do without.
+/// What a user may not call, and the word that an error has for it where the client cannot do
+/// without.
 const USERS: [(&str, Option<&str>); 8] = [
     ("hello", None),
     ("client", None),

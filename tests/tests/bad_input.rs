@@ -1,7 +1,7 @@
 //! Bad input of every kind ends in a clear error, and the next command works.
 //!
-//! Settings and addresses that cannot be used; arguments of every shape; servers that answer with anything
-//! but a reply, or with none.
+//! Settings and addresses that cannot be used; arguments of every shape; servers that answer with
+//! anything but a reply, or with none.
 
 use std::time::{Duration, Instant};
 

@@ -1,12 +1,13 @@
 //! A node that swallows what it is sent, and answers nothing, delays no command for another node.
 //!
-//! 1,000 commands to the other nodes are timed with all nodes well, and again with the hole, in both cases while
-//! other tasks ask for keys of the node that is or becomes the hole. They are spread over seconds, so that they meet
-//! all that the client goes through with such a node: requests that time out, connections given up, new ones dialled.
-//! Between each two of them a second client, which asks for nothing of the hole's, sends the same: what its commands
-//! take is what the nodes and the machine make of them, and what the first client's are compared with.
-//! Under both protocols, with two kinds of hole: a stopped process, to which the system still opens connections, and
-//! dropped packets, where not even that.
+//! 1,000 commands to the other nodes are timed with all nodes well, and again with the hole, in
+//! both cases while other tasks ask for keys of the node that is or becomes the hole. They are
+//! spread over seconds, so that they meet all that the client goes through with such a node:
+//! requests that time out, connections given up, new ones dialled. Between each two of them a
+//! second client, which asks for nothing of the hole's, sends the same: what its commands
+//! take is what the nodes and the machine make of them, and what the first client's are compared
+//! with. Under both protocols, with two kinds of hole: a stopped process, to which the system still
+//! opens connections, and dropped packets, where not even that.
 
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -48,8 +49,8 @@ async fn a_stopped_node_delays_no_other() -> Result<()> {
     Ok(())
 }
 
-/// Runs itself again in a network namespace of its own, where the rules for packets may be changed: it ends with
-/// the processes in it, and nothing has to be cleaned up.
+/// Runs itself again in a network namespace of its own, where the rules for packets may be changed:
+/// it ends with the processes in it, and nothing has to be cleaned up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_packets_are_dropped_delays_no_other() -> Result<()> {
     let _turn = ONE_AT_A_TIME.lock().await;
@@ -72,7 +73,8 @@ async fn run(
     protocol: Protocol,
     make_hole: impl FnOnce(&TestCluster, usize) -> Result<()>,
 ) -> Result<()> {
-    // The nodes themselves take it for alive all the time: what is measured is what the client makes of it.
+    // The nodes themselves take it for alive all the time: what is measured is what the client makes of
+    // it.
     let cluster = TestCluster::builder().primaries(3).node_timeout_ms(120_000).start()?;
     let given = options(&cluster.urls(), protocol);
     let given = given.request_timeout(REQUEST_TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
@@ -115,8 +117,8 @@ fn key(tag: &str) -> String {
     format!("{{{tag}}}:key")
 }
 
-/// Times commands of both clients for the other nodes, one after another, while tasks of the first client ask the first
-/// node.
+/// Times commands of both clients for the other nodes, one after another, while tasks of the first
+/// client ask the first node.
 async fn time(clients: [&Client; 2], asked: &Shard, others: &[Shard]) -> Result<(Times, Times, Asked)> {
     let stop = Arc::new(AtomicBool::new(false));
     let tasks: Vec<_> = (0..ASKING)

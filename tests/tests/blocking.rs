@@ -1,5 +1,5 @@
-//! Commands that block hold nobody up, wait as long as they say, find their slot where it has gone, and take nothing for a
-//! caller who has given up. Under both protocols.
+//! Commands that block hold nobody up, wait as long as they say, find their slot where it has gone,
+//! and take nothing for a caller who has given up. Under both protocols.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
-//! Shows that the cluster the other tests stand on is one: it starts, moves a slot with its keys, survives a
-//! killed and a paused node, fails over, grows, and leaves no process and no folder behind. Every check
-//! talks to the servers directly, without the client under test.
+//! Shows that the cluster the other tests stand on is one: it starts, moves a slot with its keys,
+//! survives a killed and a paused node, fails over, grows, and leaves no process and no folder
+//! behind. Every check talks to the servers directly, without the client under test.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

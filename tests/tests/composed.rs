@@ -1,8 +1,8 @@
-//! The example `counter` composed with the Keyslot component: one file that imports nothing but WASI, and
-//! counts on a live cluster.
+//! The example `counter` composed with the Keyslot component: one file that imports nothing but
+//! WASI, and counts on a live cluster.
 //!
-//! It composes in the way of `wac plug`: the exports of one component are plugged into the imports of the
-//! other. It runs in plain wasmtime with plain WASI, as the `wasmtime` command does it.
+//! It composes in the way of `wac plug`: the exports of one component are plugged into the imports
+//! of the other. It runs in plain wasmtime with plain WASI, as the `wasmtime` command does it.
 
 use anyhow::{Result, ensure};
 use keyslot_testcluster::TestCluster;
@@ -73,7 +73,8 @@ impl WasiView for State {
     }
 }
 
-/// Runs a command component with these arguments. Gives what it printed; its standard error is the error.
+/// Runs a command component with these arguments. Gives what it printed; its standard error is the
+/// error.
 async fn run_component(engine: &Engine, component: &Component, arguments: &[String]) -> Result<String> {
     let mut linker: Linker<State> = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;

@@ -1,6 +1,6 @@
-//! Callers that share one client do not wait for each other: commands for one node are answered while another node
-//! stalls or blocks, calls go by another caller's long pipeline, and one caller's commands for one key stay in order.
-//! Under both protocols.
+//! Callers that share one client do not wait for each other: commands for one node are answered
+//! while another node stalls or blocks, calls go by another caller's long pipeline, and one
+//! caller's commands for one key stay in order. Under both protocols.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,8 @@ use keyslot_testcluster::TestCluster;
 use keyslot_tests::{PROTOCOLS, options, words};
 use tokio::task::JoinSet;
 
-/// The time-out of requests that are to wait for a stalled node, or for much work, and not to time out.
+/// The time-out of requests that are to wait for a stalled node, or for much work, and not to time
+/// out.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Keys that this node serves.
@@ -204,7 +205,8 @@ async fn calls_go_by_a_pipeline_that_a_stalled_node_holds_up() -> Result<()> {
         };
         let long = [pipeline(150_000), pipeline(150_000)];
         until_requests(&client, before + 50_000).await?;
-        // They are answered before the node is let go on: nothing else would answer them if they waited for it.
+        // They are answered before the node is let go on: nothing else would answer them if they waited for
+        // it.
         let slowest = slowest_get(&client, &calm).await?;
         ensure!(!long.iter().any(tokio::task::JoinHandle::is_finished), "the stalled node has answered");
         println!("{protocol:?}: GET takes {slowest:?} at most beside two pipelines that are held up");
@@ -217,7 +219,8 @@ async fn calls_go_by_a_pipeline_that_a_stalled_node_holds_up() -> Result<()> {
     Ok(())
 }
 
-// One thread: the tasks run in the order in which they were made, as one caller that does not wait would call.
+// One thread: the tasks run in the order in which they were made, as one caller that does not wait
+// would call.
 #[tokio::test]
 async fn commands_for_one_key_stay_in_order() -> Result<()> {
     let cluster = TestCluster::start(3, 0)?;

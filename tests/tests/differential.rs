@@ -1,12 +1,13 @@
-//! A cluster behind the client answers as one server does: 20,000 random commands over all data types run through the
-//! component on three primaries and three replicas, and directly on a plain server, and every answer is compared.
+//! A cluster behind the client answers as one server does: 20,000 random commands over all data
+//! types run through the component on three primaries and three replicas, and directly on a plain
+//! server, and every answer is compared.
 //!
-//! Commands with several keys have them under one hash tag or, where the client splits them, anywhere. They travel in
-//! pipelines, so that the order of commands on one key is tested, too, also when one of them is split. Under both
-//! protocols, with a printed seed.
+//! Commands with several keys have them under one hash tag or, where the client splits them,
+//! anywhere. They travel in pipelines, so that the order of commands on one key is tested, too,
+//! also when one of them is split. Under both protocols, with a printed seed.
 //!
-//! Commands that are newer than Redis 7.0 are among them where the server knows them, each with all its options.
-//! `KEYSLOT_REDIS_SERVER` names another server to compare with.
+//! Commands that are newer than Redis 7.0 are among them where the server knows them, each with all
+//! its options. `KEYSLOT_REDIS_SERVER` names another server to compare with.
 
 use anyhow::{Context, Result, ensure};
 use keyslot::{Client, Error, Protocol, ReplyNode};
@@ -19,9 +20,11 @@ use rand::{RngExt, SeedableRng};
 const COMMANDS: usize = 20_000;
 const PIPELINE: usize = 100;
 
-/// What the commands are made of: `s` to `g` are keys that mostly hold a string, list, hash, set, sorted set, stream,
-/// HyperLogLog or place, `t` and `w` hashes whose fields have times and vector sets; upper-case, several of one hash tag; `*` is a key of any type; `v`, `m`, `n`, `f` are a value, a member,
-/// a small number, a score; `+` repeats the word before it, up to four times in all.
+/// What the commands are made of: `s` to `g` are keys that mostly hold a string, list, hash, set,
+/// sorted set, stream, HyperLogLog or place, `t` and `w` hashes whose fields have times and vector
+/// sets; upper-case, several of one hash tag; `*` is a key of any type; `v`, `m`, `n`, `f` are a
+/// value, a member, a small number, a score; `+` repeats the word before it, up to four times in
+/// all.
 const TEMPLATES: &[&str] = &[
     "SET s v",
     "SET s v NX",

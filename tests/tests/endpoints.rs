@@ -1,9 +1,11 @@
-//! The client reaches nodes by whatever the cluster calls them, and starts from what it was told about them.
+//! The client reaches nodes by whatever the cluster calls them, and starts from what it was told
+//! about them.
 //!
-//! Clusters announce wrong addresses, names, nothing at all, or IPv6 addresses. Where an announced address must not
-//! be used, the client's network policy forbids it: then only the mapped one can have been dialled. After each start
-//! every slot range is written and read, and a slot is moved, so that a MOVED names a node, too. A client that is given
-//! a topology asks nobody for one before its first command, which the servers count (INFO commandstats).
+//! Clusters announce wrong addresses, names, nothing at all, or IPv6 addresses. Where an announced
+//! address must not be used, the client's network policy forbids it: then only the mapped one can
+//! have been dialled. After each start every slot range is written and read, and a slot is moved,
+//! so that a MOVED names a node, too. A client that is given a topology asks nobody for one before
+//! its first command, which the servers count (INFO commandstats).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::process::Command;
@@ -137,11 +139,12 @@ async fn nodes_are_reached_over_ipv6() -> Result<()> {
     Ok(())
 }
 
-/// Of the name's addresses, the first refuse to be connected to, the next swallows every packet, and the nodes listen
-/// on the last.
+/// Of the name's addresses, the first refuse to be connected to, the next swallows every packet,
+/// and the nodes listen on the last.
 ///
-/// Runs itself again with names and a network of its own: in namespaces in which /etc/hosts is another file, and rules
-/// for packets may be changed. They end with the process, and nothing has to be cleaned up.
+/// Runs itself again with names and a network of its own: in namespaces in which /etc/hosts is
+/// another file, and rules for packets may be changed. They end with the process, and nothing has
+/// to be cleaned up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_with_many_addresses_is_tried_at_each() -> Result<()> {
     const TEST: &str = "a_name_with_many_addresses_is_tried_at_each";
@@ -329,7 +332,8 @@ async fn announced(cluster: &TestCluster, expected: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Writes and reads all over the slots, checks the topology's addresses, and follows a slot that moves.
+/// Writes and reads all over the slots, checks the topology's addresses, and follows a slot that
+/// moves.
 async fn all_is_well(cluster: &TestCluster, client: &Client, expected: &[String]) -> Result<()> {
     written_and_read(client).await?;
     let mut addresses: Vec<_> =
@@ -387,7 +391,8 @@ mod names {
     pub(super) const INSIDE: &str = "KEYSLOT_TEST_NAMES";
     /// The name.
     pub(super) const MANY: &str = "many.test";
-    /// Its addresses, in the order in which the system gives them. What is sent to the third gets no answer.
+    /// Its addresses, in the order in which the system gives them. What is sent to the third gets
+    /// no answer.
     pub(super) const ADDRESSES: [&str; 4] = ["::1", "127.0.0.1", "127.0.0.3", "127.0.0.2"];
     /// The last of them.
     pub(super) const NODES: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -402,7 +407,8 @@ mod names {
         inside
     }
 
-    /// Runs one test of this binary inside. Where the system does not let us, says so and runs nothing.
+    /// Runs one test of this binary inside. Where the system does not let us, says so and runs
+    /// nothing.
     pub(super) fn run_again(test: &str) -> Result<()> {
         let folder = tempfile::tempdir()?;
         let hosts = folder.path().join("hosts");

@@ -1,9 +1,11 @@
-//! What the client tells of itself is what has happened: its events, its health reports and its counters.
+//! What the client tells of itself is what has happened: its events, its health reports and its
+//! counters.
 //!
-//! A primary dies and comes back under a load: the events come in the order of what happened, and say to whom.
-//! Events that nobody fetches are dropped and counted. PINGs tell the dead and the stopped nodes from the living while the commands
-//! of others go on. The counters of each node are those of a load whose numbers the test knows. And a topology that is
-//! old is asked for, so that a slot's move is known without a MOVED. Under both protocols.
+//! A primary dies and comes back under a load: the events come in the order of what happened, and
+//! say to whom. Events that nobody fetches are dropped and counted. PINGs tell the dead and the
+//! stopped nodes from the living while the commands of others go on. The counters of each node are
+//! those of a load whose numbers the test knows. And a topology that is old is asked for, so that a
+//! slot's move is known without a MOVED. Under both protocols.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +26,8 @@ use tokio::task::JoinHandle;
 
 /// How soon an event must be told, on a machine that does other things, too.
 const SOON: Duration = Duration::from_secs(20);
-/// Events of one moment may be told to be so far apart, by a clock of whole milliseconds that is set to a system time.
+/// Events of one moment may be told to be so far apart, by a clock of whole milliseconds that is
+/// set to a system time.
 const CLOCK: Duration = Duration::from_millis(20);
 
 /// These measure delays: two at a time would measure each other.
@@ -435,7 +438,8 @@ impl Drop for Elsewhere {
     }
 }
 
-/// Asks for a key until it is told to stop. Returns what the slowest command took, and how many there were.
+/// Asks for a key until it is told to stop. Returns what the slowest command took, and how many
+/// there were.
 async fn keep_asking(client: Client, key: String, stop: Arc<AtomicBool>) -> Result<(Duration, usize)> {
     let (mut slowest, mut commands) = (Duration::ZERO, 0);
     while !stop.load(Ordering::Relaxed) {
@@ -564,7 +568,8 @@ async fn an_old_topology_is_asked_for_again() -> Result<()> {
         let to = shards[1].primary;
         let (before, now) = (&cluster.addresses()[from], &cluster.addresses()[to]);
         cluster.migrate_slot(slot, to)?;
-        // The client is used, but nobody asks for that slot. What its commands take is what a refresh takes, too.
+        // The client is used, but nobody asks for that slot. What its commands take is what a refresh
+        // takes, too.
         let mut slowest = Duration::ZERO;
         let known = async || {
             let asked_at = Instant::now();

@@ -1,8 +1,8 @@
 //! Nodes die, stall, hand over and come back under a load, and the client carries on.
 //!
-//! The load counts: every INCR that was acknowledged is in its counter exactly once, those reported as possibly
-//! executed at most once, all others not at all. Reads never fail for longer than the fault lasts. Under both
-//! protocols.
+//! The load counts: every INCR that was acknowledged is in its counter exactly once, those reported
+//! as possibly executed at most once, all others not at all. Reads never fail for longer than the
+//! fault lasts. Under both protocols.
 
 use std::time::{Duration, Instant};
 

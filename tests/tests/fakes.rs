@@ -1,8 +1,9 @@
-//! Small servers that say one odd thing, as users have met them, each with the right outcome: who is at an address, what a
-//! server says first, and what passes by itself.
+//! Small servers that say one odd thing, as users have met them, each with the right outcome: who
+//! is at an address, what a server says first, and what passes by itself.
 //!
-//! Each has a script ([`HostileCluster`]) that is odd until the test says otherwise, or for some connections only. The simulation has
-//! the same at random; here whole components meet real sockets.
+//! Each has a script ([`HostileCluster`]) that is odd until the test says otherwise, or for some
+//! connections only. The simulation has the same at random; here whole components meet real
+//! sockets.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -41,7 +42,8 @@ fn by_name(cluster: &HostileCluster) -> Vec<String> {
     cluster.urls().iter().map(|url| url.replace("127.0.0.1", "localhost")).collect()
 }
 
-/// A node behind a name was replaced: connections from before a switch answer MOVED with the name that they were dialled by.
+/// A node behind a name was replaced: connections from before a switch answer MOVED with the name
+/// that they were dialled by.
 struct Replaced {
     cluster: HostileCluster,
     /// Connections with lower numbers are old.
@@ -299,7 +301,8 @@ enum Trouble {
     IsSilent,
 }
 
-/// Serves nobody at the other address of `localhost`, at this port. False where that name has one address only.
+/// Serves nobody at the other address of `localhost`, at this port. False where that name has one
+/// address only.
 fn in_trouble(port: u16, trouble: Trouble) -> Result<bool> {
     let addresses: Vec<_> = ("localhost", port).to_socket_addrs()?.collect();
     let other = addresses.iter().find(|address| address.ip().to_string() != "127.0.0.1");

@@ -1,7 +1,7 @@
 //! Shows that the client works in a process that may have fewer descriptors than there are nodes.
 //!
-//! The clients run in child processes, whose limit on descriptors is lowered: this test program itself, with one of its
-//! ignored tests. The cluster of 300 nodes is here.
+//! The clients run in child processes, whose limit on descriptors is lowered: this test program
+//! itself, with one of its ignored tests. The cluster of 300 nodes is here.
 
 #![cfg(unix)]
 

@@ -1,11 +1,13 @@
 //! A connection that has died in silence while nobody used it costs a write a second, not its life.
 //!
-//! Such a connection is one whose peer has gone without a word: nothing that is sent on it is answered, and nothing
-//! says so. After `health_check` of silence it has to answer a PING first. So the write that comes next is not put on it, but
-//! on a new connection, about a second later, and runs once: the servers have each command once or never. Without the check
-//! the same write waits for its whole request time-out, and nobody knows whether it was executed.
+//! Such a connection is one whose peer has gone without a word: nothing that is sent on it is
+//! answered, and nothing says so. After `health_check` of silence it has to answer a PING first. So
+//! the write that comes next is not put on it, but on a new connection, about a second later, and
+//! runs once: the servers have each command once or never. Without the check the same write waits
+//! for its whole request time-out, and nobody knows whether it was executed.
 //!
-//! "About a second" is what a second and the same write at a server that is well take at the same time.
+//! "About a second" is what a second and the same write at a server that is well take at the same
+//! time.
 
 use std::time::{Duration, Instant};
 
@@ -39,7 +41,8 @@ impl Well {
         Ok(Self { client, _server: server })
     }
 
-    /// How long the patience with a silent connection and then so many writes at the same time take here.
+    /// How long the patience with a silent connection and then so many writes at the same time take
+    /// here.
     async fn writes_after_a_second(&self, count: usize) -> Result<Duration> {
         let started = Instant::now();
         tokio::time::sleep_until(Alarm::now() + PATIENCE).await;

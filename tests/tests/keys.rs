@@ -1,10 +1,10 @@
 //! Shows that the core finds the keys that the server finds.
 //!
-//! For every command of the running server that can have keys, the test makes argument lists out of the
-//! server's own argument trees (core/commands/command-arguments-*.json): optional parts present and absent,
-//! each alternative, repetitions, numbers of keys that are right, and then lists with mistakes: cut short,
-//! with a wrong number of keys, with keywords where a value belongs. `key_positions` must give what COMMAND
-//! GETKEYS gives for each of them.
+//! For every command of the running server that can have keys, the test makes argument lists out of
+//! the server's own argument trees (core/commands/command-arguments-*.json): optional parts present
+//! and absent, each alternative, repetitions, numbers of keys that are right, and then lists with
+//! mistakes: cut short, with a wrong number of keys, with keywords where a value belongs.
+//! `key_positions` must give what COMMAND GETKEYS gives for each of them.
 //!
 //! `KEYSLOT_REDIS_SERVER` names another server to compare with.
 
@@ -91,7 +91,8 @@ fn getkeys(line: &Line) -> Line {
     ["COMMAND", "GETKEYS"].into_iter().map(str::to_owned).chain(line.iter().cloned()).collect()
 }
 
-/// The names, as the server has them, of the commands and subcommands with a key specification for keys.
+/// The names, as the server has them, of the commands and subcommands with a key specification for
+/// keys.
 fn commands_with_keys(connection: &mut Connection) -> anyhow::Result<Vec<String>> {
     let reply = connection.call(&["COMMAND"])?;
     let mut names = BTreeSet::new();
@@ -138,8 +139,8 @@ fn arguments_of<'a>(documents: &'a Value, name: &str) -> &'a [Value] {
     document["arguments"].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// One argument list for a command: the first without, the second with everything optional, the others as
-/// chance has it, every third of those with a mistake.
+/// One argument list for a command: the first without, the second with everything optional, the
+/// others as chance has it, every third of those with a mistake.
 fn line(name: &str, arguments: &[Value], number: usize, random: &mut StdRng) -> Line {
     let mut optional = [Some(false), Some(true)].get(number).copied().flatten();
     loop {
@@ -174,15 +175,15 @@ fn line(name: &str, arguments: &[Value], number: usize, random: &mut StdRng) -> 
     }
 }
 
-/// GEORADIUS with both STORE and STOREDIST is a mistake whose keys the servers do not agree about: Redis
-/// names both destinations, Valkey the last.
+/// GEORADIUS with both STORE and STOREDIST is a mistake whose keys the servers do not agree about:
+/// Redis names both destinations, Valkey the last.
 fn has_two_destinations(line: &Line) -> bool {
     let stores = |arg: &&String| arg.eq_ignore_ascii_case("STORE") || arg.eq_ignore_ascii_case("STOREDIST");
     line[0].to_ascii_lowercase().starts_with("georadius") && line.iter().filter(stores).count() > 1
 }
 
-/// PFMERGE with no source is a command that the servers run, in the slot of its destination, although their
-/// COMMAND GETKEYS refuses it.
+/// PFMERGE with no source is a command that the servers run, in the slot of its destination,
+/// although their COMMAND GETKEYS refuses it.
 fn merges_nothing(line: &Line) -> bool {
     line[0] == "pfmerge" && line.len() == 2
 }
@@ -191,7 +192,8 @@ fn merges_nothing(line: &Line) -> bool {
 struct LineMaker<'a> {
     random: &'a mut StdRng,
     line: Line,
-    /// Where the number of keys stands, and that number, once the repeated argument after it is there.
+    /// Where the number of keys stands, and that number, once the repeated argument after it is
+    /// there.
     numkeys: Option<(usize, Option<usize>)>,
     key_count: usize,
     /// Whether optional arguments are there; by chance when `None`.

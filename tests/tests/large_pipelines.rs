@@ -1,6 +1,7 @@
-//! Pipelines that are much larger than what the component may hold: a hundred thousand commands, and 256 MiB there and
-//! back. The component's memory stays small, and is printed. And of a pipeline in which a command is redirected by MOVED, one by ASK, one
-//! refused and one late, all other results are there.
+//! Pipelines that are much larger than what the component may hold: a hundred thousand commands,
+//! and 256 MiB there and back. The component's memory stays small, and is printed. And of a
+//! pipeline in which a command is redirected by MOVED, one by ASK, one refused and one late, all
+//! other results are there.
 
 use std::time::Duration;
 

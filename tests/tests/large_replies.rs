@@ -1,7 +1,9 @@
-//! Shows that large replies which arrive at the same time keep no call from its end, and fit into the component.
+//! Shows that large replies which arrive at the same time keep no call from its end, and fit into
+//! the component.
 //!
-//! Eight nodes send at once. The sizes are more than the budget for what is received, and as much as just fits it. A
-//! call's time may run out at any moment of that: while bytes come in, and while a reply is copied to its caller.
+//! Eight nodes send at once. The sizes are more than the budget for what is received, and as much
+//! as just fits it. A call's time may run out at any moment of that: while bytes come in, and while
+//! a reply is copied to its caller.
 
 use std::hint;
 use std::sync::Arc;
@@ -47,7 +49,8 @@ fn key_at(node: usize) -> String {
     (0..).map(|number| format!("key{number}")).find(|key| owner(key) == node).unwrap_or_default()
 }
 
-/// Asks all nodes at once. Gives what each call has come to, a value by its length, and how long it took.
+/// Asks all nodes at once. Gives what each call has come to, a value by its length, and how long it
+/// took.
 async fn ask_all(client: &Client) -> Result<Vec<(Result<usize, Error>, Duration)>> {
     let mut calls = JoinSet::new();
     for node in 0..NODES {
@@ -90,7 +93,8 @@ impl Drop for BusyLoops {
     }
 }
 
-/// Each call has its value, or is told that it does not fit or that its time is over, and none is late.
+/// Each call has its value, or is told that it does not fit or that its time is over, and none is
+/// late.
 async fn none_is_late(busy_loops: usize) -> Result<()> {
     const SIZE: usize = 200_000_000;
 

@@ -1,7 +1,8 @@
 //! A lent connection is its borrower's alone, and comes back clean or not at all.
 //!
-//! Each test asks the server what it sees: which connections there are (CLIENT LIST, by the name that the client gives
-//! them), in which state one is (CLIENT INFO, CLIENT ID on it), and what has become of the keys. Under both protocols.
+//! Each test asks the server what it sees: which connections there are (CLIENT LIST, by the name
+//! that the client gives them), in which state one is (CLIENT INFO, CLIENT ID on it), and what has
+//! become of the keys. Under both protocols.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,8 @@ use keyslot_tests::{PROTOCOLS, options, wait_until, words};
 
 /// What the connections of a test's client are called.
 const NAME: &str = "borrower";
-/// How soon the server must have seen what the client did, on a machine that does other things, too.
+/// How soon the server must have seen what the client did, on a machine that does other things,
+/// too.
 const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,8 +44,8 @@ async fn a_transaction_runs_unless_its_keys_have_changed() -> Result<()> {
     Ok(())
 }
 
-/// Writes one less than what the key holds, if it is not changed meanwhile. Returns what SET was answered with; none
-/// when the transaction did not run.
+/// Writes one less than what the key holds, if it is not changed meanwhile. Returns what SET was
+/// answered with; none when the transaction did not run.
 async fn decrement(
     connection: &Connection,
     key: &str,

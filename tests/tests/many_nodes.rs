@@ -1,5 +1,5 @@
-//! Commands that several nodes answer: how many writes they cost, which nodes `execute_on` reaches, and what is told of keys and nodes when a
-//! part fails.
+//! Commands that several nodes answer: how many writes they cost, which nodes `execute_on` reaches,
+//! and what is told of keys and nodes when a part fails.
 
 use std::time::Duration;
 

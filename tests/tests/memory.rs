@@ -1,5 +1,6 @@
-//! Shows that servers that send more than the component has room for cost it no trap: with half of the default memory
-//! limit, eight nodes that each send 250 MB at the same time, and 1,500 errors of a MB.
+//! Shows that servers that send more than the component has room for cost it no trap: with half of
+//! the default memory limit, eight nodes that each send 250 MB at the same time, and 1,500 errors
+//! of a MB.
 //!
 //! The servers are stand-ins that speak as much RESP as the client asks for itself.
 
@@ -18,7 +19,8 @@ const NODES: usize = 8;
 /// Half of what a component may have by default.
 const MEMORY: usize = 512 << 20;
 
-/// What a node answers to GET, and to everything else that callers send: this many bytes behind this head.
+/// What a node answers to GET, and to everything else that callers send: this many bytes behind
+/// this head.
 type Filled = fn(&str) -> (String, usize);
 
 /// Starts nodes that have the slots between them. Gives their ports.

@@ -1,8 +1,8 @@
-//! While slot after slot moves between primaries, key by key, a loop of SETs, GETs and pipelines sees no
-//! error and no wrong value.
+//! While slot after slot moves between primaries, key by key, a loop of SETs, GETs and pipelines
+//! sees no error and no wrong value.
 //!
-//! A thread moves slots that hold the loop's keys; the loop counts up, so that each value read tells whether
-//! it is the last one written. Under both protocols.
+//! A thread moves slots that hold the loop's keys; the loop counts up, so that each value read
+//! tells whether it is the last one written. Under both protocols.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

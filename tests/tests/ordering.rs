@@ -1,8 +1,9 @@
-//! Commands for one key are executed in their order, also while its slot moves: a thousand pipelines write and read the
-//! same keys, with one key and with several, and each read sees the write before it.
+//! Commands for one key are executed in their order, also while its slot moves: a thousand
+//! pipelines write and read the same keys, with one key and with several, and each read sees the
+//! write before it.
 //!
-//! A thread moves the slots from primary to primary all the time, key by key, so that commands are redirected by MOVED and
-//! ASK, and those with several keys have to wait (TRYAGAIN).
+//! A thread moves the slots from primary to primary all the time, key by key, so that commands are
+//! redirected by MOVED and ASK, and those with several keys have to wait (TRYAGAIN).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,7 +17,8 @@ use keyslot_tests::{PROTOCOLS, count, options, words};
 
 const TAGS: usize = 4;
 const PIPELINES: usize = 1_000;
-/// How long the work of a test may take on a machine that does other things, too: nothing here is about time.
+/// How long the work of a test may take on a machine that does other things, too: nothing here is
+/// about time.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// Between two moves of the slot that goes to and fro.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -61,8 +63,8 @@ async fn run(protocol: Protocol) -> Result<()> {
     }
 }
 
-/// Three writes of each tag, each with its read behind it, the last in a pipeline of its own that is not waited for before the
-/// next.
+/// Three writes of each tag, each with its read behind it, the last in a pipeline of its own that
+/// is not waited for before the next.
 async fn write_and_read(client: &Client, round: usize) -> Result<()> {
     let mut first = Vec::new();
     let mut second = Vec::new();
@@ -153,8 +155,8 @@ async fn a_read_that_fails_before_its_write_is_made_again() -> Result<()> {
     Ok(())
 }
 
-/// A counter whose slot is moved to and fro without a pause, while long pipelines count: nothing that was acknowledged is
-/// lost, nothing is counted twice.
+/// A counter whose slot is moved to and fro without a pause, while long pipelines count: nothing
+/// that was acknowledged is lost, nothing is counted twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_counter_counts_each_command_once_while_its_slot_goes_to_and_fro() -> Result<()> {
     const CALLERS: usize = 6;
@@ -228,8 +230,8 @@ fn move_to_and_fro(cluster: &TestCluster, done: &AtomicBool, moves: &AtomicUsize
         while cluster.migrate_keys(slot, 1)? > 0 {}
         cluster.finish_slot_migration(slot)?;
         moves.fetch_add(1, Ordering::SeqCst);
-        // An ASK that reaches its node after the slot has gone there, back, and is on its way there again, is one that no
-        // client can tell from a good one.
+        // An ASK that reaches its node after the slot has gone there, back, and is on its way there again,
+        // is one that no client can tell from a good one.
         std::thread::sleep(PAUSE);
     }
     Ok(())

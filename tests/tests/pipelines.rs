@@ -1,5 +1,5 @@
-//! Pipelines: one write a node, results in order, one element's failure leaves the others; and that a flush
-//! is one write.
+//! Pipelines: one write a node, results in order, one element's failure leaves the others; and that
+//! a flush is one write.
 
 use anyhow::{Result, ensure};
 use keyslot::{Client, Error, Options, Protocol};

@@ -1,6 +1,7 @@
 //! A server that sends pushes without end keeps no time-out from coming.
 //!
-//! Before a write the driver reads the socket until it is empty, by turns of 512 KiB. It never is here.
+//! Before a write the driver reads the socket until it is empty, by turns of 512 KiB. It never is
+//! here.
 
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,8 @@ fn pushes(bytes: usize) -> Vec<u8> {
     push.repeat(bytes.div_ceil(push.len()))
 }
 
-/// The server's pushes never end once it has answered. What is sent to it runs out of time, or is answered
-/// over another connection.
+/// The server's pushes never end once it has answered. What is sent to it runs out of time, or is
+/// answered over another connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn pushes_without_end_keep_no_time_out_from_coming() -> Result<()> {
     let server = FakeServer::start(|_, _| Answer::Flood(b"$4\r\nmine\r\n".to_vec(), pushes(2_000)));

@@ -1,13 +1,15 @@
-//! Reads go where the strategy says and never fail because of a replica; writes go to primaries only.
+//! Reads go where the strategy says and never fail because of a replica; writes go to primaries
+//! only.
 //!
-//! Who served a read is what the servers have counted (INFO commandstats): every GET of the test is counted once, at
-//! a replica or at a primary. A replica's calls of write commands are those that its primary sent, so they say nothing of
-//! the client. But a write that the client sent would be refused with MOVED, and is counted as rejected: no
-//! replica has rejected any command.
+//! Who served a read is what the servers have counted (INFO commandstats): every GET of the test is
+//! counted once, at a replica or at a primary. A replica's calls of write commands are those that
+//! its primary sent, so they say nothing of the client. But a write that the client sent would be
+//! refused with MOVED, and is counted as rejected: no replica has rejected any command.
 //!
-//! Replicas then die, stop, or are cut off from their primaries (MASTERDOWN) under a load of reads: none fails, those for the
-//! other shards are not delayed, and the replica serves again when it is back. Delays are those beyond what the same load
-//! meets at a server to which nothing happens (`keyslot_tests::control`). Under both protocols.
+//! Replicas then die, stop, or are cut off from their primaries (MASTERDOWN) under a load of reads:
+//! none fails, those for the other shards are not delayed, and the replica serves again when it is
+//! back. Delays are those beyond what the same load meets at a server to which nothing happens
+//! (`keyslot_tests::control`). Under both protocols.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -305,7 +307,8 @@ async fn a_replica_that_is_cut_off_fails_no_read() -> Result<()> {
     survive(Fault::CutOff).await
 }
 
-/// Hurts a shard's only replica under the loads of two clients, one for each protocol, and undoes it.
+/// Hurts a shard's only replica under the loads of two clients, one for each protocol, and undoes
+/// it.
 async fn survive(fault: Fault) -> Result<()> {
     /// These measure delays: two at a time would measure each other.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -376,7 +379,8 @@ async fn survive(fault: Fault) -> Result<()> {
         ensure!(seen.slowest[0] <= prompt, "{fault:?} under {protocol:?}: a read took {:?}", seen.slowest[0]);
         let others = seen.slowest[1].max(seen.slowest[2]);
         ensure!(others <= slack, "{fault:?} under {protocol:?}: a read of another shard took {others:?}");
-        // Those that were under way when the silence began, and one more each while a new connection is tried.
+        // Those that were under way when the silence began, and one more each while a new connection is
+        // tried.
         let held_up_max = 2 * TASKS_PER_SHARD + control.held_up;
         ensure!(
             seen.held_up <= held_up_max,

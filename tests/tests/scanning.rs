@@ -1,7 +1,9 @@
-//! Scans on real clusters: every key that was there throughout comes, while 2,000 slots move and a replica takes over; a token goes
-//! on in another client; hashes, sets and sorted sets whose slot moves; what a dead shard does.
+//! Scans on real clusters: every key that was there throughout comes, while 2,000 slots move and a
+//! replica takes over; a token goes on in another client; hashes, sets and sorted sets whose slot
+//! moves; what a dead shard does.
 //!
-//! Where keys must come exactly once, nothing moves; elsewhere they may come more than once, and none may be missing.
+//! Where keys must come exactly once, nothing moves; elsewhere they may come more than once, and
+//! none may be missing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -230,7 +232,8 @@ async fn hashes_and_sets_are_scanned_while_their_slot_moves() -> Result<()> {
     Ok(())
 }
 
-/// The other shards' keys come, then an error says what is missing; when the shard is there again the scan goes on.
+/// The other shards' keys come, then an error says what is missing; when the shard is there again
+/// the scan goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_shard_is_told_and_waited_for() -> Result<()> {
     let cluster = TestCluster::builder().primaries(3).arg("--cluster-require-full-coverage", "no").start()?;
@@ -271,8 +274,8 @@ async fn a_server_alone_is_scanned() -> Result<()> {
     Ok(())
 }
 
-/// A slot that its node gives away and nobody takes: its keys come, and then an error, again and again, instead of an end that would not be
-/// true or keys without end.
+/// A slot that its node gives away and nobody takes: its keys come, and then an error, again and
+/// again, instead of an end that would not be true or keys without end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_nobody_takes_ends_in_an_error() -> Result<()> {
     let cluster = TestCluster::start(3, 0)?;

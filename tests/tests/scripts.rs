@@ -1,5 +1,6 @@
-//! EVALSHA of a script that the client knows works everywhere: at nodes that have never seen it, after SCRIPT FLUSH and after a failover; alone,
-//! in pipelines and in transactions. Under both protocols.
+//! EVALSHA of a script that the client knows works everywhere: at nodes that have never seen it,
+//! after SCRIPT FLUSH and after a failover; alone, in pipelines and in transactions. Under both
+//! protocols.
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,11 @@
 //! A node that takes no more of what is sent to it holds up nobody but its own callers.
 //!
-//! Megabytes are on their way to a node when it stops, runs a script, or can be reached no more. They are
-//! more than the system's buffers take, so a write of theirs is under way when the time-out comes and the
-//! connection is closed. The request has to end in time, and reads of the other nodes have to go on, also
-//! while the connection is closed and the next one is dialled. Both in the crate and in a host with
-//! nothing but wasmtime's own WASI, whose drop of a stream waits for its write.
+//! Megabytes are on their way to a node when it stops, runs a script, or can be reached no more.
+//! They are more than the system's buffers take, so a write of theirs is under way when the
+//! time-out comes and the connection is closed. The request has to end in time, and reads of the
+//! other nodes have to go on, also while the connection is closed and the next one is dialled. Both
+//! in the crate and in a host with nothing but wasmtime's own WASI, whose drop of a stream waits
+//! for its write.
 
 use std::time::{Duration, Instant};
 

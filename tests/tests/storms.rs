@@ -1,14 +1,17 @@
-//! A hundred clients that start while a shard has no primary do not ask the cluster to death about its topology.
+//! A hundred clients that start while a shard has no primary do not ask the cluster to death about
+//! its topology.
 //!
-//! A primary is killed, and its replica is not allowed to take over yet. A hundred clients connect and send
-//! commands to all shards, of which those of one shard cannot be executed: each failure is a reason to ask for the
-//! topology. Then the replica takes over. What the servers were asked is in their INFO commandstats.
+//! A primary is killed, and its replica is not allowed to take over yet. A hundred clients connect
+//! and send commands to all shards, of which those of one shard cannot be executed: each failure is
+//! a reason to ask for the topology. Then the replica takes over. What the servers were asked is in
+//! their INFO commandstats.
 //!
-//! The bound: a client asks every seed once when it starts. From then on it has one refresh at a time, and asks three nodes each
-//! time at most. The first is at least 50 ms after the last began, and the wait doubles while nothing has changed, until it is 250 to 500 ms.
-//! So `CLIENTS` clients ask no more than `CLIENTS × (6 + 3 × (1 + seconds ÷ 0.05))` times while they start, and no more than
-//! `CLIENTS × 3 × (1 + seconds ÷ 0.25)` while a shard stays down, however many of their commands fail and however fast. When
-//! all is well they ask no more.
+//! The bound: a client asks every seed once when it starts. From then on it has one refresh at a
+//! time, and asks three nodes each time at most. The first is at least 50 ms after the last began,
+//! and the wait doubles while nothing has changed, until it is 250 to 500 ms. So `CLIENTS` clients
+//! ask no more than `CLIENTS × (6 + 3 × (1 + seconds ÷ 0.05))` times while they start, and no more
+//! than `CLIENTS × 3 × (1 + seconds ÷ 0.25)` while a shard stays down, however many of their
+//! commands fail and however fast. When all is well they ask no more.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -106,8 +109,8 @@ impl<'a> Questions<'a> {
         Ok(questions)
     }
 
-    /// Checks that since the last time no question was asked more often than refreshes at this interval, and a surplus, allow.
-    /// Returns how often the most frequent one was.
+    /// Checks that since the last time no question was asked more often than refreshes at this
+    /// interval, and a surplus, allow. Returns how often the most frequent one was.
     fn sample(&mut self, what: &str, interval: Duration, surplus: u64) -> Result<u64> {
         let asked = self.count()?;
         let passed = self.at.elapsed();

@@ -1,23 +1,24 @@
 //! What a cluster goes through in its life happens under a load, and the client carries on.
 //!
-//! One test a fault, each under both protocols, two tests at a time, with a load of reads and INCRs on every shard
-//! all the time (`keyslot_tests::load`). Each fault has one phase or several; a phase is over when the cluster is
-//! whole again, and says which shards it hurts. For each phase:
+//! One test a fault, each under both protocols, two tests at a time, with a load of reads and INCRs
+//! on every shard all the time (`keyslot_tests::load`). Each fault has one phase or several; a
+//! phase is over when the cluster is whole again, and says which shards it hurts. For each phase:
 //!
-//! - commands for the other shards do not fail, and are not delayed by more than 50 ms at the median of any half
-//!   second;
-//! - no command that is asked for when the cluster is whole fails, and the first for each slot of the load, a write and
-//!   then a read, are answered within 1 s.
+//! - commands for the other shards do not fail, and are not delayed by more than 50 ms at the
+//!   median of any half second;
+//! - no command that is asked for when the cluster is whole fails, and the first for each slot of
+//!   the load, a write and then a read, are answered within 1 s.
 //!
-//! Delays are those beyond what the same load at the same time meets at a server to which nothing happens, by a client
-//! of its own (`keyslot_tests::control`): other programs on the machine delay that one, too. It writes each command to the
-//! disk before it answers, as the cluster's nodes do, so that a busy disk delays both.
+//! Delays are those beyond what the same load at the same time meets at a server to which nothing
+//! happens, by a client of its own (`keyslot_tests::control`): other programs on the machine delay
+//! that one, too. It writes each command to the disk before it answers, as the cluster's nodes do,
+//! so that a busy disk delays both.
 //!
-//! And for the whole load: no reply is another request's, and each counter holds every acknowledged INCR once and
-//! of the failed ones at most those that were reported as possibly executed.
+//! And for the whole load: no reply is another request's, and each counter holds every acknowledged
+//! INCR once and of the failed ones at most those that were reported as possibly executed.
 //!
-//! The clusters have `cluster-require-full-coverage no`: otherwise the servers themselves refuse the commands for
-//! all shards while one has no primary.
+//! The clusters have `cluster-require-full-coverage no`: otherwise the servers themselves refuse
+//! the commands for all shards while one has no primary.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,8 +40,8 @@ const DELAY_MAX: Duration = Duration::from_millis(50);
 const RECOVERY_MAX: Duration = Duration::from_secs(1);
 /// The client's.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the load runs on when the cluster is whole: longer than it may take to recover, and than a request
-/// may be under way.
+/// How long the load runs on when the cluster is whole: longer than it may take to recover, and
+/// than a request may be under way.
 const AFTER: Duration = Duration::from_millis(1_200);
 /// How long the full outage lasts.
 const OUTAGE: Duration = Duration::from_secs(5);
@@ -122,8 +123,9 @@ impl Fault {
             }
             Self::PrimaryStalled => {
                 run.phase("SIGSTOP of a primary", &[0], |cluster| cluster.pause(primary)).await?;
-                // By now no request is under way to it any more. A write that it read when it wakes up, before
-                // it hears that it was replaced, would be acknowledged and lost: so Redis Cluster is.
+                // By now no request is under way to it any more. A write that it read when it wakes up,
+                // before it hears that it was replaced, would be acknowledged and lost: so
+                // Redis Cluster is.
                 run.phase("SIGCONT, it becomes a replica", &[], |cluster| cluster.resume(primary)).await
             }
             Self::RollingRestart => {
@@ -264,7 +266,8 @@ impl<'a> Run<'a> {
         Ok(outcome)
     }
 
-    /// Writes a key in each slot of the load, all at once, and reads it. Returns how long the slowest command took.
+    /// Writes a key in each slot of the load, all at once, and reads it. Returns how long the
+    /// slowest command took.
     async fn next_commands(&self) -> Result<Duration> {
         let tags = self.shards.iter().flat_map(|shard| &shard.tags);
         let mut tasks = Vec::new();
@@ -328,8 +331,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Waits until no node is still writing the append-only file that it begins when it has become a replica: until
-/// then a restart would bring older data back.
+/// Waits until no node is still writing the append-only file that it begins when it has become a
+/// replica: until then a restart would bring older data back.
 fn settle(cluster: &TestCluster) -> Result<()> {
     let settled = |cluster: &TestCluster| {
         for node in cluster.running() {

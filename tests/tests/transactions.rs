@@ -1,7 +1,8 @@
-//! Transactions run as a whole or not at all, once, also while their slots move and primaries change; WATCH finds out that somebody else has
-//! written.
+//! Transactions run as a whole or not at all, once, also while their slots move and primaries
+//! change; WATCH finds out that somebody else has written.
 //!
-//! Counters tell: each transaction adds one to two keys, and a lost, doubled or half-done one shows in them. Under both protocols.
+//! Counters tell: each transaction adds one to two keys, and a lost, doubled or half-done one shows
+//! in them. Under both protocols.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,8 @@ async fn number(client: &Client, key: &str) -> Result<i64> {
     Ok(reply.as_str().unwrap_or("0").parse()?)
 }
 
-/// Adds one by WATCH, GET, MULTI, SET and EXEC, as often as it takes. Returns how often it began again.
+/// Adds one by WATCH, GET, MULTI, SET and EXEC, as often as it takes. Returns how often it began
+/// again.
 async fn increment(client: &Client, key: &str) -> Result<usize> {
     for retries in 0..10_000 {
         let attempt = async {
@@ -110,7 +112,8 @@ async fn two_clients_increment_one_counter_by_watch() -> Result<()> {
     Ok(())
 }
 
-/// Adds one to two keys in one transaction. True when it was executed; false when it may have been, or was not.
+/// Adds one to two keys in one transaction. True when it was executed; false when it may have been,
+/// or was not.
 async fn count_both(client: &Client, tag: &str) -> Result<bool, Error> {
     let commands = [format!("INCR {{{tag}}}:a"), "PING".to_owned(), format!("INCR {{{tag}}}:b")];
     let results = client.transaction(commands.iter().map(|line| words(line)).collect()).await?;

@@ -1,4 +1,5 @@
-//! What every part of the machine needs: the time, the settings, chance, and where to tell what happened.
+//! What every part of the machine needs: the time, the settings, chance, and where to tell what
+//! happened.
 //!
 //! It knows no part. Each takes it as an argument.
 
@@ -56,7 +57,8 @@ impl Context {
         Decoder::metered(self.config.limits, self.meter.clone())
     }
 
-    /// When a command's time runs out that is taken in now; never for one that blocks until there is something.
+    /// When a command's time runs out that is taken in now; never for one that blocks until there
+    /// is something.
     pub(in crate::cluster) fn deadline_of(&self, command: &Command) -> Instant {
         after_blocking(self.now, command) + self.config.request_timeout
     }

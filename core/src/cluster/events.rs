@@ -63,7 +63,8 @@ pub enum Event {
         /// How many times it has been sent again, this one included.
         attempt: u32,
     },
-    /// A node has refused a command of the client's own, and with it what the command is for. Told once for each node and command.
+    /// A node has refused a command of the client's own, and with it what the command is for. Told
+    /// once for each node and command.
     Refused {
         /// The node.
         node: NodeAddr,

@@ -17,8 +17,8 @@ use crate::time::Instant;
 pub enum Destination {
     /// Where its keys are; without keys, where the servers' command tips say.
     Cluster,
-    /// To this node and to no other, whatever its keys: redirects and passing errors are answered to the caller, and it
-    /// ends at once when the node cannot be connected to.
+    /// To this node and to no other, whatever its keys: redirects and passing errors are answered
+    /// to the caller, and it ends at once when the node cannot be connected to.
     Node(NodeAddr),
     /// Over this connection, and so to one node, too: nothing is sent again.
     Lent(LeaseId),
@@ -56,8 +56,8 @@ pub enum Input {
         /// Why, for people.
         reason: String,
     },
-    /// Answers [`Output::Connect`]: the host has no socket left, for whatever node. The driver has dropped the
-    /// connection.
+    /// Answers [`Output::Connect`]: the host has no socket left, for whatever node. The driver has
+    /// dropped the connection.
     NoSocket {
         /// The connection.
         conn: ConnId,
@@ -78,8 +78,9 @@ pub enum Output {
         /// A host name.
         host: String,
     },
-    /// Open a connection; answer with [`Input::Connected`], [`Input::Closed`] or [`Input::NoSocket`]. It comes
-    /// again, with the host's next address, when one could not be opened, or was closed before the connection was of use.
+    /// Open a connection; answer with [`Input::Connected`], [`Input::Closed`] or
+    /// [`Input::NoSocket`]. It comes again, with the host's next address, when one could not be
+    /// opened, or was closed before the connection was of use.
     Connect {
         /// The connection.
         conn: ConnId,
@@ -93,8 +94,8 @@ pub enum Output {
         /// All that it has queued.
         bytes: Bytes,
     },
-    /// Drop the connection, whatever state it is in. Nothing may be said of it any more, unless it is to be
-    /// opened again.
+    /// Drop the connection, whatever state it is in. Nothing may be said of it any more, unless it
+    /// is to be opened again.
     Close {
         /// The connection.
         conn: ConnId,
@@ -105,7 +106,8 @@ pub enum Output {
     Done {
         /// The request.
         id: RequestId,
-        /// Its reply as it was sent, or why there is none. A reply that is an error is [`Error::Server`].
+        /// Its reply as it was sent, or why there is none. A reply that is an error is
+        /// [`Error::Server`].
         result: Result<RawReply, Error>,
     },
     /// Nothing more to do until something happens outside, or until this instant.

@@ -6,9 +6,10 @@
 //!                                                      └ WaitUntil
 //! ```
 //!
-//! After every [`submit`](Cluster::submit), [`forget`](Cluster::forget) and [`handle`](Cluster::handle), the driver calls
-//! [`poll_output`](Cluster::poll_output) until it says [`Output::WaitUntil`]; then it sleeps until a socket has something
-//! to say or that instant has come:
+//! After every [`submit`](Cluster::submit), [`forget`](Cluster::forget) and
+//! [`handle`](Cluster::handle), the driver calls [`poll_output`](Cluster::poll_output) until it
+//! says [`Output::WaitUntil`]; then it sleeps until a socket has something to say or that instant
+//! has come:
 //!
 //! ```
 //! use keyslot_core::cluster::{Cluster, Input, Output};
@@ -128,10 +129,11 @@ impl Phase {
 }
 
 impl Cluster {
-    /// Starts a client: it dials its seeds at once, and says [`Output::Ready`] when it knows the topology.
+    /// Starts a client: it dials its seeds at once, and says [`Output::Ready`] when it knows the
+    /// topology.
     ///
-    /// Requests may be submitted before that; they wait. The same settings, seed, inputs and times give the
-    /// same outputs.
+    /// Requests may be submitted before that; they wait. The same settings, seed, inputs and times
+    /// give the same outputs.
     #[must_use]
     pub fn new(config: Config, now: Instant, seed: u64) -> Self {
         let deadline = now + config.connect_timeout;
@@ -145,7 +147,8 @@ impl Cluster {
             scans: Scans::default(),
             map: ClusterMap::default(),
         };
-        // With a topology nothing need be asked before the first request; nodes are dialled when they are needed.
+        // With a topology nothing need be asked before the first request; nodes are dialled when they are
+        // needed.
         if let Some(topology) = cluster.cx.config.topology.take() {
             cluster.adopt(&topology, None, now);
             cluster.map.refresh_when_connected(now);
@@ -230,16 +233,17 @@ impl Cluster {
         Output::WaitUntil(self.next_wake())
     }
 
-    /// A connection for which so much is queued that it is worth a write before the next requests are handed in.
+    /// A connection for which so much is queued that it is worth a write before the next requests
+    /// are handed in.
     ///
-    /// A driver that hands many in may ask after each, and [`flush`](Self::flush) it: then the server works on the first
-    /// while the last are still being routed.
+    /// A driver that hands many in may ask after each, and [`flush`](Self::flush) it: then the
+    /// server works on the first while the last are still being routed.
     pub fn next_full(&mut self) -> Option<ConnId> {
         self.links.next_full()
     }
 
-    /// The next of what a connection has queued, which is to be written as an [`Output::Transmit`] would be. There may be
-    /// more.
+    /// The next of what a connection has queued, which is to be written as an [`Output::Transmit`]
+    /// would be. There may be more.
     pub fn flush(&mut self, conn: ConnId) -> Option<Bytes> {
         let bytes = self.links.flush(&mut self.cx, conn)?;
         let node = self.links.node_of(conn).and_then(|key| self.nodes.get_mut(key));
@@ -251,16 +255,17 @@ impl Cluster {
 
     /// Takes note whether a socket may hold more than the driver has read in its turn.
     ///
-    /// While it may, and the connection owes no reply, nothing is written to it: what is still unread
-    /// answers nothing that is still to be sent. The driver reads on in its next turn.
+    /// While it may, and the connection owes no reply, nothing is written to it: what is still
+    /// unread answers nothing that is still to be sent. The driver reads on in its next turn.
     pub fn set_unread(&mut self, conn: ConnId, is_unread: bool) {
         self.links.set_unread(conn, is_unread);
     }
 
     /// The connections that the next [`Output::Transmit`]s are for.
     ///
-    /// A driver that has not looked at its sockets for a while reads from these before it goes on: what comes in now
-    /// answers nothing that is still to be sent, and a connection that has ended is found out in time.
+    /// A driver that has not looked at its sockets for a while reads from these before it goes on:
+    /// what comes in now answers nothing that is still to be sent, and a connection that has
+    /// ended is found out in time.
     pub fn unflushed(&self) -> impl Iterator<Item = ConnId> {
         self.links.unflushed()
     }

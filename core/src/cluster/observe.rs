@@ -34,14 +34,15 @@ impl Cluster {
         &self.cx.statistics
     }
 
-    /// How many bytes of memory replies hold: what has come in and is not whole, and whole replies until the last who
-    /// has them lets go. Small ones that came whole are left out.
+    /// How many bytes of memory replies hold: what has come in and is not whole, and whole replies
+    /// until the last who has them lets go. Small ones that came whole are left out.
     #[must_use]
     pub fn received_bytes(&self) -> usize {
         self.cx.meter.bytes() as usize
     }
 
-    /// What is counted for each node that the client knows, and how many of its requests are under way on connections.
+    /// What is counted for each node that the client knows, and how many of its requests are under
+    /// way on connections.
     pub fn node_statistics(&self) -> impl Iterator<Item = (&NodeAddr, &NodeStatistics, usize)> {
         self.nodes.in_order().map(|node| {
             let own = node.connections.iter().filter_map(|conn| self.links.get(*conn));
@@ -50,13 +51,13 @@ impl Cluster {
         })
     }
 
-    /// What has happened since this was last asked, oldest first, and how many events before that were dropped
-    /// because nobody had asked for long.
+    /// What has happened since this was last asked, oldest first, and how many events before that
+    /// were dropped because nobody had asked for long.
     pub fn take_events(&mut self) -> (Vec<(Instant, Event)>, u64) {
         self.cx.events.take()
     }
 
-    /// Whether this request is under way: its [`Output::Done`] is still to be made.
+    /// Whether this request is under way: its [`Output::Done`](super::Output::Done) is still to be made.
     #[must_use]
     pub fn is_pending(&self, id: RequestId) -> bool {
         self.requests.contains(id)

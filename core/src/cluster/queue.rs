@@ -6,9 +6,9 @@ use crate::cluster::ids::RequestId;
 
 /// A queue of requests.
 ///
-/// One that ends while it waits is mostly the first, for requests time out in the order they came. Any other stays where it
-/// is, and is passed over: looking for each would cost as much as the queue is long. They are dropped together once
-/// they are half of it.
+/// One that ends while it waits is mostly the first, for requests time out in the order they came.
+/// Any other stays where it is, and is passed over: looking for each would cost as much as the
+/// queue is long. They are dropped together once they are half of it.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct Queue {
     ids: VecDeque<RequestId>,
@@ -57,7 +57,8 @@ impl Queue {
         core::mem::take(&mut self.ids)
     }
 
-    /// A request has ended that was put here; `is_live` is false for it, and for those that had ended before.
+    /// A request has ended that was put here; `is_live` is false for it, and for those that had
+    /// ended before.
     pub(in crate::cluster) fn forget(&mut self, id: RequestId, is_live: impl Fn(RequestId) -> bool) {
         if self.ids.front() == Some(&id) {
             self.ids.pop_front();

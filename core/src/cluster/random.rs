@@ -32,14 +32,15 @@ impl Random {
 
     /// Between half of the exponential delay and all of it: `base × 2^attempt`, at most `cap`.
     ///
-    /// The lower half keeps a retry from coming at once, the random upper half keeps many clients from
-    /// coming together.
+    /// The lower half keeps a retry from coming at once, the random upper half keeps many clients
+    /// from coming together.
     pub(super) fn backoff(&mut self, base: Duration, cap: Duration, attempt: u32) -> Duration {
         let half = exponential(base, cap, attempt) / 2;
         half + self.up_to(half)
     }
 
-    /// Between nothing and the whole exponential delay ("full jitter"): the most even spread of many clients.
+    /// Between nothing and the whole exponential delay ("full jitter"): the most even spread of
+    /// many clients.
     pub(super) fn full_jitter(&mut self, base: Duration, cap: Duration, attempt: u32) -> Duration {
         self.up_to(exponential(base, cap, attempt))
     }

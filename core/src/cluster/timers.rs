@@ -7,8 +7,9 @@ use crate::time::Instant;
 
 /// A queue by time; entries of one instant come in the order they were put in.
 ///
-/// Most come in order of time, as deadlines do, and cost next to nothing. What ends, or wants attention at another time, does not
-/// take its entry out: whoever pops it looks whether it is due. `sweep` bounds what such entries cost.
+/// Most come in order of time, as deadlines do, and cost next to nothing. What ends, or wants
+/// attention at another time, does not take its entry out: whoever pops it looks whether it is due.
+/// `sweep` bounds what such entries cost.
 #[derive(Debug)]
 pub(super) struct Timers<K> {
     in_order: VecDeque<(Instant, K)>,
@@ -73,8 +74,8 @@ impl<K: Copy + Ord> Timers<K> {
         self.in_order.len() + self.others.len()
     }
 
-    /// Drops the entries that count no more, when they outnumber the `live` ones. So each pays for one entry's move
-    /// at most.
+    /// Drops the entries that count no more, when they outnumber the `live` ones. So each pays for
+    /// one entry's move at most.
     pub(super) fn sweep(&mut self, live: usize, is_live: impl Fn(Instant, K) -> bool) {
         if self.len() > Self::SWEEP_FROM + 2 * live {
             self.in_order.retain(|(at, key)| is_live(*at, *key));
@@ -83,7 +84,8 @@ impl<K: Copy + Ord> Timers<K> {
     }
 }
 
-/// The alarm of one thing that has an entry among [`Timers`]: the earliest that counts. Those that were set before it count no more.
+/// The alarm of one thing that has an entry among [`Timers`]: the earliest that counts. Those that
+/// were set before it count no more.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Alarm(Instant);
 

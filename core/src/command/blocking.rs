@@ -1,6 +1,7 @@
 //! How long a command may block, from its words.
 //!
-//! WAIT and WAITAOF are about the writes of *their* connection, and so go over the one that all share.
+//! WAIT and WAITAOF are about the writes of *their* connection, and so go over the one that all
+//! share.
 
 use core::time::Duration;
 
@@ -18,7 +19,8 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// What the command says. A time that cannot be read counts as none, although the server may know how (`0x10`).
+    /// What the command says. A time that cannot be read counts as none, although the server may
+    /// know how (`0x10`).
     pub(crate) fn of(full_name: &str, args: &[&[u8]]) -> Option<Self> {
         let last = args.len().checked_sub(1);
         let (place, unit) = match full_name {
@@ -47,7 +49,8 @@ impl Blocks {
     }
 }
 
-/// Where the time behind BLOCK stands. The last one counts, and none behind STREAMS, where keys may have any name.
+/// Where the time behind BLOCK stands. The last one counts, and none behind STREAMS, where keys may
+/// have any name.
 fn place_of_block(args: &[&[u8]]) -> Option<usize> {
     let (mut at, mut block) = (1, None);
     while let Some(option) = args.get(at) {
@@ -67,7 +70,8 @@ fn place_of_block(args: &[&[u8]]) -> Option<usize> {
     block
 }
 
-/// When a command that is sent at this time has waited as long as it says; never, when it says nothing.
+/// When a command that is sent at this time has waited as long as it says; never, when it says
+/// nothing.
 pub(crate) fn after_blocking(sent: Instant, command: &Command) -> Instant {
     match command.blocks.map(Blocks::time) {
         None => sent,

@@ -1,9 +1,10 @@
 //! Which arguments are keys: an interpreter of key specifications.
 //!
-//! A specification says where to begin (at an index, or after a keyword) and how to go on from there (over
-//! a range, or over as many as a number among the arguments says). The interpreter follows the servers'
-//! `getKeysUsingKeySpecs`, so that a command's keys are those which COMMAND GETKEYS names. Three commands
-//! are beyond specifications; the servers have code for them, and so has this module.
+//! A specification says where to begin (at an index, or after a keyword) and how to go on from
+//! there (over a range, or over as many as a number among the arguments says). The interpreter
+//! follows the servers' `getKeysUsingKeySpecs`, so that a command's keys are those which COMMAND
+//! GETKEYS names. Three commands are beyond specifications; the servers have code for them, and so
+//! has this module.
 //!
 //! <https://redis.io/docs/latest/develop/reference/key-specs/>
 
@@ -33,7 +34,8 @@ pub enum BeginSearch {
     Keyword {
         /// The keyword; its case does not matter.
         keyword: &'static str,
-        /// The first argument to look at. A negative one counts from the end, and the search goes backwards.
+        /// The first argument to look at. A negative one counts from the end, and the search goes
+        /// backwards.
         start_from: i8,
     },
 }
@@ -126,7 +128,8 @@ impl CommandSpec {
         self.key_specs().iter().any(|spec| !spec.not_key)
     }
 
-    /// Appends the positions of the keys among `args`, whose first is the name: what COMMAND GETKEYS names.
+    /// Appends the positions of the keys among `args`, whose first is the name: what COMMAND
+    /// GETKEYS names.
     ///
     /// # Errors
     ///
@@ -135,8 +138,8 @@ impl CommandSpec {
         self.positions(args, false, into)
     }
 
-    /// Appends the positions of the arguments that decide the slot: the keys, and what is no key but has a
-    /// slot all the same, such as the channels of SSUBSCRIBE and SPUBLISH.
+    /// Appends the positions of the arguments that decide the slot: the keys, and what is no key
+    /// but has a slot all the same, such as the channels of SSUBSCRIBE and SPUBLISH.
     ///
     /// # Errors
     ///
@@ -149,9 +152,10 @@ impl CommandSpec {
         self.positions(args, true, into)
     }
 
-    /// As [`routing_positions`](Self::routing_positions) for arguments of which something is wrong: appends the positions of what the
-    /// server would most likely take for the keys. So a command that a newer server takes, or one that does not look at
-    /// slots, goes where its keys are, and every other there to be refused.
+    /// As [`routing_positions`](Self::routing_positions) for arguments of which something is wrong:
+    /// appends the positions of what the server would most likely take for the keys. So a
+    /// command that a newer server takes, or one that does not look at slots, goes where its
+    /// keys are, and every other there to be refused.
     pub fn likely_positions<A: AsRef<[u8]>>(&self, args: &[A], into: &mut Vec<usize>) {
         match self.finder {
             KeyFinder::Specs => {
@@ -203,8 +207,9 @@ impl KeySpec {
         into.extend(first.filter(|first| *first < args.len()));
     }
 
-    /// Appends what this specification finds. A missing keyword, or a range without a single argument, finds
-    /// nothing: the server's own message about the command says more than this client could.
+    /// Appends what this specification finds. A missing keyword, or a range without a single
+    /// argument, finds nothing: the server's own message about the command says more than this
+    /// client could.
     fn positions<A: AsRef<[u8]>>(
         &self,
         args: &[A],
@@ -294,8 +299,9 @@ fn sort_positions<A: AsRef<[u8]>>(args: &[A], into: &mut Vec<usize>) {
     into.extend(store);
 }
 
-/// MIGRATE host port key|"" db timeout [options]: the key, or when it is empty those after KEYS. With both
-/// there are none, for the server refuses that. Passwords after AUTH and AUTH2 are not mistaken for KEYS.
+/// MIGRATE host port key|"" db timeout [options]: the key, or when it is empty those after KEYS.
+/// With both there are none, for the server refuses that. Passwords after AUTH and AUTH2 are not
+/// mistaken for KEYS.
 fn migrate_positions<A: AsRef<[u8]>>(args: &[A], into: &mut Vec<usize>) {
     let mut position = 6;
     while let Some(option) = args.get(position) {
@@ -363,8 +369,8 @@ impl fmt::Display for ArityMessage<'_> {
     }
 }
 
-/// How many arguments follow a number of keys; with values between the keys that may be enough for one
-/// argument a key, and yet too few.
+/// How many arguments follow a number of keys; with values between the keys that may be enough for
+/// one argument a key, and yet too few.
 struct FollowMessage {
     numkeys: i64,
     follow: usize,

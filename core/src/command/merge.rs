@@ -1,8 +1,8 @@
 //! Making one reply of several nodes' replies, by the response policy.
 //!
-//! Replies are put together as they were sent, without being decoded. They are untrusted: a part of another shape than its
-//! command has is an error that says so, never a wrong answer. Attributes before a part's root are dropped; those inside
-//! stay.
+//! Replies are put together as they were sent, without being decoded. They are untrusted: a part of
+//! another shape than its command has is an error that says so, never a wrong answer. Attributes
+//! before a part's root are dropped; those inside stay.
 //!
 //! <https://redis.io/docs/latest/develop/reference/command-tips/>, "response_policy"
 
@@ -32,8 +32,8 @@ pub enum Merge {
     By(ResponsePolicy),
 }
 
-/// Makes one reply of the replies of several nodes, none of which is an error, each with the keys that it is about.
-/// `chance` is any number; it says whose turn it is with [`Merge::Pick`].
+/// Makes one reply of the replies of several nodes, none of which is an error, each with the keys
+/// that it is about. `chance` is any number; it says whose turn it is with [`Merge::Pick`].
 ///
 /// # Errors
 /// Says what is wrong when the replies do not fit the command or each other.
@@ -62,7 +62,8 @@ fn none() -> String {
     "no node has answered".to_string()
 }
 
-/// Puts the elements of several arrays into the order of the command's keys, each of which one part has.
+/// Puts the elements of several arrays into the order of the command's keys, each of which one part
+/// has.
 fn by_key(parts: &[(Vec<u32>, RawReply)]) -> Result<RawReply, String> {
     let count = parts.iter().map(|(keys, _)| keys.len()).sum();
     let mut elements: Vec<&[u8]> = vec![&[]; count];
@@ -135,7 +136,8 @@ fn by_policy<'a>(
     Ok(all)
 }
 
-/// Whether two replies, neither of them an error, say the same: any two statuses do, and what is equal.
+/// Whether two replies, neither of them an error, say the same: any two statuses do, and what is
+/// equal.
 #[must_use]
 pub fn is_the_same(one: &RawReply, other: &RawReply) -> bool {
     let is_status = |reply: &RawReply| reply.root().is_some_and(|root| root.marker == b'+');
@@ -149,7 +151,8 @@ fn differing(one: Option<&Token<'_>>, other: Option<&Token<'_>>) -> String {
     format!("one part was answered with {}, another with {}", kind(one), kind(other))
 }
 
-/// Two replies of one shape, with their integers joined. What the numbers are of, as in PUBSUB NUMSUB, must be the same.
+/// Two replies of one shape, with their integers joined. What the numbers are of, as in PUBSUB
+/// NUMSUB, must be the same.
 fn joined(a: &RawReply, b: &RawReply, join: fn(i64, i64) -> i64) -> Result<RawReply, String> {
     let mut bytes = BytesMut::with_capacity(a.as_bytes().len() + 16);
     let (mut left, mut right) = (a.tokens(), b.tokens());
@@ -166,7 +169,8 @@ fn joined(a: &RawReply, b: &RawReply, join: fn(i64, i64) -> i64) -> Result<RawRe
     }
 }
 
-/// All elements of several arrays, sets or maps, which are all of one kind. `once`: of elements that are alike, one.
+/// All elements of several arrays, sets or maps, which are all of one kind. `once`: of elements
+/// that are alike, one.
 fn concatenated<'a>(
     replies: impl Iterator<Item = &'a RawReply> + Clone,
     once: bool,

@@ -1,9 +1,9 @@
 //! The command table: what the servers say about their commands, and where a command's keys are.
 //!
-//! A cluster client has to know, before it sends anything, which arguments of a command are keys, whether
-//! the command only reads, and whether it goes to one shard or to all of them. The servers know it and tell
-//! it: `cargo xtask commands` turns their answers to COMMAND into the table behind [`find`]. A command that
-//! [`find`] does not know is a module's, or newer than the table.
+//! A cluster client has to know, before it sends anything, which arguments of a command are keys,
+//! whether the command only reads, and whether it goes to one shard or to all of them. The servers
+//! know it and tell it: `cargo xtask commands` turns their answers to COMMAND into the table behind
+//! [`find`]. A command that [`find`] does not know is a module's, or newer than the table.
 //!
 //! See <https://redis.io/docs/latest/develop/reference/key-specs/> for key specifications and
 //! <https://redis.io/docs/latest/develop/reference/command-tips/> for the policies.
@@ -36,13 +36,13 @@ use table::{COMMANDS, FIRST_WITH_LETTER, SUBCOMMANDS, WORD_LENGTH_MAX};
 pub struct CommandSpec {
     /// The name in upper case; a subcommand's follows its container's: `CONFIG GET`.
     pub name: &'static str,
-    /// How many arguments the command takes, its name (for a subcommand, both names) included. Negative:
-    /// at least that many.
+    /// How many arguments the command takes, its name (for a subcommand, both names) included.
+    /// Negative: at least that many.
     pub arity: i8,
     /// What kind of command it is.
     pub flags: Flags,
-    /// Which shards or nodes the command goes to; `None` is the usual case, one shard by its keys or, without
-    /// keys, any.
+    /// Which shards or nodes the command goes to; `None` is the usual case, one shard by its keys
+    /// or, without keys, any.
     pub request_policy: Option<RequestPolicy>,
     /// How several replies become one; `None` leaves them in the keys' order, or in any.
     pub response_policy: Option<ResponsePolicy>,
@@ -53,9 +53,9 @@ pub struct CommandSpec {
 
 /// The specification of the command that these arguments, the name first, call.
 ///
-/// The names' case does not matter. A container's unknown subcommand, or no subcommand at all, gives the
-/// container's own specification. Called once for each command that is sent, so it allocates nothing and
-/// compares at most a handful of names.
+/// The names' case does not matter. A container's unknown subcommand, or no subcommand at all,
+/// gives the container's own specification. Called once for each command that is sent, so it
+/// allocates nothing and compares at most a handful of names.
 #[must_use]
 pub fn find<A: AsRef<[u8]>>(args: &[A]) -> Option<&'static CommandSpec> {
     let mut word = [0; WORD_LENGTH_MAX];
@@ -107,11 +107,12 @@ pub fn all() -> impl Iterator<Item = &'static CommandSpec> {
 }
 
 impl CommandSpec {
-    /// Whether running the command twice is harmless: it may be sent again although it may already have run.
+    /// Whether running the command twice is harmless: it may be sent again although it may already
+    /// have run.
     ///
-    /// True for what the servers flag `readonly`, and for those commands without keys that neither write nor
-    /// change any state, such as `CLUSTER SHARDS` and `CONFIG GET`. Whether a replica may answer is another
-    /// question: ask [`Flags::READONLY`] for that.
+    /// True for what the servers flag `readonly`, and for those commands without keys that neither
+    /// write nor change any state, such as `CLUSTER SHARDS` and `CONFIG GET`. Whether a replica
+    /// may answer is another question: ask [`Flags::READONLY`] for that.
     #[must_use]
     pub const fn is_read_only(&self) -> bool {
         self.flags.contains(Flags::REPEATABLE)
@@ -123,8 +124,8 @@ impl CommandSpec {
         self.subcommands.count > 0
     }
 
-    /// Whether it is a container that has subcommands with keys, as OBJECT is: their second argument. One that the
-    /// table does not know is taken to be such, too.
+    /// Whether it is a container that has subcommands with keys, as OBJECT is: their second
+    /// argument. One that the table does not know is taken to be such, too.
     #[must_use]
     pub fn contains_keys(&self) -> bool {
         self.subcommands.of(&SUBCOMMANDS).iter().any(Self::has_keys)

@@ -1,4 +1,5 @@
-//! The servers' own words for what a cluster client does with a command that concerns several nodes.
+//! The servers' own words for what a cluster client does with a command that concerns several
+//! nodes.
 //!
 //! <https://redis.io/docs/latest/develop/reference/command-tips/>
 

@@ -33,7 +33,8 @@ pub struct Command {
     pub(crate) while_busy: bool,
     /// What it does to a connection that is not shared.
     pub(crate) effect: Effect,
-    /// Whether it runs a script or a function that may write: its errors may be the script's own words.
+    /// Whether it runs a script or a function that may write: its errors may be the script's own
+    /// words.
     pub(crate) is_writing_script: bool,
     /// Whether a cluster's nodes have to answer it together.
     pub(crate) spread: Spread,
@@ -112,8 +113,8 @@ const EFFECTS: &[(&str, Effect)] = &[
     ("WATCH", Effect::Watches),
 ];
 
-/// Commands that change what a connection is, or take it for themselves. Replies on a connection that
-/// many requests share would go wrong after them.
+/// Commands that change what a connection is, or take it for themselves. Replies on a connection
+/// that many requests share would go wrong after them.
 const NOT_SHARED: &[(&str, &str)] = &[
     ("ASKING", "the client sends it where a redirect asks for it"),
     ("AUTH", "give the user and the password to the options"),
@@ -148,27 +149,31 @@ const NOT_SHARED: &[(&str, &str)] = &[
 impl Command {
     /// Checks, routes and encodes a command: its name, then its arguments.
     ///
-    /// A command whose keys cannot be told for certain (too few arguments, a wrong `numkeys`) is sent where the first of them is: the
-    /// server says what is wrong better than the client can. One that no table knows, a module's,
-    /// is taken to have its key in first place, as nearly all do; a redirect mends the rest.
+    /// A command whose keys cannot be told for certain (too few arguments, a wrong `numkeys`) is
+    /// sent where the first of them is: the server says what is wrong better than the client
+    /// can. One that no table knows, a module's, is taken to have its key in first place, as
+    /// nearly all do; a redirect mends the rest.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for an empty command, and for one that a shared connection cannot carry.
+    /// [`Error::InvalidArgument`] for an empty command, and for one that a shared connection cannot
+    /// carry.
     pub fn new<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, Error> {
         Self::encoded(&words(args), false)
     }
 
-    /// As [`new`](Self::new), for a connection that is lent ([`Destination::Lent`](crate::cluster::Destination::Lent)): also
-    /// WATCH, MULTI, EXEC and others that a shared connection cannot carry.
+    /// As [`new`](Self::new), for a connection that is lent
+    /// ([`Destination::Lent`](crate::cluster::Destination::Lent)): also WATCH, MULTI, EXEC and
+    /// others that a shared connection cannot carry.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for an empty command, and for one after which replies would not go with commands.
+    /// [`Error::InvalidArgument`] for an empty command, and for one after which replies would not
+    /// go with commands.
     pub fn for_lent<A: AsRef<[u8]>>(args: &[A]) -> Result<Self, Error> {
         Self::encoded(&words(args), true)
     }
 
-    /// As [`new`](Self::new) or [`for_lent`](Self::for_lent), of a command that is encoded already: `frame` holds these
-    /// arguments. Whoever makes many of them keeps the `finder`.
+    /// As [`new`](Self::new) or [`for_lent`](Self::for_lent), of a command that is encoded already:
+    /// `frame` holds these arguments. Whoever makes many of them keeps the `finder`.
     ///
     /// # Errors
     /// The same.
@@ -255,7 +260,8 @@ impl Command {
         decode_command(&self.frame)
     }
 
-    /// What is submitted to [`Destination::Scan`](crate::cluster::Destination::Scan): nothing is sent for it.
+    /// What is submitted to [`Destination::Scan`](crate::cluster::Destination::Scan): nothing is
+    /// sent for it.
     #[must_use]
     pub fn next_batch() -> Self {
         Self { read_only: true, ..Self::plain() }
@@ -286,8 +292,9 @@ fn effect(full_name: &str, lent: bool) -> Result<Effect, Error> {
     }
 }
 
-/// Which nodes answer a command, and how their replies become one: by the servers' policies, unless it is left to
-/// us. What they call special and is not among [`BY_HAND`] has no merged answer (INFO, LATENCY …): one node gives it.
+/// Which nodes answer a command, and how their replies become one: by the servers' policies, unless
+/// it is left to us. What they call special and is not among [`BY_HAND`] has no merged answer
+/// (INFO, LATENCY …): one node gives it.
 fn spread(spec: Option<&CommandSpec>, args: &[&[u8]], route: &Route) -> (Spread, Merge) {
     if matches!(route, Route::CrossSlot(_)) && split::can_split(spec, args) {
         // The table does not know JSON.MSET, whose parts say OK. Of the others it says so.

@@ -1,8 +1,9 @@
 //! Where a command belongs, by its arguments.
 //!
-//! A server says MOVED and CROSSSLOT of most commands, but not of all: some look at no slot, and keep a key that is not theirs
-//! where nobody finds it. So the client does not count on that. A command with a key goes where the key is, also when something is
-//! wrong with it; one with keys of several slots is cut, or refused unsent.
+//! A server says MOVED and CROSSSLOT of most commands, but not of all: some look at no slot, and
+//! keep a key that is not theirs where nobody finds it. So the client does not count on that. A
+//! command with a key goes where the key is, also when something is wrong with it; one with keys of
+//! several slots is cut, or refused unsent.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -19,7 +20,8 @@ pub(crate) enum Route {
     Slot(Slot),
     /// To any primary.
     Any,
-    /// To a node that the caller has to name, where there are several: it is about what another command has left there.
+    /// To a node that the caller has to name, where there are several: it is about what another
+    /// command has left there.
     OneNode,
     /// Nowhere in a cluster, but a server alone takes it: two of its keys and their slots.
     CrossSlot(Box<str>),
@@ -35,7 +37,8 @@ impl Route {
     }
 }
 
-/// Commands about one slot, whose number is the second argument. Only the slot's primary has something to say.
+/// Commands about one slot, whose number is the second argument. Only the slot's primary has
+/// something to say.
 const BY_SLOT: &[&str] = &["CLUSTER COUNTKEYSINSLOT", "CLUSTER FLUSHSLOT", "CLUSTER GETKEYSINSLOT"];
 
 /// Where a command with these arguments belongs.
@@ -209,8 +212,9 @@ mod tests {
         assert_eq!(routed("HSCAN a 17"), slot("a"));
     }
 
-    /// Whatever the arguments of whatever command of the three servers: with a key it goes to that key's slot, with keys of
-    /// several slots it is cut or refused, and nothing that may be a key goes to a node by chance.
+    /// Whatever the arguments of whatever command of the three servers: with a key it goes to that
+    /// key's slot, with keys of several slots it is cut or refused, and nothing that may be a
+    /// key goes to a node by chance.
     #[test]
     fn no_command_with_a_key_goes_to_a_node_by_chance() {
         const WORDS: &[&str] = &[
@@ -266,8 +270,8 @@ mod tests {
         assert!(cut > 1_000 && refused > 1_000 && wrong > 1_000, "{cut} {refused} {wrong}");
     }
 
-    /// Each part has keys of its slot, by the command's own specification; together they have all, each with what belongs
-    /// to it, and each has what the whole has behind its keys.
+    /// Each part has keys of its slot, by the command's own specification; together they have all,
+    /// each with what belongs to it, and each has what the whole has behind its keys.
     fn is_cut_well(spec: &CommandSpec, args: &[&[u8]], keys: &[usize]) {
         let parts = split::split(Some(spec), args).unwrap();
         let mut seen = vec![0; keys.len()];

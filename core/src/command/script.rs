@@ -58,7 +58,8 @@ impl Scripts {
         Some(words)
     }
 
-    /// Puts the text into a command that is about to be sent over a connection where it has not run: `run` are those that have.
+    /// Puts the text into a command that is about to be sent over a connection where it has not
+    /// run: `run` are those that have.
     pub(crate) fn inline_source(&self, command: &mut Command, run: &[u32]) {
         if command.script != ScriptUse::Runs {
             return;

@@ -1,10 +1,12 @@
 //! Cutting a command over many keys into one command a slot.
 //!
-//! MGET, DEL, MSET and their like treat each key alone, which is why a cluster client may cut them; the servers mark
-//! them `multi_shard`. A server takes only keys of one slot in one command, so a part has a slot's keys, not a node's.
+//! MGET, DEL, MSET and their like treat each key alone, which is why a cluster client may cut them;
+//! the servers mark them `multi_shard`. A server takes only keys of one slot in one command, so a
+//! part has a slot's keys, not a node's.
 //!
-//! MSETEX is marked, too, and counts its keys: each part has a count of its own, and all options. With NX or XX it is all or nothing,
-//! and so are options that are not known here: then it is not cut.
+//! MSETEX is marked, too, and counts its keys: each part has a count of its own, and all options.
+//! With NX or XX it is all or nothing, and so are options that are not known here: then it is not
+//! cut.
 //!
 //! <https://redis.io/docs/latest/develop/reference/command-tips/>, "multi_shard"
 
@@ -29,7 +31,8 @@ pub struct Part {
     pub frame: Bytes,
 }
 
-/// How a command repeats: `NAME (key argument…)… suffix…`, or `NAME count (key argument…)… suffix…`.
+/// How a command repeats: `NAME (key argument…)… suffix…`, or `NAME count (key argument…)…
+/// suffix…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape {
     /// Whether the number of keys comes first.
@@ -47,7 +50,8 @@ impl Shape {
     }
 }
 
-/// Commands of the JSON module, which the table does not know: `JSON.MGET key… path`, `JSON.MSET (key path value)…`.
+/// Commands of the JSON module, which the table does not know: `JSON.MGET key… path`, `JSON.MSET
+/// (key path value)…`.
 const OF_MODULES: &[(&str, Shape)] = &[
     ("JSON.MGET", Shape { counted: false, unit: 1, suffix: 1 }),
     ("JSON.MSET", Shape { counted: false, unit: 3, suffix: 0 }),
@@ -59,8 +63,8 @@ const OPTIONS: &[(&str, usize)] = &[("EX", 1), ("EXAT", 1), ("KEEPTTL", 0), ("PX
 /// With more parts than this, a table finds a slot's part faster than a search.
 const SEARCHED_MAX: usize = 16;
 
-/// The parts of a command, in the order of their first keys. `None` when it cannot be cut: it treats its keys
-/// together, or has a wrong number of arguments.
+/// The parts of a command, in the order of their first keys. `None` when it cannot be cut: it
+/// treats its keys together, or has a wrong number of arguments.
 #[must_use]
 pub fn split<A: AsRef<[u8]>>(spec: Option<&CommandSpec>, args: &[A]) -> Option<Vec<Part>> {
     let name = args.first()?;

@@ -12,12 +12,12 @@ use crate::error::Error;
 use crate::resp::encode_command;
 
 impl Command {
-    /// MULTI, these commands and EXEC as one request. A script that is known is sent whole (EVAL), for
-    /// NOSCRIPT inside a transaction could not be mended.
+    /// MULTI, these commands and EXEC as one request. A script that is known is sent whole (EVAL),
+    /// for NOSCRIPT inside a transaction could not be mended.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for an empty command, and for one that a transaction cannot have. That the keys are in
-    /// different slots is an error where there is a cluster.
+    /// [`Error::InvalidArgument`] for an empty command, and for one that a transaction cannot have.
+    /// That the keys are in different slots is an error where there is a cluster.
     pub fn transaction(commands: &[Vec<&[u8]>], scripts: &Scripts) -> Result<Self, Error> {
         let mut frame = BytesMut::new();
         encode_command(&["MULTI"], &mut frame);

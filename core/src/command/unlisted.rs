@@ -1,7 +1,9 @@
-//! Where the keys are of commands about which no server's table says it: modules' commands, and DEBUG.
+//! Where the keys are of commands about which no server's table says it: modules' commands, and
+//! DEBUG.
 //!
-//! A command that has no row here and that the table does not know has its key in first place, as nearly all modules'
-//! commands do: those of JSON, FT (the index), BF, CF, CMS, TOPK, TDIGEST and TS.
+//! A command that has no row here and that the table does not know has its key in first place, as
+//! nearly all modules' commands do: those of JSON, FT (the index), BF, CF, CMS, TOPK, TDIGEST and
+//! TS.
 //!
 //! Source: the modules' command references, <https://redis.io/docs/latest/commands/> and <https://valkey.io/commands/>.
 
@@ -68,10 +70,11 @@ const ROWS: &[Row] = &[
     ("TS.QUERYINDEX", NONE),
 ];
 
-/// Where the keys are of a command that the table does not know, or whose keys it does not tell. `None`: it is not known here.
+/// Where the keys are of a command that the table does not know, or whose keys it does not tell.
+/// `None`: it is not known here.
 ///
-/// With a number of keys that cannot be right the first argument that could be one stands for all, so that
-/// the command goes where the server can say what is wrong.
+/// With a number of keys that cannot be right the first argument that could be one stands for all,
+/// so that the command goes where the server can say what is wrong.
 pub(crate) fn positions<A: AsRef<[u8]>>(args: &[A]) -> Option<Vec<usize>> {
     let word = |index: usize| args.get(index).map_or(&b""[..], AsRef::as_ref);
     let is_called = |name: &str| match name.split_once(' ') {

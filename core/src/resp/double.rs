@@ -1,7 +1,8 @@
 //! Doubles as servers write them.
 //!
-//! `core` parses doubles, too, with tables of ten kilobytes that make it fast; a component that reads scores now and then is
-//! better off without them. The grammar and the results are the same, which a test compares.
+//! `core` parses doubles, too, with tables of ten kilobytes that make it fast; a component that
+//! reads scores now and then is better off without them. The grammar and the results are the same,
+//! which a test compares.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -31,8 +32,9 @@ pub(super) fn is_double(text: &[u8]) -> bool {
     is_mantissa && exponent.get(1..).is_none_or(|exponent| parse_exponent(exponent).is_some())
 }
 
-/// The value of a decimal number with or without a point and an exponent, of an infinity or of NaN, in any case and with
-/// any sign: a superset of the specification's grammar, since servers print what their C library does.
+/// The value of a decimal number with or without a point and an exponent, of an infinity or of NaN,
+/// in any case and with any sign: a superset of the specification's grammar, since servers print
+/// what their C library does.
 pub(crate) fn parse_double(text: &[u8]) -> Option<f64> {
     let (sign, text) = match text {
         [b'-', rest @ ..] => (-1.0, rest),
@@ -80,7 +82,8 @@ impl Decimal {
         any.then_some(decimal)
     }
 
-    /// Takes the next digit. Gives 1 when it is left out, so that what stands before it counts ten times as much.
+    /// Takes the next digit. Gives 1 when it is left out, so that what stands before it counts ten
+    /// times as much.
     fn push(&mut self, digit: u8) -> i32 {
         if self.digits.len() < DIGITS_MAX {
             if digit > 0 || !self.digits.is_empty() {
@@ -156,7 +159,8 @@ fn parse_exponent(text: &[u8]) -> Option<i32> {
     Some(if negative { -number } else { number })
 }
 
-/// The double nearest to a fraction of two numbers that are not zero; of two that are as near, the even one.
+/// The double nearest to a fraction of two numbers that are not zero; of two that are as near, the
+/// even one.
 fn nearest(mut numerator: Vec<u32>, mut denominator: Vec<u32>) -> f64 {
     // The quotient of the fraction times 2^shift has 54 or 55 bits.
     let shift = 54 - (bits(&numerator) - bits(&denominator));
@@ -180,7 +184,8 @@ fn nearest(mut numerator: Vec<u32>, mut denominator: Vec<u32>) -> f64 {
     rounded(quotient, numerator.iter().all(|word| *word == 0), shift)
 }
 
-/// The double nearest to `quotient / 2^shift`, or to a little more when that is not exact. The quotient has 54 or 55 bits.
+/// The double nearest to `quotient / 2^shift`, or to a little more when that is not exact. The
+/// quotient has 54 or 55 bits.
 fn rounded(quotient: u64, is_exact: bool, shift: i64) -> f64 {
     // The exponent of the last bit that a double keeps.
     let msb = 63 - i64::from(quotient.leading_zeros());
@@ -193,7 +198,8 @@ fn rounded(quotient: u64, is_exact: bool, shift: i64) -> f64 {
     let rest = quotient & (half | (half - 1));
     let rounds_up = rest > half || (rest == half && (!is_exact || kept & 1 == 1));
     kept += u64::from(rounds_up);
-    // A carry into the next power of two moves into the exponent by itself: the fraction's bits are zero then.
+    // A carry into the next power of two moves into the exponent by itself: the fraction's bits are
+    // zero then.
     let fraction_bits = 1u64 << 52;
     if kept < fraction_bits {
         return f64::from_bits(kept);

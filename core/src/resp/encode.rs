@@ -35,7 +35,8 @@ pub fn encoded_length<A: AsRef<[u8]>>(args: &[A]) -> usize {
     header_length(args.len()) + args_length
 }
 
-/// The name and the arguments of what [`encode_command`] has written; of anything else, those that can be told.
+/// The name and the arguments of what [`encode_command`] has written; of anything else, those that
+/// can be told.
 ///
 /// ```
 /// assert_eq!(keyslot_core::resp::decode_command(b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n"), [&b"GET"[..], b"key"]);

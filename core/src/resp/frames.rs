@@ -7,9 +7,9 @@ const BLOCK: usize = 4 << 10;
 
 /// Cuts bytes that hold many requests into their frames.
 ///
-/// A request may stand for long, while those that were handed in with it have ended. So a frame that is the larger part of
-/// all, or is one of few bytes, shares their memory; others have a copy of their own, and small ones that follow each
-/// other one block together.
+/// A request may stand for long, while those that were handed in with it have ended. So a frame
+/// that is the larger part of all, or is one of few bytes, shares their memory; others have a copy
+/// of their own, and small ones that follow each other one block together.
 #[derive(Debug)]
 pub struct Frames {
     all: Bytes,

@@ -1,7 +1,8 @@
 //! Replies as they were sent.
 //!
-//! Most replies go through the client unread: it has to know where they end and whether they are errors. So they stay
-//! the bytes that the decoder has checked, and whoever wants to read one walks through its [`Token`]s.
+//! Most replies go through the client unread: it has to know where they end and whether they are
+//! errors. So they stay the bytes that the decoder has checked, and whoever wants to read one walks
+//! through its [`Token`]s.
 
 use alloc::format;
 use alloc::string::String;
@@ -57,8 +58,8 @@ impl RawReply {
         &self.bytes
     }
 
-    /// The bytes as a list of their own. Those of a reply that came in several chunks are handed over, not copied, if
-    /// nobody else has them.
+    /// The bytes as a list of their own. Those of a reply that came in several chunks are handed
+    /// over, not copied, if nobody else has them.
     #[must_use]
     pub fn into_vec(self) -> Vec<u8> {
         self.bytes.into()
@@ -106,7 +107,8 @@ impl RawReply {
         Reply { nodes }
     }
 
-    /// The error, if the root is one. Errors deeper in the reply, as EXEC has them, are no failure of the whole.
+    /// The error, if the root is one. Errors deeper in the reply, as EXEC has them, are no failure
+    /// of the whole.
     #[must_use]
     pub fn as_error(&self) -> Option<ServerError> {
         self.error_text().map(ServerError::whole)
@@ -136,7 +138,8 @@ impl RawReply {
         from_root(&self.bytes).next()
     }
 
-    /// The children of the root, each with its attributes and all that is below it, as they were sent.
+    /// The children of the root, each with its attributes and all that is below it, as they were
+    /// sent.
     pub fn children(&self) -> impl Iterator<Item = &[u8]> {
         let mut tokens = from_root(&self.bytes);
         let is_aggregate = tokens.next().is_some_and(|root| root.child_count() != Some(0));
@@ -171,8 +174,8 @@ pub struct Token<'a> {
 }
 
 impl<'a> Token<'a> {
-    /// How many tokens' subtrees follow that are its children; `None` where `.` ends them. An attribute's are those of the
-    /// attribute.
+    /// How many tokens' subtrees follow that are its children; `None` where `.` ends them. An
+    /// attribute's are those of the attribute.
     fn child_count(&self) -> Option<u64> {
         match self.marker {
             b'*' | b'~' | b'>' | b'%' | b'|' => match self.line {
@@ -264,8 +267,8 @@ impl<'a> Iterator for Tokens<'a> {
 
 /// Passes over a node with its attributes and all that is below it.
 fn skip(tokens: &mut Tokens<'_>) {
-    // The aggregates that the next token is in: how many children are to come, none until `.` comes, and whether it is
-    // an attribute, which is followed by what it describes.
+    // The aggregates that the next token is in: how many children are to come, none until `.` comes,
+    // and whether it is an attribute, which is followed by what it describes.
     let mut open: Vec<(Option<u64>, bool)> = Vec::new();
     while let Some(token) = tokens.next() {
         let is_attribute = token.marker == b'|';

@@ -1,7 +1,8 @@
 //! Flat replies: the nodes of the tree in pre-order.
 //!
-//! Flat is how they arrive, how they leave through the WIT (which has no recursive types), and how replies of
-//! several nodes are merged: by putting lists together. [`ReplyRef`] reads them as the tree that they are.
+//! Flat is how they arrive, how they leave through the WIT (which has no recursive types), and how
+//! replies of several nodes are merged: by putting lists together. [`ReplyRef`] reads them as the
+//! tree that they are.
 
 use alloc::string::String;
 use alloc::vec;
@@ -13,7 +14,8 @@ use bytes::Bytes;
 use super::decode::NODE_COST;
 use crate::error::ServerError;
 
-/// One node of a reply. Aggregates carry how many children follow them (a map of `n` entries: `2n`).
+/// One node of a reply. Aggregates carry how many children follow them (a map of `n` entries:
+/// `2n`).
 #[derive(Clone, Debug, PartialEq)]
 pub enum ReplyNode {
     /// RESP3 `_`, RESP2 `$-1` and `*-1`.
@@ -47,13 +49,14 @@ pub enum ReplyNode {
     Map(u32),
     /// `>`: only as the root.
     Push(u32),
-    /// `|`: the number of entries; two children each. Stands before the node that it describes, and does not
-    /// count as a child of the aggregate around it.
+    /// `|`: the number of entries; two children each. Stands before the node that it describes, and
+    /// does not count as a child of the aggregate around it.
     Attribute(u32),
 }
 
 impl ReplyNode {
-    /// How many children it has, not counting those of an attribute, which is no parent in the tree.
+    /// How many children it has, not counting those of an attribute, which is no parent in the
+    /// tree.
     pub fn child_count(&self) -> u64 {
         match *self {
             Self::Array(count) | Self::Set(count) | Self::Push(count) => count.into(),
@@ -103,12 +106,14 @@ impl Reply {
         self.cursor().map(ReplyRef::node)
     }
 
-    /// The reply as a tree, from its root. `None` only for a list without a root, which no decoder makes.
+    /// The reply as a tree, from its root. `None` only for a list without a root, which no decoder
+    /// makes.
     pub fn cursor(&self) -> Option<ReplyRef<'_>> {
         ReplyRef::new(&self.nodes)
     }
 
-    /// The error, if the root is one. Errors deeper in the reply, as EXEC has them, are no failure of the whole.
+    /// The error, if the root is one. Errors deeper in the reply, as EXEC has them, are no failure
+    /// of the whole.
     pub fn as_error(&self) -> Option<&ServerError> {
         self.cursor().and_then(ReplyRef::as_error)
     }
@@ -127,11 +132,11 @@ impl From<ReplyNode> for Reply {
 
 /// A node of a reply together with what is below it.
 ///
-/// It reads any list of nodes, also one whose counts are wrong: children that are not there are not yielded.
-/// Attributes are passed over, wherever they stand.
+/// It reads any list of nodes, also one whose counts are wrong: children that are not there are not
+/// yielded. Attributes are passed over, wherever they stand.
 ///
-/// What is a map under RESP3 is under RESP2 an array of keys and values by turns, and both are read with
-/// [`entries`](Self::entries) or [`value`](Self::value):
+/// What is a map under RESP3 is under RESP2 an array of keys and values by turns, and both are read
+/// with [`entries`](Self::entries) or [`value`](Self::value):
 ///
 /// ```
 /// use keyslot_core::resp::{Reply, ReplyNode};
@@ -219,8 +224,8 @@ impl<'a> ReplyRef<'a> {
         Children { nodes: self.rest, left: self.node.child_count() }
     }
 
-    /// The keys and values of a map, or of an array that holds them by turns. A last key without a value is left
-    /// out.
+    /// The keys and values of a map, or of an array that holds them by turns. A last key without a
+    /// value is left out.
     pub fn entries(self) -> Entries<'a> {
         let left = match self.node {
             ReplyNode::Map(_) | ReplyNode::Array(_) => self.node.child_count(),
@@ -276,15 +281,16 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-/// How many nodes the first sub-reply in a list has: the attributes before its root, the root and its
-/// descendants. All of the list, if it ends too early.
+/// How many nodes the first sub-reply in a list has: the attributes before its root, the root and
+/// its descendants. All of the list, if it ends too early.
 pub fn subtree_length(nodes: &[ReplyNode]) -> usize {
     nodes_length(nodes, 1)
 }
 
 /// How many nodes the first `count` sub-replies in a list have, with their attributes.
 fn nodes_length(nodes: &[ReplyNode], count: u64) -> usize {
-    // In pre-order it does not matter whose child a node is: each takes one place and opens those below it.
+    // In pre-order it does not matter whose child a node is: each takes one place and opens those below
+    // it.
     let mut open = count;
     let mut length = 0;
     for node in nodes {

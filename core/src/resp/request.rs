@@ -27,8 +27,8 @@ pub enum RequestError {
     CutOff,
 }
 
-/// Takes the first request off `rest`, and puts its name and arguments into `args`. Gives the request's bytes; `None` at
-/// the end. An empty array is a request without a name.
+/// Takes the first request off `rest`, and puts its name and arguments into `args`. Gives the
+/// request's bytes; `None` at the end. An empty array is a request without a name.
 ///
 /// ```
 /// let mut rest: &[u8] = b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n*1\r\n$4\r\nPING\r\n";

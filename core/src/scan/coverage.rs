@@ -42,7 +42,8 @@ pub struct Claim {
     pub epoch: u64,
     /// The slots that it owns and that are to do.
     pub fresh: SlotSet,
-    /// Those of them that are moving away, with the id of the node that they move to: by slot, each once.
+    /// Those of them that are moving away, with the id of the node that they move to: by slot, each
+    /// once.
     pub leaving: Vec<(Slot, String)>,
     /// The slots that are half done and move here.
     pub rest: SlotSet,
@@ -90,7 +91,8 @@ impl SlotCoverage {
         self.halves.get(&slot)
     }
 
-    /// Whether a node gets keys of slots that another one is still to be passed over for: better to wait for that one.
+    /// Whether a node gets keys of slots that another one is still to be passed over for: better to
+    /// wait for that one.
     #[must_use]
     pub fn is_early(&self, view: &NodeView) -> bool {
         view.coming.iter().any(|(slot, _)| !self.done.contains(*slot) && self.half(*slot).is_none())
@@ -102,8 +104,8 @@ impl SlotCoverage {
         self.done.meets(&view.owned) || view.coming.iter().any(|(slot, _)| self.done.contains(*slot))
     }
 
-    /// What a pass can do that begins with this view. Slots that were half done and do not move to the node as they did are to do
-    /// again.
+    /// What a pass can do that begins with this view. Slots that were half done and do not move to
+    /// the node as they did are to do again.
     pub fn claim(&mut self, view: &NodeView) -> Claim {
         let mut claim = Claim { id: view.id.clone(), epoch: view.epoch, ..Claim::default() };
         self.halves.retain(|slot, half| {
@@ -121,13 +123,14 @@ impl SlotCoverage {
         claim
     }
 
-    /// The node with this id takes part no more, or cannot be reached: what it was to do the rest of is to do again.
+    /// The node with this id takes part no more, or cannot be reached: what it was to do the rest
+    /// of is to do again.
     pub fn reopen(&mut self, id: &str) {
         self.halves.retain(|_, half| half.to != id);
     }
 
-    /// Takes in that a pass has returned all that its node has. `end` is what the node says now. Gives whether anything
-    /// has come of it.
+    /// Takes in that a pass has returned all that its node has. `end` is what the node says now.
+    /// Gives whether anything has come of it.
     pub fn conclude(&mut self, claim: &Claim, end: &NodeView) -> bool {
         let same = end.is_primary && end.id == claim.id && end.epoch == claim.epoch;
         let mut gained = false;
@@ -149,8 +152,8 @@ impl SlotCoverage {
         gained
     }
 
-    /// A node has owned the slot throughout, and all its keys that were there throughout were returned. At the start they were moving to
-    /// `left_to`.
+    /// A node has owned the slot throughout, and all its keys that were there throughout were
+    /// returned. At the start they were moving to `left_to`.
     fn settle(&mut self, slot: Slot, left_to: Option<&str>, end: &NodeView) -> bool {
         match (left_to, end.leaves_to(slot)) {
             (None, None) => self.done.insert(slot),
@@ -171,7 +174,8 @@ impl SlotCoverage {
     }
 }
 
-/// Whether the slot still comes to the node with this view, and was not back since where it comes from.
+/// Whether the slot still comes to the node with this view, and was not back since where it comes
+/// from.
 fn still_comes(half: &Half, view: &NodeView) -> bool {
     let has_epoch = |peer: &Peer| peer.epoch <= half.epoch;
     view.comes_from(half.slot) == Some(&half.from) && view.peer(&half.from).is_some_and(has_epoch)

@@ -10,9 +10,9 @@
 //! slots    = count (gap length)*               runs of consecutive slots, each counted from the last one's end
 //! ```
 //!
-//! Numbers are LEB128, the checksum apart, which is little-endian; texts have their length before them. `filter` is
-//! a hash of the pattern and the type, the checksum one (FNV-1a) of all before it. A cursor that is empty: the node has returned all, and is
-//! to be looked at once more.
+//! Numbers are LEB128, the checksum apart, which is little-endian; texts have their length before
+//! them. `filter` is a hash of the pattern and the type, the checksum one (FNV-1a) of all before
+//! it. A cursor that is empty: the node has returned all, and is to be looked at once more.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

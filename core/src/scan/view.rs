@@ -41,8 +41,9 @@ pub struct Peer {
 }
 
 impl NodeView {
-    /// Reads the answer of the node that was asked at the host `asked`. `None` when it is no CLUSTER NODES, or one that no cluster
-    /// gives: with more than 4,096 nodes, a node or a slot twice, or an id of more than 64 bytes.
+    /// Reads the answer of the node that was asked at the host `asked`. `None` when it is no
+    /// CLUSTER NODES, or one that no cluster gives: with more than 4,096 nodes, a node or a
+    /// slot twice, or an id of more than 64 bytes.
     #[must_use]
     pub fn parse(text: &str, asked: &str) -> Option<Self> {
         let mut view = Self::default();
@@ -84,7 +85,8 @@ impl NodeView {
         (!view.id.is_empty()).then_some(view)
     }
 
-    /// `5`, `0-5460`, `[93->-id]` or `[77-<-id]`. Each slot stands once among those that it owns, and once among the `open` ones.
+    /// `5`, `0-5460`, `[93->-id]` or `[77-<-id]`. Each slot stands once among those that it owns,
+    /// and once among the `open` ones.
     fn take_slots(&mut self, field: &str, open: &mut SlotSet) -> Option<()> {
         let slot = |text: &str| text.parse().ok().and_then(Slot::new);
         if let Some(field) = field.strip_prefix('[') {

@@ -14,12 +14,12 @@ use super::index::{identity, order_of};
 use super::{Health, ID_LENGTH_MAX, Member, NODES_MAX, Role, Shard, Topology};
 
 impl Topology {
-    /// Reads CLUSTER SLOTS: for each range of slots its primary and replicas. `asked` is the host of the
-    /// node that answered; it stands for hosts that the node leaves empty.
+    /// Reads CLUSTER SLOTS: for each range of slots its primary and replicas. `asked` is the host
+    /// of the node that answered; it stands for hosts that the node leaves empty.
     ///
     /// # Errors
-    /// Says what is wrong when the reply has another shape, or names no slot at all, as a node does that has
-    /// joined no cluster yet.
+    /// Says what is wrong when the reply has another shape, or names no slot at all, as a node does
+    /// that has joined no cluster yet.
     pub fn from_cluster_slots(reply: &Reply, asked: &str) -> Result<Self, String> {
         let root = reply.cursor().ok_or("CLUSTER SLOTS: the reply is empty")?;
         let mut served = Served::new("CLUSTER SLOTS");
@@ -66,8 +66,8 @@ impl Topology {
         Ok(topology)
     }
 
-    /// Reads CLUSTER SHARDS. `asked` as in [`from_cluster_slots`](Self::from_cluster_slots); `tls`: which of a node's
-    /// two ports is meant.
+    /// Reads CLUSTER SHARDS. `asked` as in [`from_cluster_slots`](Self::from_cluster_slots); `tls`:
+    /// which of a node's two ports is meant.
     ///
     /// # Errors
     /// Says what is wrong when the reply is an error or has another shape.
@@ -128,7 +128,8 @@ impl<'a> Served<'a> {
     }
 }
 
-/// How many shards and nodes an answer has named. It refuses what no cluster has before that costs time and memory.
+/// How many shards and nodes an answer has named. It refuses what no cluster has before that costs
+/// time and memory.
 pub(super) struct Size<'a> {
     question: &'a str,
     shards: usize,
@@ -163,7 +164,8 @@ impl<'a> Size<'a> {
 
 /// A node of CLUSTER SLOTS: preferred endpoint, port, id, and since Redis 7.0 its other endpoints.
 ///
-/// `None` when it cannot be reached: its endpoint is not known (`?`) or no host, and nothing else is given.
+/// `None` when it cannot be reached: its endpoint is not known (`?`) or no host, and nothing else
+/// is given.
 pub(super) fn member_of_slots(node: ReplyRef<'_>, role: Role, asked: &str) -> Option<Member> {
     let mut fields = node.children();
     let endpoint = fields.next()?;
@@ -211,8 +213,8 @@ pub(super) fn member_of_shards(node: ReplyRef<'_>, asked: &str, tls: bool) -> Op
 ///
 /// An endpoint that is null or empty means "where you reached me" (`cluster-preferred-endpoint-type
 /// unknown-endpoint`, a node that has not learnt its own address). `?` means that the node has no
-/// hostname although hostnames are preferred; then what else is given has to do. So it has when the endpoint is
-/// no host ([`is_host`]).
+/// hostname although hostnames are preferred; then what else is given has to do. So it has when the
+/// endpoint is no host ([`is_host`]).
 pub(super) fn host<'a>(
     endpoint: Option<ReplyRef<'a>>,
     others: [Option<ReplyRef<'a>>; 2],

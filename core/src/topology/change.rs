@@ -63,8 +63,8 @@ impl Topology {
         self.shards.iter().flat_map(|shard| &shard.nodes).map(|member| &member.address)
     }
 
-    /// Replicas of the older topology that are primaries in this one, each with its primary then. A node is told by its id, where it has
-    /// one: nodes may share an address.
+    /// Replicas of the older topology that are primaries in this one, each with its primary then. A
+    /// node is told by its id, where it has one: nodes may share an address.
     #[must_use]
     pub fn failovers_since(&self, older: &Self) -> Vec<(NodeAddr, NodeAddr)> {
         let known = Index::of(older);

@@ -42,7 +42,8 @@ impl Index {
         self.by_id.get(first).copied().filter(|place| id_of(place) == Some(id) && !id.is_empty())
     }
 
-    /// The members at this address, of which there may be several where one has taken another's place.
+    /// The members at this address, of which there may be several where one has taken another's
+    /// place.
     pub(crate) fn at<'a>(
         &'a self,
         topology: &'a Topology,
@@ -55,7 +56,8 @@ impl Index {
         members.take_while(move |(_, member)| member.address == *address)
     }
 
-    /// Whether another topology is of the same cluster: they share a node's id. One without ids may be of any.
+    /// Whether another topology is of the same cluster: they share a node's id. One without ids may
+    /// be of any.
     pub(crate) fn is_kin(&self, topology: &Topology, other: &Topology) -> bool {
         let has_ids = |topology: &Topology| topology.members().any(|(_, member)| !member.id.is_empty());
         let is_known = |member: &Member| self.with_id(topology, &member.id).is_some();
@@ -94,8 +96,8 @@ pub(crate) fn in_order<T, K: Ord + Copy>(items: Vec<T>, key: impl Fn(&T) -> K) -
 
 /// The indices of the items, by the items' keys; those of one key in the order they had.
 ///
-/// A heap takes n log n whatever the order is that a server has chosen, and the machine has one for its timers. The standard
-/// library's sorts would be a fourteenth of the component.
+/// A heap takes n log n whatever the order is that a server has chosen, and the machine has one for
+/// its timers. The standard library's sorts would be a fourteenth of the component.
 pub(crate) fn order_of<'a, T, K: Ord>(items: &'a [T], key: impl Fn(&'a T) -> K) -> Vec<usize> {
     let entries = items.iter().enumerate().map(|(index, item)| Reverse((key(item), index)));
     let mut heap: BinaryHeap<_> = entries.collect();

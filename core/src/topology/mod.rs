@@ -1,6 +1,8 @@
-//! Which nodes a cluster has and which slots they serve, as CLUSTER SLOTS and CLUSTER SHARDS tell it.
+//! Which nodes a cluster has and which slots they serve, as CLUSTER SLOTS and CLUSTER SHARDS tell
+//! it.
 //!
-//! Sources: Redis documentation, "CLUSTER SLOTS" and "CLUSTER SHARDS"; the servers' `src/cluster.c`.
+//! Sources: Redis documentation, "CLUSTER SLOTS" and "CLUSTER SHARDS"; the servers'
+//! `src/cluster.c`.
 
 mod answers;
 mod change;
@@ -104,8 +106,9 @@ impl Topology {
         Self { shards: Vec::from([Shard { slots: all.into_iter().collect(), nodes: Vec::from([server]) }]) }
     }
 
-    /// Takes from `shards` what CLUSTER SLOTS does not tell: health, availability zones, and the nodes that
-    /// it leaves out because they have failed. Which node serves which slot stays as it is.
+    /// Takes from `shards` what CLUSTER SLOTS does not tell: health, availability zones, and the
+    /// nodes that it leaves out because they have failed. Which node serves which slot stays as
+    /// it is.
     ///
     /// No more nodes are taken than a cluster can have.
     pub fn enrich(&mut self, shards: Self) {
@@ -148,7 +151,8 @@ impl Topology {
         self.sort();
     }
 
-    /// Puts the addresses at which the client reaches the nodes in the place of those that they announce.
+    /// Puts the addresses at which the client reaches the nodes in the place of those that they
+    /// announce.
     pub fn map_addresses(&mut self, map: &AddressMap) {
         for member in self.shards.iter_mut().flat_map(|shard| &mut shard.nodes) {
             member.address = map.actual(member.address.clone());
@@ -176,7 +180,8 @@ impl Topology {
         })
     }
 
-    /// Whether a client can start from this: it names a slot, no slot twice, and no more nodes than a cluster has.
+    /// Whether a client can start from this: it names a slot, no slot twice, and no more nodes than
+    /// a cluster has.
     ///
     /// # Errors
     /// Says what is wrong.

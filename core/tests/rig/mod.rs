@@ -1,5 +1,5 @@
-//! A server of one's own for the machine: it answers what the client asks for itself, and keeps what callers have sent
-//! until a test says what comes back.
+//! A server of one's own for the machine: it answers what the client asks for itself, and keeps
+//! what callers have sent until a test says what comes back.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -108,7 +108,8 @@ impl Rig {
         self.hand_in(command, &Destination::Cluster)
     }
 
-    /// The connection over which the first command was sent that is not answered, and all its commands that are not.
+    /// The connection over which the first command was sent that is not answered, and all its
+    /// commands that are not.
     pub(crate) fn take_asked(&mut self) -> (ConnId, Vec<Words>) {
         let conn = self.asked.front().expect("something was sent").0;
         let (own, others) = self.asked.drain(..).partition(|(other, _)| *other == conn);

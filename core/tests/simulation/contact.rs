@@ -18,7 +18,8 @@ fn connections(lab: &Lab) -> [usize; 3] {
     [0, 1, 2].map(|node| lab.open_conns(Some(node)).len())
 }
 
-/// Connections that are too old go, and come again when they are needed. After an outage of all nodes, too.
+/// Connections that are too old go, and come again when they are needed. After an outage of all
+/// nodes, too.
 #[test]
 fn nodes_that_nobody_asks_are_left_alone_once_there_is_one_to_ask() {
     for outage in [false, true] {

@@ -1,5 +1,5 @@
-//! The disasters that deserve a name: clocks that jump, links that hold or lose everything, nodes that come and go,
-//! failovers that lose writes.
+//! The disasters that deserve a name: clocks that jump, links that hold or lose everything, nodes
+//! that come and go, failovers that lose writes.
 
 use std::time::Duration;
 

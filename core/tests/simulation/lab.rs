@@ -1,5 +1,5 @@
-//! A simulated cluster without chance, for the tests that direct it: a calm network where every piece takes a
-//! millisecond, and the few steps that they are made of.
+//! A simulated cluster without chance, for the tests that direct it: a calm network where every
+//! piece takes a millisecond, and the few steps that they are made of.
 
 use std::time::Duration;
 
@@ -141,7 +141,8 @@ pub(crate) fn events(lab: &mut Lab) -> Vec<Event> {
     events.into_iter().map(|(_, event)| event).collect()
 }
 
-/// What was sent since there were `mark` Transmits: node and command names of each, the client's own left out.
+/// What was sent since there were `mark` Transmits: node and command names of each, the client's
+/// own left out.
 pub(crate) fn sent_since(lab: &Lab, mark: usize) -> Vec<(usize, Vec<String>)> {
     let own = |name: &String| matches!(name.as_str(), "HELLO" | "CLIENT" | "CLUSTER");
     let names = |sent: &Sent| sent.names().into_iter().filter(|name| !own(name)).collect::<Vec<_>>();

@@ -1,5 +1,5 @@
-//! Shows that connections and nodes that have died are found out: before a command is lost on them, or soon after, and
-//! that what waits for them is bounded.
+//! Shows that connections and nodes that have died are found out: before a command is lost on them,
+//! or soon after, and that what waits for them is bounded.
 
 use std::time::Duration;
 

@@ -1,10 +1,11 @@
 //! Shows that the machine keeps its promises on networks and servers that do not.
 //!
-//! A [`World`](simulator::world::World) is a whole cluster under a virtual clock, driven from one seed: servers that
-//! speak RESP, a network that splits, delays and cuts, and the real [`Cluster`](keyslot_core::cluster::Cluster) as the
-//! client. Twenty thousand seeds run random requests, borrowers, settings and faults; [`directed`], [`disasters`],
-//! [`replicas`], [`scans`], [`pool`], [`liveness`], [`refresh`], [`start`], [`contact`] and [`identity`] have the cases that deserve a name, and [`servers`] shows that the
-//! simulated servers are true to the real ones.
+//! A [`World`](simulator::world::World) is a whole cluster under a virtual clock, driven from one
+//! seed: servers that speak RESP, a network that splits, delays and cuts, and the real
+//! [`Cluster`](keyslot_core::cluster::Cluster) as the client. Twenty thousand seeds run random
+//! requests, borrowers, settings and faults; [`directed`], [`disasters`], [`replicas`], [`scans`],
+//! [`pool`], [`liveness`], [`refresh`], [`start`], [`contact`] and [`identity`] have the cases that
+//! deserve a name, and [`servers`] shows that the simulated servers are true to the real ones.
 //!
 //! | variable | what it does |
 //! |---|---|
@@ -107,7 +108,8 @@ fn runs_that_bytes_steer_keep_the_promises() {
     scenario::run(Choices::Steered { bytes: Vec::new(), at: 0 }, false);
 }
 
-/// Prints the digest when it is asked for. That it is the same each time holds for a few seeds always.
+/// Prints the digest when it is asked for. That it is the same each time holds for a few seeds
+/// always.
 #[test]
 fn digest_of_all_outputs() {
     let asked = number("KEYSLOT_SIM_DIGEST");

@@ -1,4 +1,5 @@
-//! Commands with keys in several slots: cut, sent to all nodes at once, merged; and what is told when a part fails.
+//! Commands with keys in several slots: cut, sent to all nodes at once, merged; and what is told
+//! when a part fails.
 
 use std::time::Duration;
 

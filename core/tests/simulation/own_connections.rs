@@ -1,4 +1,5 @@
-//! Transactions, scripts and commands that block: what is sent for them, where they follow, and what is left behind.
+//! Transactions, scripts and commands that block: what is sent for them, where they follow, and
+//! what is left behind.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Shows how connections are lent: to one at a time, in order, clean, and for no longer than they are wanted.
+//! Shows how connections are lent: to one at a time, in order, clean, and for no longer than they
+//! are wanted.
 
 use std::time::Duration;
 

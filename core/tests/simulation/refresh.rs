@@ -1,5 +1,5 @@
-//! Shows how the client learns of changes: from a topology that it was given, from several nodes that do not agree, and
-//! with nodes that call themselves other names than they are reached at.
+//! Shows how the client learns of changes: from a topology that it was given, from several nodes
+//! that do not agree, and with nodes that call themselves other names than they are reached at.
 
 use std::time::Duration;
 

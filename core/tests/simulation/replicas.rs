@@ -1,4 +1,5 @@
-//! Shows which node serves a read under each setting, and that the primary serves it, soon, when a replica does not.
+//! Shows which node serves a read under each setting, and that the primary serves it, soon, when a
+//! replica does not.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Scans on a calm network: slots that move, nodes that fail over or start anew, tokens, what cannot be done.
+//! Scans on a calm network: slots that move, nodes that fail over or start anew, tokens, what
+//! cannot be done.
 
 use std::collections::BTreeSet;
 

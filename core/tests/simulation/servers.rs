@@ -1,5 +1,5 @@
-//! Shows that the simulated servers do what real ones do, where the machine relies on it: each test speaks to
-//! them without a machine between.
+//! Shows that the simulated servers do what real ones do, where the machine relies on it: each test
+//! speaks to them without a machine between.
 
 use crate::lab::{key_at, slot_of, words};
 use crate::simulator::server::{Dialect, MILLISECOND, Migration, Servers, Session};

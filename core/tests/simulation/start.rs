@@ -1,5 +1,5 @@
-//! What a server says first: handshakes that are refused in all ways, starts that have to wait, and names with several
-//! addresses.
+//! What a server says first: handshakes that are refused in all ways, starts that have to wait, and
+//! names with several addresses.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -32,7 +32,8 @@ fn all(servers: &mut Servers, manners: Manners) {
     servers.nodes.iter_mut().for_each(|node| node.manners = manners);
 }
 
-/// A client of three primaries that all have these manners for so long, from its start on. Its `Ready` is awaited.
+/// A client of three primaries that all have these manners for so long, from its start on. Its
+/// `Ready` is awaited.
 fn start(config: impl FnOnce(&mut Config), servers: Servers, manners: Manners, time: u64) -> Lab {
     let mut lab = begin(config, servers, manners);
     let until = lab.now + time;
@@ -308,7 +309,8 @@ fn a_server_alone_that_is_busy_can_be_told_to_kill_its_script() {
     }
 }
 
-/// Three nodes with names; each name has, before its own, the address of a fourth server with these manners.
+/// Three nodes with names; each name has, before its own, the address of a fourth server with these
+/// manners.
 fn with_bad_first_addresses(manners: Manners, time: u64) -> (Lab, u64) {
     let mut servers = Servers::new(Dialect::modern(), 3, 0, true);
     let bad = Ipv4Addr::new(10, 0, 0, 77);

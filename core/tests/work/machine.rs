@@ -88,7 +88,8 @@ impl Machine {
         self.run(answer);
     }
 
-    /// Does what the machine wants until it wants nothing more: one event for each dial, and one for each write.
+    /// Does what the machine wants until it wants nothing more: one event for each dial, and one
+    /// for each write.
     pub(crate) fn run(&mut self, answer: &mut Answer<'_>) {
         let mut inputs = VecDeque::new();
         loop {
@@ -192,7 +193,8 @@ pub(crate) fn id(number: usize) -> String {
     format!("{number:040x}")
 }
 
-/// CLUSTER SLOTS of this many shards: the slots in turn by `slots`, and the numbers of each shard's nodes.
+/// CLUSTER SLOTS of this many shards: the slots in turn by `slots`, and the numbers of each shard's
+/// nodes.
 pub(crate) fn cluster_slots(shards: impl IntoIterator<Item = (usize, usize, Vec<usize>)>) -> Bytes {
     let node = |node: &usize| {
         let place = address(*node);

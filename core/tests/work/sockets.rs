@@ -1,4 +1,5 @@
-//! How many connections there are, how many are dialled and looked up at a time, and how often an address is dialled.
+//! How many connections there are, how many are dialled and looked up at a time, and how often an
+//! address is dialled.
 
 use std::time::Duration;
 
@@ -218,7 +219,8 @@ fn an_address_that_only_redirects_name_is_not_dialled_more_often_than_a_node() {
         }
         machine.wait(SECOND / 1_000, serve);
     }
-    // Full jitter between nothing and the cap of half a second: four a second, and the first few sooner.
+    // Full jitter between nothing and the cap of half a second: four a second, and the first few
+    // sooner.
     let dials = machine.dials[&9];
     assert!((5..=35).contains(&dials), "{dials} dials");
 }

@@ -15,8 +15,8 @@ use super::watch::Watch;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
-    /// A node, as redis://[[user]:password@]host[:port][/database] (or valkey://) or host[:port]; several, by spaces or repetition,
-    /// are nodes of one cluster
+    /// A node, as redis://[[user]:password@]host[:port][/database] (or valkey://) or host[:port];
+    /// several, by spaces or repetition, are nodes of one cluster
     #[arg(
         long,
         global = true,
@@ -32,11 +32,13 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, global = true, value_name = "NAME")]
     user: Option<String>,
 
-    /// The password; the environment is the safer place for it [env: KEYSLOT_PASSWORD or REDISCLI_AUTH]
+    /// The password; the environment is the safer place for it [env: KEYSLOT_PASSWORD or
+    /// REDISCLI_AUTH]
     #[arg(long, global = true, value_name = "PASSWORD", env = "KEYSLOT_PASSWORD", hide_env = true)]
     pass: Option<String>,
 
-    /// Speak RESP2: the default of exec and of the prompt, so that replies look as redis-cli shows them
+    /// Speak RESP2: the default of exec and of the prompt, so that replies look as redis-cli shows
+    /// them
     #[arg(long, global = true, overrides_with = "resp3")]
     resp2: bool,
 
@@ -56,8 +58,8 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_time, default_value = "5s")]
     request_timeout: Duration,
 
-    /// How many connections there may be at the same time; 512, or fewer where the process may have few descriptors
-    /// (ulimit -n)
+    /// How many connections there may be at the same time; 512, or fewer where the process may have
+    /// few descriptors (ulimit -n)
     #[arg(long, global = true, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: Option<u32>,
 
@@ -69,12 +71,13 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, global = true, value_name = "ZONE")]
     availability_zone: Option<String>,
 
-    /// Reach the node that the servers call ANNOUNCED at ACTUAL, each host or host:port; for clusters behind NAT, port
-    /// forwarding or container networks; may be repeated
+    /// Reach the node that the servers call ANNOUNCED at ACTUAL, each host or host:port; for
+    /// clusters behind NAT, port forwarding or container networks; may be repeated
     #[arg(long, global = true, value_name = "ANNOUNCED=ACTUAL", value_parser = parse_mapping)]
     map_address: Vec<(String, String)>,
 
-    /// Start from the topology in this file, as 'keyslot --json topology' prints it, instead of asking for one
+    /// Start from the topology in this file, as 'keyslot --json topology' prints it, instead of
+    /// asking for one
     #[arg(long, global = true, value_name = "FILE")]
     topology: Option<PathBuf>,
 
@@ -109,7 +112,8 @@ enum ModeArg {
 }
 
 impl ConnectionArgs {
-    /// Connects for commands whose replies are printed: RESP2 unless RESP3 is asked for, as `redis-cli` does it.
+    /// Connects for commands whose replies are printed: RESP2 unless RESP3 is asked for, as
+    /// `redis-cli` does it.
     pub(crate) async fn connect_for_replies(&self) -> Result<Client, Failure> {
         let protocol = if self.resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
         self.start(self.options_of_user(protocol)?).await
@@ -120,7 +124,8 @@ impl ConnectionArgs {
         self.start(self.options_of_user(self.protocol())?).await
     }
 
-    /// Connects for commands of which so many, with so many bytes, may wait for nodes that are down.
+    /// Connects for commands of which so many, with so many bytes, may wait for nodes that are
+    /// down.
     pub(crate) async fn connect_for_loads(&self, commands: u64, bytes: u64) -> Result<Client, Failure> {
         let options = self.options_of_user(self.protocol())?;
         let options = options.limit(Limit::WaitingRequests, commands).limit(Limit::WaitingBytes, bytes);

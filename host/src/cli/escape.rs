@@ -1,5 +1,5 @@
-//! Makes text safe to show: what servers send, or others have written, must not move the cursor, set a title or begin a
-//! line of its own.
+//! Makes text safe to show: what servers send, or others have written, must not move the cursor,
+//! set a title or begin a line of its own.
 //!
 //! What is escaped:
 //!
@@ -10,8 +10,8 @@
 //! | line and paragraph separators (U+2028, U+2029) | Unicode 5.8 |
 //! | what turns the direction of text, and so shows it in another order | Unicode Annex 9, `Bidi_Control` |
 //!
-//! The notation is the one that `redis-cli` has for strings, byte by byte: `\n`, `\x1b`, `\xc2\x9b`. So it can be typed in
-//! double quotes. JSON has its own, `\u009b`.
+//! The notation is the one that `redis-cli` has for strings, byte by byte: `\n`, `\x1b`,
+//! `\xc2\x9b`. So it can be typed in double quotes. JSON has its own, `\u009b`.
 
 use std::fmt::Write as _;
 
@@ -22,8 +22,8 @@ pub(crate) fn line(text: impl AsRef<[u8]>) -> String {
     escape(text.as_ref(), |_, _| false)
 }
 
-/// As lines: line breaks (`\n`, `\r\n`) and tabs stay. A carriage return without a line feed would begin the line anew, and
-/// is escaped.
+/// As lines: line breaks (`\n`, `\r\n`) and tabs stay. A carriage return without a line feed would
+/// begin the line anew, and is escaped.
 pub(crate) fn lines(text: impl AsRef<[u8]>) -> String {
     escape(text.as_ref(), |character, next| match character {
         '\n' | '\t' => true,
@@ -38,7 +38,8 @@ pub(crate) fn message(text: &str) -> String {
     parts.map(line).collect::<Vec<_>>().join(" ")
 }
 
-/// The beginning of a [`message`], of at most so many characters. However long the text is, no more of it is looked at.
+/// The beginning of a [`message`], of at most so many characters. However long the text is, no more
+/// of it is looked at.
 pub(crate) fn beginning(text: &str, characters_max: usize) -> String {
     let end = text.char_indices().nth(characters_max).map_or(text.len(), |(index, _)| index);
     let mut message = message(&text[..end]);
@@ -81,7 +82,8 @@ pub(crate) fn byte(out: &mut String, byte: u8) {
     }
 }
 
-/// Escapes all that is not to be shown, but for what `stays`, which is told the character and the next one.
+/// Escapes all that is not to be shown, but for what `stays`, which is told the character and the
+/// next one.
 fn escape(text: &[u8], stays: impl Fn(char, Option<char>) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for chunk in text.utf8_chunks() {

@@ -10,8 +10,9 @@ use super::format::server_error;
 
 /// Run one command and print its reply as redis-cli does
 ///
-/// On a terminal the reply is printed with its types, into a pipe as values only. RESP2 is spoken unless --resp3 is given.
-/// What follows the command's name is the command's, also when it looks like an option.
+/// On a terminal the reply is printed with its types, into a pipe as values only. RESP2 is spoken
+/// unless --resp3 is given. What follows the command's name is the command's, also when it looks
+/// like an option.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

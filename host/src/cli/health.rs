@@ -28,8 +28,8 @@ const COUNTERS: [(&str, &str); 8] = [
 
 /// Ask every node of the cluster whether it answers
 ///
-/// Replicas are asked, too, all at the same time. The time is that of a PING, connecting included where the client was not
-/// connected.
+/// Replicas are asked, too, all at the same time. The time is that of a PING, connecting included
+/// where the client was not connected.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

@@ -11,8 +11,9 @@ pub(crate) fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, Unbalanced> {
     Ok(words(line)?.into_iter().map(Cow::into_owned).collect())
 }
 
-/// The words of a line. A word may be put in double quotes, with the escapes `\n \r \t \a \b \\ \"` and `\xHH`, or in
-/// single quotes, where only `\'` is one. Quotes may open in the middle of a word, and a closing one ends it.
+/// The words of a line. A word may be put in double quotes, with the escapes `\n \r \t \a \b \\ \"`
+/// and `\xHH`, or in single quotes, where only `\'` is one. Quotes may open in the middle of a
+/// word, and a closing one ends it.
 pub(crate) fn words(line: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, Unbalanced> {
     let mut words = Vec::new();
     let mut rest = line.trim_ascii_start();

@@ -1,7 +1,8 @@
 //! The `keyslot` command: its arguments, its subcommands (a file each), and its exit codes.
 //!
-//! Nothing here knows how a cluster works: subcommands ask the library's [`keyslot::Client`] and print what
-//! it answers. What replies look like is `format`'s, what ends the command with which code is `failure`'s.
+//! Nothing here knows how a cluster works: subcommands ask the library's [`keyslot::Client`] and
+//! print what it answers. What replies look like is `format`'s, what ends the command with which
+//! code is `failure`'s.
 
 mod connection;
 mod demo;
@@ -80,12 +81,13 @@ struct Global {
     #[command(flatten)]
     connection: ConnectionArgs,
 
-    /// Print JSON: one value on one line for each reply. Strings that are not UTF-8 become {"hex":"00ff"}, errors
-    /// {"error":{"code":"ERR","message":"…"}}
+    /// Print JSON: one value on one line for each reply. Strings that are not UTF-8 become
+    /// {"hex":"00ff"}, errors {"error":{"code":"ERR","message":"…"}}
     #[arg(long, global = true, conflicts_with_all = ["raw", "no_raw"], help_heading = "Output")]
     json: bool,
 
-    /// Print values only, as redis-cli does into a pipe; on a terminal, control characters are escaped
+    /// Print values only, as redis-cli does into a pipe; on a terminal, control characters are
+    /// escaped
     #[arg(long, global = true, overrides_with = "no_raw", help_heading = "Output")]
     raw: bool,
 
@@ -93,8 +95,8 @@ struct Global {
     #[arg(long, global = true, overrides_with = "raw", help_heading = "Output")]
     no_raw: bool,
 
-    /// Tell on standard error what happens, one line each: connections made and lost, failovers, slots that move, retries
-    /// (RUST_LOG selects more)
+    /// Tell on standard error what happens, one line each: connections made and lost, failovers,
+    /// slots that move, retries (RUST_LOG selects more)
     #[arg(long, short, global = true, help_heading = "Output")]
     verbose: bool,
 }
@@ -148,7 +150,8 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return report(&Failure::Output(error)),
     };
     let outcome = runtime.block_on(Box::pin(cli.run()));
-    // A look-up of a name that nobody answers for has a thread of its own, for many seconds. Nothing waits for it.
+    // A look-up of a name that nobody answers for has a thread of its own, for many seconds. Nothing
+    // waits for it.
     runtime.shutdown_background();
     match outcome {
         Ok(code) => code,

@@ -19,8 +19,9 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Print the keys of the cluster, one a line
 ///
-/// Every key that is there throughout is printed, also while slots move and replicas take over. A key may be printed more than once,
-/// as with SCAN. With --token a scan that was ended early (Ctrl-C, a node that is down) goes on where it was.
+/// Every key that is there throughout is printed, also while slots move and replicas take over. A
+/// key may be printed more than once, as with SCAN. With --token a scan that was ended early
+/// (Ctrl-C, a node that is down) goes on where it was.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -49,8 +50,8 @@ pub(crate) struct Scan {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     parallel: u32,
 
-    /// Go on where the scan was that wrote this file, if it is there. It is written when this scan ends early, and removed
-    /// when it has printed everything
+    /// Go on where the scan was that wrote this file, if it is there. It is written when this scan
+    /// ends early, and removed when it has printed everything
     #[arg(long, value_name = "FILE")]
     token: Option<PathBuf>,
 }

@@ -33,7 +33,8 @@ pub(crate) enum Next {
 }
 
 impl Session {
-    /// Runs one line: a command, a command with a count before it (`3 PING`), or one of `help`, `clear`, `quit`, `exit`.
+    /// Runs one line: a command, a command with a count before it (`3 PING`), or one of `help`,
+    /// `clear`, `quit`, `exit`.
     pub(crate) async fn run_line(&self, line: &[u8], out: &mut impl Write) -> io::Result<Next> {
         let Ok(words) = line::split(line) else {
             out.write_all(b"Invalid argument(s)\n")?;

@@ -15,7 +15,8 @@ use super::table::{self, Cell, Table};
 
 /// Show the slot of each key, and the node that serves it
 ///
-/// Keys with the same hash tag, the part in the first braces, have the same slot and can be used in one command.
+/// Keys with the same hash tag, the part in the first braces, have the same slot and can be used in
+/// one command.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

@@ -1,7 +1,7 @@
 //! Tables: aligned columns under a headline, without lines around them.
 //!
-//! What stands in a cell is one line without control characters, whoever has written it: there is no other way to make
-//! a [`Cell`].
+//! What stands in a cell is one line without control characters, whoever has written it: there is
+//! no other way to make a [`Cell`].
 
 use comfy_table::{Attribute, CellAlignment, Color, presets};
 

@@ -142,7 +142,8 @@ pub(super) fn of_file(file: &Path) -> Result<Vec<Shard>, String> {
 /// A file of 4,096 nodes and 16,384 ranges of slots has less than 4 MiB.
 const FILE_SIZE_MAX: u64 = 16 << 20;
 
-/// A node needs nothing but its address and role: the rest is for people, or only the servers know it.
+/// A node needs nothing but its address and role: the rest is for people, or only the servers know
+/// it.
 fn of_json(text: &str) -> Result<Vec<Shard>, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     list(&value, "the shards")?.iter().map(shard_of_json).collect()

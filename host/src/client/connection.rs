@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use super::{Handle, Lane, Requests, Target};
 use crate::{Error, Reply};
 
-/// A connection of one's own, from [`Client::lend`](crate::Client::lend): for WATCH to EXEC, for commands that block, for
-/// everything that cannot share one.
+/// A connection of one's own, from [`Client::lend`](crate::Client::lend): for WATCH to EXEC, for
+/// commands that block, for everything that cannot share one.
 ///
 /// ```no_run
 /// # async fn example(client: &keyslot::Client) -> Result<(), keyslot::Error> {
@@ -27,14 +27,15 @@ use crate::{Error, Reply};
 /// # }
 /// ```
 ///
-/// - Dropping it gives it back: clean, or, where that is in doubt, closed. So a caller that gives up in the middle of a
-///   transaction, or of a command that blocks, leaves nothing behind.
-/// - Its first command decides which node it is to: when that is redirected, both go where the slot is now. Then it stays with its
-///   node. A slot that moves away is answered with MOVED ([`Error::Server`]), and nothing is sent again: drop it then and lend
-///   another. [`Client::watch`](crate::Client::watch) is made of it.
+/// - Dropping it gives it back: clean, or, where that is in doubt, closed. So a caller that gives
+///   up in the middle of a transaction, or of a command that blocks, leaves nothing behind.
+/// - Its first command decides which node it is to: when that is redirected, both go where the slot
+///   is now. Then it stays with its node. A slot that moves away is answered with MOVED
+///   ([`Error::Server`]), and nothing is sent again: drop it then and lend another.
+///   [`Client::watch`](crate::Client::watch) is made of it.
 /// - It keeps its client alive.
-/// - Should the component have to be given up ([`Error::Host`]), its connections are gone: each later call is
-///   [`Error::ConnectionLost`].
+/// - Should the component have to be given up ([`Error::Host`]), its connections are gone: each
+///   later call is [`Error::ConnectionLost`].
 pub struct Connection {
     lease: Lease,
     handle: Arc<Handle>,
@@ -46,13 +47,14 @@ impl Connection {
         Self { lease, lane: handle.lane(), handle }
     }
 
-    /// Runs one command on this connection. As [`Client::execute`](crate::Client::execute), but also WATCH, MULTI, EXEC,
-    /// SELECT and others that a shared connection cannot carry.
+    /// Runs one command on this connection. As [`Client::execute`](crate::Client::execute), but
+    /// also WATCH, MULTI, EXEC, SELECT and others that a shared connection cannot carry.
     ///
     /// # Errors
     ///
-    /// [`Error::LimitExceeded`], [`Error::Connect`], [`Error::ClusterDown`] and [`Error::Authentication`] say why there is no
-    /// connection; [`Error::ConnectionLost`] that it has ended. Both stay so.
+    /// [`Error::LimitExceeded`], [`Error::Connect`], [`Error::ClusterDown`] and
+    /// [`Error::Authentication`] say why there is no connection; [`Error::ConnectionLost`] that
+    /// it has ended. Both stay so.
     pub fn execute(
         &self,
         args: impl IntoIterator<Item = impl AsRef<[u8]>>,

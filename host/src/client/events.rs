@@ -44,8 +44,8 @@ pub struct Events {
     expected: u64,
 }
 
-/// An event and its number: those that are lost have one, too, so that what is missing can be told by the next that
-/// is there.
+/// An event and its number: those that are lost have one, too, so that what is missing can be told
+/// by the next that is there.
 #[derive(Clone, Debug)]
 struct Numbered {
     number: u64,
@@ -53,10 +53,12 @@ struct Numbered {
 }
 
 impl Events {
-    /// The next event, as soon as there is one; none when the client was closed or its last clone was dropped.
+    /// The next event, as soon as there is one; none when the client was closed or its last clone
+    /// was dropped.
     ///
-    /// The last 1,024 are kept. Whoever fetches too late gets the oldest that is still there, and its `missed` tells
-    /// how many were before it. A future that is dropped takes no event with it.
+    /// The last 1,024 are kept. Whoever fetches too late gets the oldest that is still there, and
+    /// its `missed` tells how many were before it. A future that is dropped takes no event with
+    /// it.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             match self.receiver.recv().await {

@@ -1,4 +1,5 @@
-//! Calls on their way through the component: gathered in a [`Batch`], handed in, then in [`Flight`].
+//! Calls on their way through the component: gathered in a [`Batch`], handed in, then in
+//! [`Flight`].
 //!
 //! A call's commands may go in several pieces. Each piece is a [`Span`] of tickets there.
 
@@ -15,24 +16,27 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::{Limit, TicketRange
 use crate::reply::Ended;
 use crate::{Error, Options, Reply};
 
-/// How many commands of different calls are gathered for one submission, unless one piece alone has more.
+/// How many commands of different calls are gathered for one submission, unless one piece alone has
+/// more.
 const BATCH_COMMANDS_MAX: usize = 1_000;
 
 /// How many bytes are gathered for one submission, unless one piece alone has more.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// From so many bytes on a piece goes in alone: then the component keeps it where it is, and nothing with it.
+/// From so many bytes on a piece goes in alone: then the component keeps it where it is, and
+/// nothing with it.
 const ALONE_FROM: usize = 1 << 20;
 
-/// How much is in the component at the same time. More commands than may wait for nodes that are down (limit
-/// `waiting-requests`), so that these leave room for the others.
+/// How much is in the component at the same time. More commands than may wait for nodes that are
+/// down (limit `waiting-requests`), so that these leave room for the others.
 const FLIGHT_MAX: Load = Load { commands: 100_000, bytes: 256 << 20 };
 
-/// With how much in the component the next piece of a long pipeline follows: so its memory does not grow with the
-/// pipeline. Who has no piece there may have one all the same.
+/// With how much in the component the next piece of a long pipeline follows: so its memory does not
+/// grow with the pipeline. Who has no piece there may have one all the same.
 const STREAM_MAX: Load = Load { commands: 40_000, bytes: 16 << 20 };
 
-/// What part of the component's memory the bytes in it may be: it holds a command twice for a while, and the replies.
+/// What part of the component's memory the bytes in it may be: it holds a command twice for a
+/// while, and the replies.
 const FLIGHT_MEMORY_PART: usize = 6;
 
 /// What a command costs the component besides its bytes, until it has ended.
@@ -41,7 +45,8 @@ const COMMAND_COST: usize = 512;
 /// The component's default for the limit `reply-size`.
 const REPLY_SIZE_DEFAULT: u64 = 256 << 20;
 
-/// Pieces of calls that go to the component one after the other, those with the same target together.
+/// Pieces of calls that go to the component one after the other, those with the same target
+/// together.
 #[derive(Default)]
 pub(super) struct Batch {
     parts: Vec<Part>,
@@ -256,7 +261,8 @@ impl Flight {
         }
     }
 
-    /// Takes the calls out that their callers have given up. Gives the tickets of what is under way of them.
+    /// Takes the calls out that their callers have given up. Gives the tickets of what is under way
+    /// of them.
     pub(super) fn given_up(&mut self) -> Vec<TicketRange> {
         // Who does not read replies does not wait for them either.
         let is_gone =
@@ -300,7 +306,8 @@ impl Flight {
         self.tell();
     }
 
-    /// Tells callers of the ends that have come since this was last called, those whom each end is told of.
+    /// Tells callers of the ends that have come since this was last called, those whom each end is
+    /// told of.
     pub(super) fn tell(&mut self) {
         for number in std::mem::take(&mut self.untold) {
             if let Some(Waiting { caller: Caller::Outcomes(outcomes), .. }) = self.calls.get_mut(&number) {
@@ -309,8 +316,8 @@ impl Flight {
         }
     }
 
-    /// Takes a command's result, and answers the caller if it is the last. False when that command is not
-    /// under way.
+    /// Takes a command's result, and answers the caller if it is the last. False when that command
+    /// is not under way.
     pub(super) fn land(&mut self, ticket: u64, ended: Ended) -> bool {
         let Some((&first, span)) = self.spans.range_mut(..=ticket).next_back() else {
             return false;

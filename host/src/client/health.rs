@@ -14,17 +14,18 @@ pub struct NodeReport {
     pub address: String,
     /// What the node is, as the topology has it.
     pub role: Role,
-    /// After how long it answered, connecting included where it was not connected; or why it did not.
+    /// After how long it answered, connecting included where it was not connected; or why it did
+    /// not.
     pub answer: Result<Duration, Error>,
 }
 
 impl Client {
-    /// Sends a PING to every node of the topology, replicas too, all at the same time, and returns what each answered, in
-    /// the topology's order. It dials nodes that are not connected. Takes no longer than the request time-out, and holds
-    /// up no other caller.
+    /// Sends a PING to every node of the topology, replicas too, all at the same time, and returns
+    /// what each answered, in the topology's order. It dials nodes that are not connected.
+    /// Takes no longer than the request time-out, and holds up no other caller.
     ///
-    /// A node that refuses the PING (NOPERM …) has answered. LOADING, BUSY and MASTERDOWN, which say that it serves nobody for
-    /// now, are its error.
+    /// A node that refuses the PING (NOPERM …) has answered. LOADING, BUSY and MASTERDOWN, which
+    /// say that it serves nobody for now, are its error.
     ///
     /// # Errors
     ///
@@ -45,7 +46,8 @@ impl Client {
         Ok(reports.collect())
     }
 
-    /// Sends a command to each of these nodes. Gives their answers in the nodes' order, with how long each took.
+    /// Sends a command to each of these nodes. Gives their answers in the nodes' order, with how
+    /// long each took.
     pub(super) async fn ask_each(
         &self,
         nodes: Vec<String>,

@@ -1,7 +1,8 @@
 //! Calls on their way into the component: a queue for each caller, and the callers take turns.
 //!
-//! A turn is one call, or one piece of a long pipeline. A long pipeline for whose next piece there is no room yet
-//! passes its turn, so that the other callers' calls go by; what its own caller asks later waits behind it.
+//! A turn is one call, or one piece of a long pipeline. A long pipeline for whose next piece there
+//! is no room yet passes its turn, so that the other callers' calls go by; what its own caller asks
+//! later waits behind it.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -154,7 +155,8 @@ mod tests {
         lanes: Lanes,
         flight: Flight,
         next_ticket: u64,
-        /// What was handed in and has not ended: the first ticket and the number of commands of each piece.
+        /// What was handed in and has not ended: the first ticket and the number of commands of
+        /// each piece.
         under_way: VecDeque<(u64, usize)>,
     }
 
@@ -164,7 +166,8 @@ mod tests {
             Self { lanes: Lanes::default(), flight, next_ticket: 0, under_way: VecDeque::new() }
         }
 
-        /// A call of so many commands, each of which has the lane's number and its own as its words.
+        /// A call of so many commands, each of which has the lane's number and its own as its
+        /// words.
         fn call(&mut self, lane: u64, count: usize) -> oneshot::Receiver<Result<Vec<Outcome>, crate::Error>> {
             let (sender, receiver): (Answer<_>, _) = oneshot::channel();
             let commands = (0..count).map(|number| [format!("lane-{lane}"), number.to_string()]);
@@ -174,7 +177,8 @@ mod tests {
             receiver
         }
 
-        /// Hands in what there is room for. Gives of each run of commands whose they are and how many.
+        /// Hands in what there is room for. Gives of each run of commands whose they are and how
+        /// many.
         fn gather(&mut self) -> Vec<(u64, usize)> {
             let mut taken = Vec::<(u64, usize)>::new();
             loop {

@@ -13,7 +13,8 @@ const PIECE_COMMANDS_MAX: usize = 10_000;
 /// How many bytes a piece has, unless one command alone has more.
 const PIECE_BYTES_MAX: usize = 1 << 20;
 
-/// Commands, encoded. A long pipeline is in several pieces, which follow each other into the component as there is room.
+/// Commands, encoded. A long pipeline is in several pieces, which follow each other into the
+/// component as there is room.
 pub(super) struct Requests {
     pieces: VecDeque<Piece>,
     count: usize,

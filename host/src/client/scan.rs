@@ -78,11 +78,12 @@ impl ScanOptions {
 /// # }
 /// ```
 ///
-/// All that was there from its beginning to its end comes, at least once, also when slots move and replicas take over meanwhile. What
-/// comes more than once, and what a token is, the WIT package has at `scanner`.
+/// All that was there from its beginning to its end comes, at least once, also when slots move and
+/// replicas take over meanwhile. What comes more than once, and what a token is, the WIT package
+/// has at `scanner`.
 ///
-/// It keeps its client alive. Should the component have to be given up ([`Error::Host`]), each later call is
-/// [`Error::ConnectionLost`]: go on from the last token that you have.
+/// It keeps its client alive. Should the component have to be given up ([`Error::Host`]), each
+/// later call is [`Error::ConnectionLost`]: go on from the last token that you have.
 pub struct Scan {
     lease: Lease,
     handle: Arc<Handle>,
@@ -90,15 +91,18 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// The next batch, as soon as there is one; none when all has come. A batch may be empty: call again.
+    /// The next batch, as soon as there is one; none when all has come. A batch may be empty: call
+    /// again.
     ///
-    /// Of keys and sets it holds elements, of hashes fields and values by turns, of sorted sets members and scores. A caller that drops the
-    /// future may drop a batch, which a later token counts as given: whoever may do so keeps the token of before.
+    /// Of keys and sets it holds elements, of hashes fields and values by turns, of sorted sets
+    /// members and scores. A caller that drops the future may drop a batch, which a later token
+    /// counts as given: whoever may do so keeps the token of before.
     ///
     /// # Errors
     ///
-    /// A node did not answer for the request time-out ([`Error::Connect`], [`Error::Timeout`] …), nobody serves a slot
-    /// ([`Error::ClusterDown`]), or a server refused the command ([`Error::Server`]). The next call goes on; nothing is left out.
+    /// A node did not answer for the request time-out ([`Error::Connect`], [`Error::Timeout`] …),
+    /// nobody serves a slot ([`Error::ClusterDown`]), or a server refused the command
+    /// ([`Error::Server`]). The next call goes on; nothing is left out.
     pub async fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>, Error> {
         // The component knows what to send.
         let requests = Requests::one::<&[u8]>(&[]);
@@ -106,7 +110,8 @@ impl Scan {
         Ok(elements(&batch))
     }
 
-    /// How far the scan has come, as of the last batch that [`Self::next`] gave: for [`ScanOptions::token`], in this or another process.
+    /// How far the scan has come, as of the last batch that [`Self::next`] gave: for
+    /// [`ScanOptions::token`], in this or another process.
     ///
     /// # Errors
     ///
@@ -137,7 +142,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for an option that is wrong, and for a token that is damaged or of another scan.
+    /// [`Error::InvalidArgument`] for an option that is wrong, and for a token that is damaged or
+    /// of another scan.
     pub async fn scan(&self, options: ScanOptions) -> Result<Scan, Error> {
         self.open_scan(ScanSubject::Keys, options).await
     }

@@ -20,8 +20,9 @@ impl Client {
     }
 }
 
-/// A Lua script, known by the SHA-1 of its text. While it exists, EVALSHA and EVALSHA_RO with that name work in every call of its
-/// client, also in pipelines and transactions: a node that does not know the script gets its text.
+/// A Lua script, known by the SHA-1 of its text. While it exists, EVALSHA and EVALSHA_RO with that
+/// name work in every call of its client, also in pipelines and transactions: a node that does not
+/// know the script gets its text.
 ///
 /// ```no_run
 /// # async fn example(client: &keyslot::Client) -> Result<(), keyslot::Error> {
@@ -43,8 +44,8 @@ impl Script {
         &self.known.sha1
     }
 
-    /// The command that runs it. All keys that the script uses are to be given, and to be in one slot, else
-    /// [`Error::CrossSlot`].
+    /// The command that runs it. All keys that the script uses are to be given, and to be in one
+    /// slot, else [`Error::CrossSlot`].
     pub fn command(
         &self,
         keys: impl IntoIterator<Item = impl AsRef<[u8]>>,

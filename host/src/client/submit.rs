@@ -1,4 +1,5 @@
-//! Commands that come encoded, of which the caller wants to know no more than whether each went well.
+//! Commands that come encoded, of which the caller wants to know no more than whether each went
+//! well.
 
 use std::ops::Range;
 
@@ -9,13 +10,13 @@ use super::{Call, Caller, Client, Progress, Requests, Run, Target, ended};
 use crate::Error;
 
 impl Client {
-    /// Hands in commands that are encoded as RESP: arrays of bulk strings, one after the other. They go to the component as
-    /// they are. Returns as soon as they have their place behind this clone's earlier calls; what becomes of them tells the
-    /// [`Submitted`].
+    /// Hands in commands that are encoded as RESP: arrays of bulk strings, one after the other.
+    /// They go to the component as they are. Returns as soon as they have their place behind
+    /// this clone's earlier calls; what becomes of them tells the [`Submitted`].
     ///
-    /// It is for loads that are larger than memory: hand in a piece after the other, and wait for the first ones' ends
-    /// before there are too many. Replies are dropped as they come. [`Client::load`] tells of each command as soon as it has
-    /// ended.
+    /// It is for loads that are larger than memory: hand in a piece after the other, and wait for
+    /// the first ones' ends before there are too many. Replies are dropped as they come.
+    /// [`Client::load`] tells of each command as soon as it has ended.
     ///
     /// ```no_run
     /// # async fn example(client: &keyslot::Client) -> Result<(), keyslot::Error> {
@@ -30,16 +31,17 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for bytes that are no whole requests; [`Error::Host`] when the client's runtime has ended.
-    /// Nothing was sent then.
+    /// [`Error::InvalidArgument`] for bytes that are no whole requests; [`Error::Host`] when the
+    /// client's runtime has ended. Nothing was sent then.
     pub async fn submit(&self, requests: impl Into<Bytes>) -> Result<Submitted, Error> {
         let (sender, ends) = mpsc::unbounded_channel();
         let count = self.hand_in(requests.into(), 0, sender).await?;
         Ok(Submitted { count, ends })
     }
 
-    /// Begins a load: commands that are handed in piece by piece, as with [`Client::submit`], and of which each is told as soon as
-    /// it has ended. So those for a node that does not answer hold up nobody who waits for the others.
+    /// Begins a load: commands that are handed in piece by piece, as with [`Client::submit`], and
+    /// of which each is told as soon as it has ended. So those for a node that does not answer
+    /// hold up nobody who waits for the others.
     ///
     /// ```no_run
     /// # async fn example(client: &keyslot::Client) -> Result<(), keyslot::Error> {
@@ -79,8 +81,8 @@ impl Client {
     }
 }
 
-/// Commands that [`Client::submit`] has handed in. Dropped, it changes nothing for those that are in the component already;
-/// the rest may not be sent.
+/// Commands that [`Client::submit`] has handed in. Dropped, it changes nothing for those that are
+/// in the component already; the rest may not be sent.
 #[derive(Debug)]
 pub struct Submitted {
     count: usize,
@@ -94,8 +96,8 @@ impl Submitted {
         self.count
     }
 
-    /// Waits until all have ended. Tells of each whether it went well, in their order; the errors are those of
-    /// [`Client::execute`].
+    /// Waits until all have ended. Tells of each whether it went well, in their order; the errors
+    /// are those of [`Client::execute`].
     pub async fn outcomes(mut self) -> Vec<Result<(), Error>> {
         let mut outcomes = vec![None; self.count];
         // The sender goes when the last has ended.
@@ -111,10 +113,11 @@ impl Submitted {
     }
 }
 
-/// A load, from [`Client::load`]. It is a caller of its own, as a clone of the client is, and keeps its client alive.
+/// A load, from [`Client::load`]. It is a caller of its own, as a clone of the client is, and keeps
+/// its client alive.
 ///
-/// What may be under way at the same time is for the caller to bound. Dropped, it changes nothing for the commands that are in the
-/// component already; the rest may not be sent.
+/// What may be under way at the same time is for the caller to bound. Dropped, it changes nothing
+/// for the commands that are in the component already; the rest may not be sent.
 #[derive(Debug)]
 pub struct Load {
     client: Client,
@@ -125,7 +128,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Hands commands in, behind those of before. Gives their numbers: a load's commands are counted from 0, in their order.
+    /// Hands commands in, behind those of before. Gives their numbers: a load's commands are
+    /// counted from 0, in their order.
     ///
     /// # Errors
     ///
@@ -137,14 +141,16 @@ impl Load {
         Ok(first..self.next)
     }
 
-    /// Waits until at least one command has ended, and gives those that have, each once, with its number: in the order in which
-    /// they ended. The errors are those of [`Client::execute`]. Waits for ever when none is under way.
+    /// Waits until at least one command has ended, and gives those that have, each once, with its
+    /// number: in the order in which they ended. The errors are those of [`Client::execute`].
+    /// Waits for ever when none is under way.
     ///
     /// A future that is dropped takes nothing with it.
     ///
     /// # Errors
     ///
-    /// [`Error::Host`] when the client's runtime has ended. Of what was under way nothing more is told.
+    /// [`Error::Host`] when the client's runtime has ended. Of what was under way nothing more is
+    /// told.
     pub async fn ended(&mut self) -> Result<impl Iterator<Item = (u64, Result<(), Error>)> + use<>, Error> {
         let ends = tokio::select! {
             biased;

@@ -1,7 +1,7 @@
-//! Shows the client with the real component, against a server of a few lines: that calls of many tasks come
-//! back to their callers, what becomes of a component that runs out of memory, what the policy and
-//! `close` do, and that dropping the client closes its connections. And `submit` and `wait` of the component, as the
-//! WIT package promises them.
+//! Shows the client with the real component, against a server of a few lines: that calls of many
+//! tasks come back to their callers, what becomes of a component that runs out of memory, what the
+//! policy and `close` do, and that dropping the client closes its connections. And `submit` and
+//! `wait` of the component, as the WIT package promises them.
 
 mod lending;
 mod submitting;
@@ -24,8 +24,8 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::Completion;
 use crate::bindings::exports::keyslot::redis::types;
 use crate::{Limit, Mode, NetworkPolicy};
 
-/// A server that knows ECHO, GET with the length of the value as its key, SLOW, which finds nothing in as many
-/// milliseconds as its last argument says, and DIE, which ends the connection.
+/// A server that knows ECHO, GET with the length of the value as its key, SLOW, which finds nothing
+/// in as many milliseconds as its last argument says, and DIE, which ends the connection.
 struct Server {
     address: SocketAddr,
     /// How many connections are open.
@@ -61,7 +61,8 @@ impl Server {
         connected.expect("the server answers")
     }
 
-    /// Options with which a reply of 100 MB is a trap: the budget would refuse it before the memory does.
+    /// Options with which a reply of 100 MB is a trap: the budget would refuse it before the memory
+    /// does.
     fn trapping(&self) -> Options {
         self.options().memory_limit(16 << 20).limit(Limit::ReceivedBytes, 1 << 30)
     }
@@ -454,7 +455,8 @@ async fn a_ticket_whose_time_runs_out_during_a_submit_keeps_its_owner() {
     let server = Server::start().await;
     let mut instance = instance(&server.options().request_timeout(Duration::from_millis(300))).await;
     let first = instance.submit_typed(&[command(&["SLOW", "list", "5000"])]).await.expect("no trap");
-    // The component hears of the time that has passed only with this call, and its number is free for the next.
+    // The component hears of the time that has passed only with this call, and its number is free for
+    // the next.
     tokio::time::sleep(Duration::from_millis(400)).await;
     let next = instance.submit_typed(&[command(&["ECHO", "a"])]).await.expect("no trap");
     let mut ended = Vec::new();

@@ -5,16 +5,19 @@ use super::{Client, Requests, Target};
 use crate::{Error, Reply, ReplyRef};
 
 impl Client {
-    /// Runs commands as a transaction: MULTI, the commands and EXEC in one write to the node of their slot. All are executed, with nothing
-    /// between them, or none. The results are in the commands' order; one that fails while the others have their effect is
-    /// [`Error::Server`] in its place. No commands give an empty list, and nothing is sent.
+    /// Runs commands as a transaction: MULTI, the commands and EXEC in one write to the node of
+    /// their slot. All are executed, with nothing between them, or none. The results are in the
+    /// commands' order; one that fails while the others have their effect is [`Error::Server`]
+    /// in its place. No commands give an empty list, and nothing is sent.
     ///
-    /// When the slot has moved nothing has been executed, and the whole is sent again where it is now.
+    /// When the slot has moved nothing has been executed, and the whole is sent again where it is
+    /// now.
     ///
     /// # Errors
     ///
-    /// [`Error::CrossSlot`] and [`Error::InvalidArgument`] before anything is sent; [`Error::Server`] with the code EXECABORT when the
-    /// server refused a command, which the message names; [`Error::ConnectionLost`] and [`Error::Timeout`] when it may have
+    /// [`Error::CrossSlot`] and [`Error::InvalidArgument`] before anything is sent;
+    /// [`Error::Server`] with the code EXECABORT when the server refused a command, which the
+    /// message names; [`Error::ConnectionLost`] and [`Error::Timeout`] when it may have
     /// been executed, all of it or nothing.
     pub async fn transaction(&self, commands: Vec<Vec<Vec<u8>>>) -> Result<Vec<Result<Reply, Error>>, Error> {
         let requests = Requests::transaction(&commands);
@@ -22,12 +25,13 @@ impl Client {
         results_of(&reply).ok_or_else(|| Error::Protocol("EXEC was answered with null".to_owned()))
     }
 
-    /// Watches keys of one slot, on a connection of its own. When the slot has just moved it follows.
+    /// Watches keys of one slot, on a connection of its own. When the slot has just moved it
+    /// follows.
     ///
     /// # Errors
     ///
-    /// [`Error::CrossSlot`] when the keys are in different slots, [`Error::InvalidArgument`] when there are none; those of
-    /// [`Self::lend`]'s connection.
+    /// [`Error::CrossSlot`] when the keys are in different slots, [`Error::InvalidArgument`] when
+    /// there are none; those of [`Self::lend`]'s connection.
     pub async fn watch(&self, keys: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Result<Watched, Error> {
         let keys: Vec<Vec<u8>> = keys.into_iter().map(|key| key.as_ref().to_vec()).collect();
         let Some(first) = keys.first() else {
@@ -39,7 +43,8 @@ impl Client {
     }
 }
 
-/// Keys that are watched, from [`Client::watch`]: what [`exec`](Self::exec) writes is written only if none of them has changed since.
+/// Keys that are watched, from [`Client::watch`]: what [`exec`](Self::exec) writes is written only
+/// if none of them has changed since.
 ///
 /// ```no_run
 /// # async fn example(client: &keyslot::Client) -> Result<(), keyslot::Error> {
@@ -68,8 +73,8 @@ impl Watched {
     ///
     /// # Errors
     ///
-    /// [`Error::Server`] with MOVED, ASK, TRYAGAIN or CLUSTERDOWN when the slot has moved or the node is not well, and
-    /// [`Error::ConnectionLost`]: begin again with [`Client::watch`].
+    /// [`Error::Server`] with MOVED, ASK, TRYAGAIN or CLUSTERDOWN when the slot has moved or the
+    /// node is not well, and [`Error::ConnectionLost`]: begin again with [`Client::watch`].
     pub fn execute(
         &self,
         args: impl IntoIterator<Item = impl AsRef<[u8]>>,
@@ -82,10 +87,11 @@ impl Watched {
         self.queued.push(args.into_iter().map(|arg| arg.as_ref().to_vec()).collect());
     }
 
-    /// Runs what was queued as one transaction, in one write. Afterwards nothing is queued and nothing is watched any more.
+    /// Runs what was queued as one transaction, in one write. Afterwards nothing is queued and
+    /// nothing is watched any more.
     ///
-    /// None: nothing was executed, because a watched key has changed, or its slot has moved. Begin again. Where nothing was queued, an
-    /// empty list says that what was read still holds.
+    /// None: nothing was executed, because a watched key has changed, or its slot has moved. Begin
+    /// again. Where nothing was queued, an empty list says that what was read still holds.
     ///
     /// # Errors
     ///
@@ -106,7 +112,8 @@ impl Watched {
         self.unwatch().await;
     }
 
-    /// Forgets what is watched: [`exec`](Self::exec) then runs in any case, unless the slot has moved.
+    /// Forgets what is watched: [`exec`](Self::exec) then runs in any case, unless the slot has
+    /// moved.
     pub async fn unwatch(&self) {
         // Where it fails, the connection has ended, and the watch with it.
         let _ = self.connection.execute(["UNWATCH"]).await;

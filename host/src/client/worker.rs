@@ -20,7 +20,8 @@ use crate::options::REQUEST_TIMEOUT_DEFAULT;
 use crate::reply::{Ended, Replies};
 use crate::{Error, Options};
 
-/// How long after a use, and how often during one, the component is asked what has happened. No wait lasts longer.
+/// How long after a use, and how often during one, the component is asked what has happened. No
+/// wait lasts longer.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const WAIT_MS_MAX: u32 = 100;
 
@@ -36,13 +37,15 @@ pub(super) struct Worker {
     instance: Option<Instance>,
     closed: bool,
     queue: mpsc::Receiver<Call>,
-    /// The call without commands that was taken from the queue and could not be dealt with yet. None is taken before it is.
+    /// The call without commands that was taken from the queue and could not be dealt with yet.
+    /// None is taken before it is.
     next: Option<Call>,
     /// Those with commands that were taken.
     lanes: Lanes,
     /// Calls whose commands the instance has; none without an instance.
     flight: Flight,
-    /// Connections that the instance has lent, by the numbers that callers know; none without an instance.
+    /// Connections that the instance has lent, by the numbers that callers know; none without an
+    /// instance.
     lent: HashMap<u64, Borrowed>,
     /// Scans that the instance has, by numbers of the same row.
     scans: HashMap<u64, Scanner>,
@@ -225,8 +228,8 @@ impl Worker {
         Ok(borrowed.connection)
     }
 
-    /// Waits until a command has ended or a call has come, and hands over what there is. Does not wait, but looks, when
-    /// there is more to hand in.
+    /// Waits until a command has ended or a call has come, and hands over what there is. Does not
+    /// wait, but looks, when there is more to hand in.
     async fn wait(&mut self, there_may_be_more: bool) {
         let Some(instance) = &mut self.instance else {
             return self.flight.fail(&Error::Closed);
@@ -371,7 +374,8 @@ impl Worker {
         Ok(Lease::new(id, self.returning.clone()))
     }
 
-    /// Gives the component back what a caller has dropped. A connection or a scan of an earlier instance is gone already.
+    /// Gives the component back what a caller has dropped. A connection or a scan of an earlier
+    /// instance is gone already.
     async fn take_back(&mut self, id: u64) {
         let connection = self.lent.remove(&id).map(|borrowed| Resource::from(borrowed.connection));
         let scan = self.scans.remove(&id).map(Resource::from);
@@ -386,8 +390,9 @@ impl Worker {
         }
     }
 
-    /// Sees to what has happened, and to connections that nobody has used yet: they are opened only while the component
-    /// runs, and one that is lent to a caller who takes his time would be too late.
+    /// Sees to what has happened, and to connections that nobody has used yet: they are opened only
+    /// while the component runs, and one that is lent to a caller who takes his time would be
+    /// too late.
     async fn look(&mut self) {
         self.look_at = None;
         self.take_events().await;
@@ -432,8 +437,8 @@ impl Worker {
         }
     }
 
-    /// Closes when the calls before have ended; what blocks is not waited for longer than for a request. Who calls later is told
-    /// at once.
+    /// Closes when the calls before have ended; what blocks is not waited for longer than for a
+    /// request. Who calls later is told at once.
     async fn close_in_time(&mut self, reply: Answer<()>) {
         let timeout = self.options.request_timeout.unwrap_or(REQUEST_TIMEOUT_DEFAULT);
         let closes_at = *self.closes_at.get_or_insert_with(|| Instant::now() + timeout);
@@ -484,8 +489,8 @@ impl Worker {
         Ok(self.instance.insert(instance))
     }
 
-    /// The outcome of a call of the instance. One that trapped cannot be called again and is dropped, and
-    /// with it its connections and what was under way on them.
+    /// The outcome of a call of the instance. One that trapped cannot be called again and is
+    /// dropped, and with it its connections and what was under way on them.
     fn settle<T>(&mut self, outcome: Result<T, Trap>) -> Result<T, Error> {
         outcome.map_err(|Trap(message)| {
             tracing::error!("the component was given up: {message}");

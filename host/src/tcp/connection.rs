@@ -188,8 +188,8 @@ impl Input {
         Self { connection, is_closed: false }
     }
 
-    /// Reads what there is. Tokio's reactor is a thread that may not have run yet when something has
-    /// come in, so the system is asked where tokio knows of nothing.
+    /// Reads what there is. Tokio's reactor is a thread that may not have run yet when something
+    /// has come in, so the system is asked where tokio knows of nothing.
     fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.connection.stream.try_read(buffer) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {

@@ -1,13 +1,14 @@
 //! The commands that are compared.
 
 /// What may differ, by how many options there were and the line:
-/// - `redis-cli` 7.0 ends with an error over big numbers and attributes; `keyslot` prints the number, and the
-///   reply behind the attribute;
+/// - `redis-cli` 7.0 ends with an error over big numbers and attributes; `keyslot` prints the
+///   number, and the reply behind the attribute;
 /// - it prints a push that comes before a reply; `keyslot` has no place for it.
 ///
-/// Of the commands that are compared as lines of standard input, `redis-cli` also says where it was redirected to. Not
-/// compared at all are doubles (RESP3) that need 17 digits where the server is a Redis 7.0: newer servers
-/// send the shortest number that means the same, and that is what `keyslot` prints.
+/// Of the commands that are compared as lines of standard input, `redis-cli` also says where it was
+/// redirected to. Not compared at all are doubles (RESP3) that need 17 digits where the server is a
+/// Redis 7.0: newer servers send the shortest number that means the same, and that is what
+/// `keyslot` prints.
 pub(super) const EXCEPTIONS: &[(usize, &str)] =
     &[(1, "DEBUG PROTOCOL bignum"), (1, "DEBUG PROTOCOL attrib"), (1, "DEBUG PROTOCOL push")];
 

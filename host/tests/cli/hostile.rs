@@ -4,8 +4,8 @@ use std::io::{Read, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-/// What a terminal would obey: a title, a cleared screen, a step back, a colour by a C1 control, text from right to left.
-/// A simple string can hold it: there is no line break.
+/// What a terminal would obey: a title, a cleared screen, a step back, a colour by a C1 control,
+/// text from right to left. A simple string can hold it: there is no line break.
 pub(super) const EVIL: &str = "\u{1b}]0;title\u{7}\u{1b}[2J\u{8}\u{7f}\u{b}\u{9b}31m\u{85}\u{202e}";
 
 /// The same, C1 controls as bytes, and what begins lines.
@@ -23,7 +23,8 @@ pub(super) fn evil_text() -> String {
 pub(super) enum Kind {
     /// One without cluster support.
     Single,
-    /// A cluster of one node; its zone is evil, and so are the hosts of a replica and of the node that a redirect names.
+    /// A cluster of one node; its zone is evil, and so are the hosts of a replica and of the node
+    /// that a redirect names.
     Cluster,
     /// One that refuses each connection.
     Refusing,

@@ -1,9 +1,9 @@
-//! Shows that the `keyslot` command prints what `redis-cli -c` prints, and what it says and how it exits when
-//! something is wrong.
+//! Shows that the `keyslot` command prints what `redis-cli -c` prints, and what it says and how it
+//! exits when something is wrong.
 //!
-//! The same commands go, one process each, through `keyslot exec` and through `redis-cli -c` against the same
-//! cluster, emptied in between, once on a terminal (of the program `script`) and once into a pipe. What is allowed
-//! to differ stands at [`commands::EXCEPTIONS`].
+//! The same commands go, one process each, through `keyslot exec` and through `redis-cli -c`
+//! against the same cluster, emptied in between, once on a terminal (of the program `script`) and
+//! once into a pipe. What is allowed to differ stands at [`commands::EXCEPTIONS`].
 
 mod commands;
 mod hostile;

@@ -1,4 +1,5 @@
-//! Shows what `keyslot pipe` runs, counts and reports: lines and RESP, from files and from pipes, with mistakes.
+//! Shows what `keyslot pipe` runs, counts and reports: lines and RESP, from files and from pipes,
+//! with mistakes.
 
 use std::fs;
 use std::io::Write as _;

@@ -1,5 +1,6 @@
-//! Shows that `keyslot pipe` runs the commands for nodes that answer at its full pace beside a node that does not, be it stopped
-//! or gone: those for it end by their time-out, each once, and those behind them wait for none of it.
+//! Shows that `keyslot pipe` runs the commands for nodes that answer at its full pace beside a node
+//! that does not, be it stopped or gone: those for it end by their time-out, each once, and those
+//! behind them wait for none of it.
 
 use std::io::Write as _;
 use std::process::Child;

@@ -132,8 +132,8 @@ impl Run {
         })
     }
 
-    /// Standard output without what `redis-cli` says about a redirect that it follows, and without the name of the
-    /// program in what both say about a wrong count.
+    /// Standard output without what `redis-cli` says about a redirect that it follows, and without
+    /// the name of the program in what both say about a wrong count.
     pub(super) fn without_notices(&self) -> String {
         let text = self.stdout.escape_ascii().to_string().replace("\\n", "\n");
         text.split_inclusive('\n')

@@ -1,4 +1,5 @@
-//! `keyslot scan`: what it prints, beside `redis-cli --scan` at each node, its token, and how it ends.
+//! `keyslot scan`: what it prints, beside `redis-cli --scan` at each node, its token, and how it
+//! ends.
 
 use std::collections::BTreeSet;
 use std::fs;

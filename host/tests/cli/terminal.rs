@@ -1,5 +1,5 @@
-//! Shows that nothing that a server writes is obeyed by the terminal, wherever the command prints it, and that a pipe gets the
-//! server's bytes, as from `redis-cli`.
+//! Shows that nothing that a server writes is obeyed by the terminal, wherever the command prints
+//! it, and that a pipe gets the server's bytes, as from `redis-cli`.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -31,7 +31,8 @@ fn obeyed(text: &[u8]) -> Vec<String> {
     found
 }
 
-/// Runs keyslot with these words, once on a terminal, where standard error goes, too, and once into pipes.
+/// Runs keyslot with these words, once on a terminal, where standard error goes, too, and once into
+/// pipes.
 fn both_ways(port: u16, words: &str) -> anyhow::Result<(Vec<u8>, Run)> {
     let keyslot = run::keyslot().display();
     let line = format!("NO_COLOR=1 {keyslot} --url redis://127.0.0.1:{port} {words}");
@@ -62,7 +63,8 @@ fn nothing_that_a_server_writes_is_obeyed_by_the_terminal() -> anyhow::Result<()
     let commands = file("commands", "ERROR\nCODE\nCODE\nSTATUS\n")?;
     let token = file("token", &format!("no token {EVIL}"))?;
 
-    // Where the server is, what is run, and whether its standard output, in the format for pipes, is not bytes of the server.
+    // Where the server is, what is run, and whether its standard output, in the format for pipes, is
+    // not bytes of the server.
     let cases = [
         (single, "exec STATUS", Line, false),
         (single, "exec ERROR", Line, false),

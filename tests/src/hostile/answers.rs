@@ -1,5 +1,5 @@
-//! What a hostile cluster answers where its script says nothing: as a cluster does whose keys all hold their
-//! own names.
+//! What a hostile cluster answers where its script says nothing: as a cluster does whose keys all
+//! hold their own names.
 
 use keyslot_core::slot::SLOT_COUNT;
 
@@ -27,7 +27,8 @@ pub fn value_of(key: &str) -> String {
     format!("of:{key}")
 }
 
-/// CLUSTER SLOTS of nodes at these ports of 127.0.0.1 that share the slots evenly, all of them primaries.
+/// CLUSTER SLOTS of nodes at these ports of 127.0.0.1 that share the slots evenly, all of them
+/// primaries.
 #[must_use]
 pub fn cluster_slots(ports: &[u16]) -> Vec<u8> {
     let rows = shares(ports).map(|(node, port, first, last)| {

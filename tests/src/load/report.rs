@@ -64,9 +64,9 @@ impl Report {
 
     /// Delays of the commands for these shards in this window.
     ///
-    /// A task that waits for its answer asks for nothing meanwhile, and would hide a stall behind one slow
-    /// command. So what counts is how long a command *would have* taken that was asked for at each instant: a
-    /// command of 100 ms counts as commands of 100, 98, 96 … ms.
+    /// A task that waits for its answer asks for nothing meanwhile, and would hide a stall behind
+    /// one slow command. So what counts is how long a command *would have* taken that was asked
+    /// for at each instant: a command of 100 ms counts as commands of 100, 98, 96 … ms.
     #[must_use]
     pub fn delays(&self, shards: &[usize], window: &Range<Instant>) -> Delays {
         let length = window.end - window.start;
@@ -110,7 +110,8 @@ impl Report {
         kinds
     }
 
-    /// The commands that failed although they were asked for within this window, each with its error.
+    /// The commands that failed although they were asked for within this window, each with its
+    /// error.
     #[must_use]
     pub fn failures_of_those_started(&self, window: &Range<Instant>) -> Vec<String> {
         let started = self.operations.iter().filter(|operation| window.contains(&operation.started));
@@ -133,8 +134,9 @@ impl Report {
         instants.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
     }
 
-    /// Checks that every reply was the right one, that every failure is one that a fault of a server explains, and that
-    /// each counter holds every acknowledged INCR once and of the others at most those possibly executed.
+    /// Checks that every reply was the right one, that every failure is one that a fault of a
+    /// server explains, and that each counter holds every acknowledged INCR once and of the
+    /// others at most those possibly executed.
     ///
     /// # Errors
     /// When one of these is not so.

@@ -36,9 +36,9 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// A case of one node and one GET. `expected` are the outcomes that are right: `ok`, or `ok` with what the
-    /// deed tells, or an error's kind. One that ends with `*` stands for all that begin so, and `each of` for
-    /// any number of those that follow.
+    /// A case of one node and one GET. `expected` are the outcomes that are right: `ok`, or `ok`
+    /// with what the deed tells, or an error's kind. One that ends with `*` stands for all that
+    /// begin so, and `each of` for any number of those that follow.
     pub(crate) fn new(
         name: &'static str,
         expected: &[&'static str],
@@ -202,7 +202,8 @@ impl Seen {
     pub(crate) const HEAD: &'static str = "case                                                          \
          outcome                                  ms     MiB   dials  ";
 
-    /// Whether it took longer than it may, its time-out came before its outcome, or there was no time to connect.
+    /// Whether it took longer than it may, its time-out came before its outcome, or there was no
+    /// time to connect.
     pub(crate) fn is_late(&self, case: &Case) -> bool {
         let timed_out = self.outcome.contains("timeout") && !case.expects(&self.outcome);
         let is_slow = self.took > case.within || self.connected > CONNECT_MAX;

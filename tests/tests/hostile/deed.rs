@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 /// Between two GETs of [`Deed::Gets`].
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What is done. Each is told as `ok`, with what is worth knowing behind it, or as the error's [`kind`].
+/// What is done. Each is told as `ok`, with what is worth knowing behind it, or as the error's
+/// [`kind`].
 pub(crate) enum Deed {
     /// Nothing but to connect.
     Connect,
@@ -24,7 +25,8 @@ pub(crate) enum Deed {
     Many(usize),
     /// GETs one after another for so long, told as the set of their outcomes.
     For(Duration),
-    /// GETs one after another for so long, each with a pause behind it; only whether they end is of interest.
+    /// GETs one after another for so long, each with a pause behind it; only whether they end is of
+    /// interest.
     Tries(Duration, Duration),
     /// A pipeline of so many GETs, told as the set of their outcomes.
     Pipeline(usize),

@@ -1,11 +1,12 @@
-//! Servers that do anything but what is right: no request takes longer than its time-out and a second, none gets
-//! another answer than the documented one, and the component's memory stays within the case's bound. Afterwards
-//! the same client, or a new one where it could not connect, is served by the same cluster, which is good by then.
+//! Servers that do anything but what is right: no request takes longer than its time-out and a
+//! second, none gets another answer than the documented one, and the component's memory stays
+//! within the case's bound. Afterwards the same client, or a new one where it could not connect, is
+//! served by the same cluster, which is good by then.
 //!
-//! Each case is an entry of a table (`decoder`, `shapes`, `topology`, `redirects`, `texts`, `life`): a script for
-//! the cluster, what the client does, and what must come of it. Cases run beside each other, but those that are
-//! marked as heavy run alone. All failures are told together, each with its case's name; `--nocapture` shows a
-//! table of all cases with times and memory.
+//! Each case is an entry of a table (`decoder`, `shapes`, `topology`, `redirects`, `texts`,
+//! `life`): a script for the cluster, what the client does, and what must come of it. Cases run
+//! beside each other, but those that are marked as heavy run alone. All failures are told together,
+//! each with its case's name; `--nocapture` shows a table of all cases with times and memory.
 
 mod case;
 mod decoder;
@@ -65,7 +66,8 @@ async fn nothing_that_a_server_sends_holds_the_client_up() -> Result<()> {
     while let Some(ended) = running.join_next().await {
         rows.push(ended?);
     }
-    // What took too long among others, on a machine of few cores, is measured alone: a stall comes back.
+    // What took too long among others, on a machine of few cores, is measured alone: a stall comes
+    // back.
     for (case, seen) in &mut rows {
         if seen.is_late(case) {
             *seen = case.run().await;

@@ -29,8 +29,9 @@ fn redirected(
     Case::new(name, expected, script).settings(|options| options.max_redirects(5))
 }
 
-/// After each dial that fails the first node is asked again. With five redirects the pauses between the dials come
-/// near the time-out, and then the end of the time may find the request at that node.
+/// After each dial that fails the first node is asked again. With five redirects the pauses between
+/// the dials come near the time-out, and then the end of the time may find the request at that
+/// node.
 fn two_redirects(options: Options) -> Options {
     options.max_redirects(2)
 }

@@ -1,5 +1,5 @@
-//! Replies that are RESP, but not what the client itself relies on: what EXEC, MULTI, SCAN, CLUSTER NODES, HELLO and
-//! the parts of commands with many keys are answered with.
+//! Replies that are RESP, but not what the client itself relies on: what EXEC, MULTI, SCAN, CLUSTER
+//! NODES, HELLO and the parts of commands with many keys are answered with.
 //!
 //! Source: Redis documentation, "Transactions", "SCAN", "CLUSTER NODES", "HELLO".
 

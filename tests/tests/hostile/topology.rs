@@ -1,5 +1,5 @@
-//! Topologies that no cluster has: CLUSTER SLOTS, CLUSTER SHARDS and CLUSTER INFO with nonsense, with too much, and
-//! with other nodes each time.
+//! Topologies that no cluster has: CLUSTER SLOTS, CLUSTER SHARDS and CLUSTER INFO with nonsense,
+//! with too much, and with other nodes each time.
 //!
 //! Source: Redis documentation, "CLUSTER SLOTS", "CLUSTER SHARDS", "CLUSTER INFO".
 

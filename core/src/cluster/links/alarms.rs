@@ -1,7 +1,8 @@
 //! When connections, nodes and waiters want attention without anything having happened.
 //!
-//! Each has one alarm among the machine's timers, which is set when something begins to be due and looked at when it goes off.
-//! So an event costs what it is about, however many nodes and connections there are.
+//! Each has one alarm among the machine's timers, which is set when something begins to be due and
+//! looked at when it goes off. So an event costs what it is about, however many nodes and
+//! connections there are.
 
 use alloc::vec::Vec;
 
@@ -12,7 +13,8 @@ use crate::cluster::nodes::node::REPLICA_PATIENCE;
 use crate::time::Instant;
 
 impl Cluster {
-    /// When something falls due. What has been done meanwhile, or is due later by now, is no reason to wake up.
+    /// When something falls due. What has been done meanwhile, or is due later by now, is no reason
+    /// to wake up.
     pub(in crate::cluster) fn next_alarm(&mut self) -> Option<Instant> {
         let alarms = [
             self.links.next_deadline(&self.cx),
@@ -22,7 +24,8 @@ impl Cluster {
         alarms.into_iter().flatten().min()
     }
 
-    /// Ends connections that did not come up or did not answer their check in time, and looks at those on which answers are due.
+    /// Ends connections that did not come up or did not answer their check in time, and looks at
+    /// those on which answers are due.
     pub(in crate::cluster) fn check_connections(&mut self) {
         let due: Vec<_> = core::iter::from_fn(|| self.links.expire(&self.cx)).collect();
         for conn in due {
@@ -43,7 +46,8 @@ impl Cluster {
         }
     }
 
-    /// Dials a node whose wait is over, and lets the primary serve what has waited too long for a replica's connection.
+    /// Dials a node whose wait is over, and lets the primary serve what has waited too long for a
+    /// replica's connection.
     pub(in crate::cluster) fn tend_node(&mut self, key: NodeKey) {
         let is_over = |since: Instant| since + REPLICA_PATIENCE <= self.cx.now;
         if self.nodes.get(key).is_some_and(|node| node.reads_since.is_some_and(is_over)) {

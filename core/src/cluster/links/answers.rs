@@ -1,12 +1,13 @@
 //! The answers to the client's own questions: how large they may be, and what they can look like.
 //!
-//! A server may send the caller what the caller has asked for, up to the limits that the caller has set. What the client
-//! asks for itself has a size that is known, and a type that the protocol gives. Both are checked before an answer is
-//! used: the size while it comes in, so that it is never held. An answer of another type is one to another question, or
-//! none: its connection is closed, for what comes next on it would answer nothing that was asked either.
+//! A server may send the caller what the caller has asked for, up to the limits that the caller has
+//! set. What the client asks for itself has a size that is known, and a type that the protocol
+//! gives. Both are checked before an answer is used: the size while it comes in, so that it is
+//! never held. An answer of another type is one to another question, or none: its connection is
+//! closed, for what comes next on it would answer nothing that was asked either.
 //!
-//! What a caller's command is answered with is checked where its parts are used: EXEC in `requests/transaction.rs`, SCAN in
-//! `scans/pass.rs`, merged replies in `command/merge.rs`.
+//! What a caller's command is answered with is checked where its parts are used: EXEC in
+//! `requests/transaction.rs`, SCAN in `scans/pass.rs`, merged replies in `command/merge.rs`.
 
 use alloc::format;
 use alloc::string::String;
@@ -21,12 +22,13 @@ use crate::cluster::requests::request::Parent;
 use crate::error::Error;
 use crate::resp::{DecodeError, RawReply};
 
-/// How large an answer to the client itself may be, counted as [`Limits::reply_size`](crate::resp::Limits::reply_size).
-/// CLUSTER NODES of a thousand nodes whose slots lie scattered has less than one MiB.
+/// How large an answer to the client itself may be, counted as
+/// [`Limits::reply_size`](crate::resp::Limits::reply_size). CLUSTER NODES of a thousand nodes whose
+/// slots lie scattered has less than one MiB.
 const ANSWER_MAX: u64 = 4 << 20;
 
-/// The same of CLUSTER SLOTS and CLUSTER SHARDS, of which most is what each node of the reply counts. Each of the 16,384
-/// slots alone, with three nodes, has 29 MiB, of which 7 are sent.
+/// The same of CLUSTER SLOTS and CLUSTER SHARDS, of which most is what each node of the reply
+/// counts. Each of the 16,384 slots alone, with three nodes, has 29 MiB, of which 7 are sent.
 const TOPOLOGY_ANSWER_MAX: u64 = 32 << 20;
 
 /// A longer availability zone is passed over.
@@ -115,8 +117,9 @@ impl Cluster {
         }
     }
 
-    /// A reply was nested too deep, and has been dropped whole. Whoever asked is told so, and nobody else: what comes next on the
-    /// connection answers the next command. None of the client's own questions has such an answer.
+    /// A reply was nested too deep, and has been dropped whole. Whoever asked is told so, and
+    /// nobody else: what comes next on the connection answers the next command. None of the
+    /// client's own questions has such an answer.
     pub(super) fn on_dropped(&mut self, conn: ConnId, error: &DecodeError) {
         let told = self.why_undecodable(conn, error);
         let Some(connection) = self.links.get_mut(conn) else {

@@ -6,11 +6,13 @@
 //!        └───────────┴─────────────┴─────────────┴──→ dropped: the machine removes it
 //! ```
 //!
-//! A name may have several addresses. Those that were not tried are kept until the connection is ready (a seed's: until
-//! the start has a topology), and the next one is dialled when one fails, wherever on its way.
+//! A name may have several addresses. Those that were not tried are kept until the connection is
+//! ready (a seed's: until the start has a topology), and the next one is dialled when one fails,
+//! wherever on its way.
 //!
-//! Replies come in the order of the commands (RESP has no other way to tell them apart), so a connection is a queue:
-//! `expected` has one entry for each command whose reply is still to come, whoever has given it up meanwhile.
+//! Replies come in the order of the commands (RESP has no other way to tell them apart), so a
+//! connection is a queue: `expected` has one entry for each command whose reply is still to come,
+//! whoever has given it up meanwhile.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -30,8 +32,9 @@ use crate::error::ServerError;
 use crate::resp::{Begun, Decoder};
 use crate::time::Instant;
 
-/// Fewer bytes of a reply within the time of a stall are a drip, and no sign of life. TCP's smallest usual segment carries
-/// 536 (RFC 9293, 3.7.1), unless it has the end of what was sent: then the reply is whole.
+/// Fewer bytes of a reply within the time of a stall are a drip, and no sign of life. TCP's
+/// smallest usual segment carries 536 (RFC 9293, 3.7.1), unless it has the end of what was sent:
+/// then the reply is whole.
 const PROGRESS_MIN: usize = 512;
 
 /// Whose reply comes next.
@@ -125,9 +128,11 @@ pub(in crate::cluster) enum State {
     Resolving,
     /// A socket is being opened.
     Dialling,
-    /// The handshake's batch is out. `falling_back`: HELLO was not understood, the rest of its batch does not count.
+    /// The handshake's batch is out. `falling_back`: HELLO was not understood, the rest of its
+    /// batch does not count.
     Handshaking { falling_back: bool },
-    /// It is with another node than the one that should be there: it is asked for its view, and for nothing else.
+    /// It is with another node than the one that should be there: it is asked for its view, and for
+    /// nothing else.
     Strange,
     /// In use.
     Ready,
@@ -150,7 +155,8 @@ impl State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cluster) struct Candidate {
     pub(super) ip: IpAddr,
-    /// Whether it has already been given up once because it took long, and has its share of all the time now.
+    /// Whether it has already been given up once because it took long, and has its share of all the
+    /// time now.
     pub(super) is_second: bool,
 }
 
@@ -160,7 +166,8 @@ pub(in crate::cluster) struct Connection {
     pub(in crate::cluster) usage: Usage,
     state: State,
     pub(in crate::cluster) made_at: Instant,
-    /// Until when it has to be `Ready`; with several addresses, until when this one has to get it there.
+    /// Until when it has to be `Ready`; with several addresses, until when this one has to get it
+    /// there.
     pub(in crate::cluster) deadline: Instant,
     /// Until when it has to be `Ready`, whichever address is tried.
     pub(in crate::cluster) last_deadline: Instant,
@@ -185,7 +192,8 @@ pub(in crate::cluster) struct Connection {
     pub(super) looks_up: bool,
     pub(in crate::cluster) decoder: Decoder,
     pub(in crate::cluster) expected: VecDeque<Expected>,
-    /// What the driver has not taken yet. Its replies are the last in `expected`: nobody but us has seen the commands.
+    /// What the driver has not taken yet. Its replies are the last in `expected`: nobody but us has
+    /// seen the commands.
     out: Outgoing,
     /// Whether it is on the machine's list of those to flush.
     pub(super) is_unflushed: bool,
@@ -203,7 +211,8 @@ pub(in crate::cluster) struct Connection {
     crumbs: usize,
     /// When bytes last came in.
     received_at: Instant,
-    /// While a PING or what cleans it is out, which has to be answered before the connection is used: until when.
+    /// While a PING or what cleans it is out, which has to be answered before the connection is
+    /// used: until when.
     pub(in crate::cluster) check_until: Option<Instant>,
     /// The id of the node that it is with, where that has told it (CLUSTER MYID).
     pub(in crate::cluster) node_id: Option<String>,
@@ -213,7 +222,8 @@ pub(in crate::cluster) struct Connection {
     pub(super) speaks_resp3: bool,
     /// The numbers of the scripts that have run over it.
     pub(in crate::cluster) scripts: Vec<u32>,
-    /// Takes no new commands: it stopped answering, and stays only for the replies that may still come.
+    /// Takes no new commands: it stopped answering, and stays only for the replies that may still
+    /// come.
     pub(in crate::cluster) draining: bool,
 }
 
@@ -279,8 +289,8 @@ impl Connection {
         (self.last_word, self.reads_refused, self.node_id) = (None, false, None);
     }
 
-    /// Whether so much is queued that it is worth a write of its own, while more commands are handed in: the server works
-    /// on them meanwhile.
+    /// Whether so much is queued that it is worth a write of its own, while more commands are
+    /// handed in: the server works on them meanwhile.
     pub(in crate::cluster) fn is_full(&self) -> bool {
         self.out.length() >= PIECE
     }
@@ -332,8 +342,9 @@ impl Connection {
         self.decoder.feed(bytes);
     }
 
-    /// So many bytes came, and their frames have been taken out. When they are part of the reply that is due they
-    /// are a sign of life, unless they only drip. A push is none: it says nothing about the reply.
+    /// So many bytes came, and their frames have been taken out. When they are part of the reply
+    /// that is due they are a sign of life, unless they only drip. A push is none: it says
+    /// nothing about the reply.
     pub(super) fn note_progress(&mut self, length: usize) {
         if self.decoder.begun() != Some(Begun::Reply) {
             return;
@@ -344,13 +355,14 @@ impl Connection {
         }
     }
 
-    /// Nobody waits for the next reply any more, because its time was over: what had come of it was no sign of life.
+    /// Nobody waits for the next reply any more, because its time was over: what had come of it was
+    /// no sign of life.
     pub(super) fn discount_progress(&mut self) {
         self.silent_since = self.due_since;
     }
 
-    /// Whether what is queued may be handed to the driver. What has come in without being asked for, and
-    /// is still unread, must not be taken for its answer.
+    /// Whether what is queued may be handed to the driver. What has come in without being asked
+    /// for, and is still unread, must not be taken for its answer.
     pub(super) fn may_be_written(&self) -> bool {
         !self.is_unread || self.next_due().is_some()
     }
@@ -369,14 +381,16 @@ impl Connection {
         Some(bytes)
     }
 
-    /// Whose reply the server has to send next; `None` when it has been sent nothing that is not answered.
+    /// Whose reply the server has to send next; `None` when it has been sent nothing that is not
+    /// answered.
     pub(super) fn next_due(&self) -> Option<&Expected> {
         if self.expected.len() > self.out.replies() { self.expected.front() } else { None }
     }
 
-    /// Whether a frame has begun that answers nothing: no reply is due, and it is no push. Its end must not be taken
-    /// for the reply to what is sent next, so the connection is closed. That is looked for whenever something has come
-    /// in; a reply is no longer due only after that, so there is none when something is sent.
+    /// Whether a frame has begun that answers nothing: no reply is due, and it is no push. Its end
+    /// must not be taken for the reply to what is sent next, so the connection is closed. That
+    /// is looked for whenever something has come in; a reply is no longer due only after that,
+    /// so there is none when something is sent.
     pub(super) fn has_unasked(&self) -> bool {
         let begun = self.decoder.begun();
         self.next_due().is_none() && begun.is_some_and(|begun| begun == Begun::Reply || !self.speaks_resp3)
@@ -435,7 +449,8 @@ impl Connection {
         self.gives_up_at().into_iter().chain(self.stalls_at(config)).min()
     }
 
-    /// When it is taken for stalled: after such a silence, or when one reply takes so long as a whole.
+    /// When it is taken for stalled: after such a silence, or when one reply takes so long as a
+    /// whole.
     pub(super) fn stalls_at(&self, config: &Config) -> Option<Instant> {
         let (silence, whole) = (config.stall_after(), config.request_timeout);
         let watched = self.is_usable() && self.is_shared() && !self.expected.is_empty();

@@ -1,4 +1,5 @@
-//! From a node that has no connection to one that has: look-up, dial, the host's next address, the handshake's first words.
+//! From a node that has no connection to one that has: look-up, dial, the host's next address, the
+//! handshake's first words.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -13,12 +14,14 @@ use crate::cluster::io::Output;
 use crate::cluster::{Cluster, Phase};
 use crate::error::Error;
 
-/// So long a host's address has to let a socket be opened, as long as another one has not been tried: the delay between
-/// two attempts of RFC 8305 (section 8). One that took longer is tried again, patiently, when all have been.
+/// So long a host's address has to let a socket be opened, as long as another one has not been
+/// tried: the delay between two attempts of RFC 8305 (section 8). One that took longer is tried
+/// again, patiently, when all have been.
 const ADDRESS_PATIENCE: Duration = Duration::from_millis(250);
 
 impl Cluster {
-    /// Dials a node that has no connection, unless it is too early to try again, or there is no room: that comes later then.
+    /// Dials a node that has no connection, unless it is too early to try again, or there is no
+    /// room: that comes later then.
     pub(in crate::cluster) fn ensure_connection(&mut self, node_key: NodeKey) {
         let Some(node) = self.nodes.get(node_key) else {
             return;
@@ -79,8 +82,8 @@ impl Cluster {
         }
     }
 
-    /// Tries the next address. It has its share of the time that is left; [`ADDRESS_PATIENCE`], when others
-    /// have not been tried at all.
+    /// Tries the next address. It has its share of the time that is left; [`ADDRESS_PATIENCE`],
+    /// when others have not been tried at all.
     fn dial_next(&mut self, conn: ConnId) {
         let decoder = self.cx.decoder();
         let Some(connection) = self.links.get_mut(conn) else {
@@ -100,7 +103,8 @@ impl Cluster {
         self.links.watch(&self.cx, conn);
     }
 
-    /// Goes on to the host's next address, if there is one and the connection is not in use; says whether it does.
+    /// Goes on to the host's next address, if there is one and the connection is not in use; says
+    /// whether it does.
     pub(super) fn goes_on(&mut self, conn: ConnId, error: &Error, driver: Driver) -> bool {
         let is_starting = matches!(self.phase, Phase::Starting(_));
         let Some(connection) = self.links.get_mut(conn) else {

@@ -1,9 +1,10 @@
 //! How many connections there are, and which node is dialled next.
 //!
-//! A server's list may name thousands of nodes, and each connection is a descriptor of the host's process. So there is a limit
-//! on all connections together (`limit connections`), and what nobody waits for is dialled in rounds. A node that cannot be
-//! dialled for lack of room is listed; those that requests or waiters wait for come first, and for them a connection is closed
-//! that nothing is under way on. Of the host's resolver only a few names are asked at a time.
+//! A server's list may name thousands of nodes, and each connection is a descriptor of the host's
+//! process. So there is a limit on all connections together (`limit connections`), and what nobody
+//! waits for is dialled in rounds. A node that cannot be dialled for lack of room is listed; those
+//! that requests or waiters wait for come first, and for them a connection is closed that nothing
+//! is under way on. Of the host's resolver only a few names are asked at a time.
 
 use alloc::string::ToString;
 use core::time::Duration;
@@ -104,8 +105,8 @@ impl Cluster {
         None
     }
 
-    /// Whether there is room for one more connection, after others were closed if need be: one, or more when the host
-    /// has no socket for as many as there are.
+    /// Whether there is room for one more connection, after others were closed if need be: one, or
+    /// more when the host has no socket for as many as there are.
     fn make_room(&mut self) -> bool {
         while self.links.len() >= self.links.connections_max(&self.cx) {
             if !self.close_spare() {

@@ -9,9 +9,10 @@
 //!
 //! Each step is one batch: one write, one round trip. HELLO: Redis documentation, "HELLO".
 //!
-//! What a server says first need not answer what was asked first. One that is full, or in protected mode, writes its error
-//! when it accepts (`acceptCommonHandler` in `networking.c`) and hangs up; it is then read as the answer to the first step,
-//! whichever that is. So an error is judged by its words before it is judged by its step.
+//! What a server says first need not answer what was asked first. One that is full, or in protected
+//! mode, writes its error when it accepts (`acceptCommonHandler` in `networking.c`) and hangs up;
+//! it is then read as the answer to the first step, whichever that is. So an error is judged by its
+//! words before it is judged by its step.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -39,7 +40,8 @@ pub(in crate::cluster) enum HandshakeStep {
     Id,
     /// READONLY: without it a replica serves no reads.
     ReadOnly,
-    /// SETNAME and SETINFO: nice to have. Old servers do not know SETINFO, and an ACL may forbid them.
+    /// SETNAME and SETINFO: nice to have. Old servers do not know SETINFO, and an ACL may forbid
+    /// them.
     Courtesy,
 }
 
@@ -50,7 +52,8 @@ pub(in crate::cluster) enum HandshakeAction {
     Continue,
     /// The server refuses HELLO 3: ignore the rest of this batch, and log in as RESP2 has it.
     FallBack,
-    /// The server does not want a connection, or is not ready for one: another may come about later.
+    /// The server does not want a connection, or is not ready for one: another may come about
+    /// later.
     NotNow(Error),
     /// The connection is of no use.
     Fail(Error),
@@ -102,8 +105,8 @@ fn common(config: &Config, shared: bool) -> Vec<(HandshakeStep, Vec<String>)> {
     if !shared {
         batch.push((HandshakeStep::Id, words(&["CLIENT", "ID"])));
     }
-    // A primary takes no notice of it, so every node gets it: roles change while a connection lives. A server
-    // without cluster support refuses it, which does no harm.
+    // A primary takes no notice of it, so every node gets it: roles change while a connection lives. A
+    // server without cluster support refuses it, which does no harm.
     if shared && config.replica_reads != ReplicaReads::Primary {
         batch.push((HandshakeStep::ReadOnly, words(&["READONLY"])));
     }
@@ -144,7 +147,8 @@ pub(in crate::cluster) fn classify(
     }
 }
 
-/// Why a connection that the server ended before it was ready did not come about; `last` is the last error that it sent.
+/// Why a connection that the server ended before it was ready did not come about; `last` is the
+/// last error that it sent.
 pub(super) fn why_ended(last: Option<&ServerError>, reason: &str) -> HandshakeAction {
     match last {
         Some(error) if refuses_connection(error) || passes(error) => HandshakeAction::NotNow(refused(error)),

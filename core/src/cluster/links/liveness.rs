@@ -1,8 +1,10 @@
-//! Whether a connection that is open is alive: the PING after a silence, and nodes that stop answering.
+//! Whether a connection that is open is alive: the PING after a silence, and nodes that stop
+//! answering.
 //!
-//! Only what is due is a sign of life: a whole reply, or a part of the next one as long as its request waits for it. So
-//! a value of any size may take its request's whole time. No sign are pushes, however many; a part that has no more than a
-//! drip's bytes; and a part of a reply whose request has been given up. A reply that is due for longer than a request may take is
+//! Only what is due is a sign of life: a whole reply, or a part of the next one as long as its
+//! request waits for it. So a value of any size may take its request's whole time. No sign are
+//! pushes, however many; a part that has no more than a drip's bytes; and a part of a reply whose
+//! request has been given up. A reply that is due for longer than a request may take is
 //! given up too, whoever asked.
 //!
 //! | who waits | what ends it |
@@ -69,8 +71,9 @@ impl Cluster {
         }
     }
 
-    /// This request got no answer in time. When it would have been the next, what has come of it does not count, and the
-    /// connection has stalled as soon as that was due for the time of a stall: mostly now.
+    /// This request got no answer in time. When it would have been the next, what has come of it
+    /// does not count, and the connection has stalled as soon as that was due for the time of a
+    /// stall: mostly now.
     pub(in crate::cluster) fn check_stalled(&mut self, conn: ConnId, id: RequestId) {
         if let Some(connection) = self.links.get_mut(conn)
             && connection.expected.front().and_then(Expected::of_request) == Some(id)
@@ -101,7 +104,8 @@ impl Cluster {
         }
     }
 
-    /// Puts nothing more on a connection. What is on it may still be answered, and what only reads is sent again.
+    /// Puts nothing more on a connection. What is on it may still be answered, and what only reads
+    /// is sent again.
     fn stall(&mut self, conn: ConnId) {
         let Some(connection) = self.links.get_mut(conn) else {
             return;

@@ -196,7 +196,8 @@ impl Links {
         });
     }
 
-    /// When a connection wants attention. What has been done meanwhile, or is due later by now, is no reason to wake up.
+    /// When a connection wants attention. What has been done meanwhile, or is due later by now, is
+    /// no reason to wake up.
     pub(in crate::cluster) fn next_deadline(&mut self, cx: &Context) -> Option<Instant> {
         while let Some((at, conn)) = self.alarms.first() {
             let connection = self.all.get(conn).filter(|connection| connection.alarm.is_set_to(at));
@@ -243,7 +244,8 @@ impl Links {
         [self.alarms.len(), self.dials.footprint()]
     }
 
-    /// The answer to ASKING is an error: it is that of the request which comes next, should its node send it away.
+    /// The answer to ASKING is an error: it is that of the request which comes next, should its
+    /// node send it away.
     fn on_asking_refused(&mut self, conn: ConnId, error: ServerError) {
         if let Some(connection) = self.get_mut(conn)
             && let Some(id) = connection.expected.front().and_then(Expected::of_request)

@@ -1,8 +1,8 @@
 //! What is queued for a connection's socket: a list of pieces, each of whole commands.
 //!
-//! Small commands are gathered, so that one write carries many of them. A large one is a piece of its own and shares its
-//! memory with its request: it is copied nowhere. So a connection never keeps more room than a few writes need, however
-//! large what went over it was.
+//! Small commands are gathered, so that one write carries many of them. A large one is a piece of
+//! its own and shares its memory with its request: it is copied nowhere. So a connection never
+//! keeps more room than a few writes need, however large what went over it was.
 
 use alloc::collections::VecDeque;
 use core::mem;
@@ -11,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::resp::encode_command;
 
-/// With so many bytes a piece is worth a write of its own. It is a little less than a socket takes at once (64 KiB), so
-/// that there are no more writes for it.
+/// With so many bytes a piece is worth a write of its own. It is a little less than a socket takes
+/// at once (64 KiB), so that there are no more writes for it.
 pub(super) const PIECE: usize = 60 << 10;
 
 /// The commands that the driver has not taken yet.

@@ -233,8 +233,8 @@ impl Cluster {
         self.serve_waiters(key);
     }
 
-    /// What came is no RESP, or too large. The one whose reply it was is told so; the others' replies
-    /// are lost with the connection.
+    /// What came is no RESP, or too large. The one whose reply it was is told so; the others'
+    /// replies are lost with the connection.
     fn on_unreadable(&mut self, conn: ConnId, told: Error) {
         let waiting = self.links.get_mut(conn).and_then(Connection::replied);
         if let Some(Expected::Request(id) | Expected::Queued(id)) = waiting

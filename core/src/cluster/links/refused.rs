@@ -1,4 +1,5 @@
-//! When a server refuses what the client asks for its own sake: an access list (ACL) may forbid each of its commands.
+//! When a server refuses what the client asks for its own sake: an access list (ACL) may forbid
+//! each of its commands.
 //!
 //! | refused | what is missing then |
 //! |---|---|

@@ -1,7 +1,8 @@
-//! What is remembered of addresses at which connections failed, beyond the time that the node is known.
+//! What is remembered of addresses at which connections failed, beyond the time that the node is
+//! known.
 //!
-//! A node that only redirects name goes with the next topology, and comes back with the next redirect. Were its failures
-//! forgotten in between, it would be dialled as often as it is named.
+//! A node that only redirects name goes with the next topology, and comes back with the next
+//! redirect. Were its failures forgotten in between, it would be dialled as often as it is named.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;

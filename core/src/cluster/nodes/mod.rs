@@ -181,7 +181,8 @@ impl Nodes {
         self.alarms.sweep(all.len(), |at, key| all.get(key).is_some_and(|node| node.alarm.is_set_to(at)));
     }
 
-    /// When a node wants attention. What has been done meanwhile, or is due later by now, is no reason to wake up.
+    /// When a node wants attention. What has been done meanwhile, or is due later by now, is no
+    /// reason to wake up.
     pub(in crate::cluster) fn next_deadline(&mut self, cx: &Context) -> Option<Instant> {
         while let Some((at, key)) = self.alarms.first() {
             let node = self.all.get(key).filter(|node| node.alarm.is_set_to(at));

@@ -65,8 +65,8 @@ pub(in crate::cluster) struct Node {
     pub(super) alarm: Alarm,
     /// Whether the last event told of it is that it is connected.
     pub(in crate::cluster) told_up: bool,
-    /// The address of its host at which a connection last failed before it was of use, or stalled: the next dial begins with
-    /// the one behind it.
+    /// The address of its host at which a connection last failed before it was of use, or stalled:
+    /// the next dial begins with the one behind it.
     pub(in crate::cluster) failed_ip: Option<IpAddr>,
     /// Which of the client's own commands it has refused, so far as that was told.
     pub(super) told_refused: Vec<&'static str>,
@@ -125,7 +125,8 @@ impl Node {
         self.failures > 0
     }
 
-    /// Whether anything waits for the connection that all share; any does when somebody to ask is sought.
+    /// Whether anything waits for the connection that all share; any does when somebody to ask is
+    /// sought.
     pub(super) fn wants_connection(&self, seeks_contact: bool) -> bool {
         !self.queue.is_empty() || self.serves_reads || self.is_new || seeks_contact
     }

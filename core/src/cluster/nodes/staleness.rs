@@ -4,7 +4,8 @@ use core::time::Duration;
 
 use crate::time::Instant;
 
-/// What a connection says that was made within this time after one was given up is believed. It doubles while nothing changes.
+/// What a connection says that was made within this time after one was given up is believed. It
+/// doubles while nothing changes.
 const BELIEVED: Duration = Duration::from_millis(500);
 
 /// It doubles so often at most: half a minute.

@@ -1,13 +1,15 @@
-//! Commands that block: each has a connection lent for itself, and a time-out that follows its own argument. And those that
-//! must not wait: what ends a script.
+//! Commands that block: each has a connection lent for itself, and a time-out that follows its own
+//! argument. And those that must not wait: what ends a script.
 //!
-//! On a connection that others share it would hold up what was sent after it. When it is given up, it is ended from the
-//! connection that all share, and its own is closed, so that the server takes nothing from a list for nobody.
+//! On a connection that others share it would hold up what was sent after it. When it is given up,
+//! it is ended from the connection that all share, and its own is closed, so that the server takes
+//! nothing from a list for nobody.
 //!
-//! SCRIPT KILL, FUNCTION KILL, FUNCTION STATS and SHUTDOWN are about a script that runs, and are served while it does (the
-//! servers' flag `allow_busy`; Redis documentation, "Redis programmability", "Maximum execution time"). A server answers the
-//! commands of one connection in their order: behind the script, or anything else that is due, they would come too late. So they have a
-//! connection for themselves then.
+//! SCRIPT KILL, FUNCTION KILL, FUNCTION STATS and SHUTDOWN are about a script that runs, and are
+//! served while it does (the servers' flag `allow_busy`; Redis documentation, "Redis
+//! programmability", "Maximum execution time"). A server answers the commands of one connection in
+//! their order: behind the script, or anything else that is due, they would come too late. So they
+//! have a connection for themselves then.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -38,7 +40,8 @@ impl Cluster {
         lease.blocks_until + timeout
     }
 
-    /// A command has blocked and is answered: those behind it on its lent connection have their usual time from now on.
+    /// A command has blocked and is answered: those behind it on its lent connection have their
+    /// usual time from now on.
     pub(in crate::cluster) fn start_clocks_behind(&mut self, conn: ConnId, id: LeaseId) {
         let waiting = self.links.get(conn).map(|connection| &connection.expected);
         let behind: Vec<_> = waiting.into_iter().flatten().filter_map(Expected::request).collect();
@@ -55,8 +58,9 @@ impl Cluster {
         }
     }
 
-    /// Ends what blocks on another connection of this node. The server hears of a closed connection only some time later, and would
-    /// give it what is pushed until then; what this client sends from now on comes after this.
+    /// Ends what blocks on another connection of this node. The server hears of a closed connection
+    /// only some time later, and would give it what is pushed until then; what this client
+    /// sends from now on comes after this.
     pub(in crate::cluster) fn unblock(&mut self, node: NodeKey, client_id: i64) {
         let shared = self.nodes.get(node).and_then(|node| node.connection);
         let usable = |conn: &ConnId| self.links.get(*conn).is_some_and(Connection::is_usable);
@@ -92,7 +96,8 @@ impl Cluster {
         is_kept && self.requests.get(id).is_some_and(|request| request.command.while_busy)
     }
 
-    /// Sends a request to this node, or to the one that its slot will have, over a connection on which nothing is due.
+    /// Sends a request to this node, or to the one that its slot will have, over a connection on
+    /// which nothing is due.
     pub(in crate::cluster) fn send_around(&mut self, id: RequestId, node: NodeKey) {
         let request = self.requests.get(id).filter(|request| request.target.is_none());
         let slot = request.and_then(|request| request.command.route.slot());

@@ -22,7 +22,8 @@ pub(in crate::cluster) struct Lease {
     /// Requests for when it is there, in order.
     pub(super) queue: Queue,
     pub(super) place: Lending,
-    /// The node that an ASK has named, for as long as it has the connection: ASKING goes before each of its commands.
+    /// The node that an ASK has named, for as long as it has the connection: ASKING goes before
+    /// each of its commands.
     pub(super) asked: Option<NodeKey>,
     /// When what was sent over it has stopped blocking, as it says itself.
     pub(super) blocks_until: Instant,
@@ -73,7 +74,8 @@ impl Lease {
         }
     }
 
-    /// Whether its holder loses nothing when it moves, to where `slot` is if it is redirected: only one request was sent.
+    /// Whether its holder loses nothing when it moves, to where `slot` is if it is redirected: only
+    /// one request was sent.
     pub(super) fn may_move(&self, slot: Option<Slot>) -> bool {
         let own = self.slot();
         let is_its_own = slot.is_none() || slot == own;

@@ -20,10 +20,12 @@ use crate::time::Instant;
 use crate::topology::in_order;
 
 impl Cluster {
-    /// Lends a connection of one's own to the primary of a slot, or to any, until [`give_back`](Self::give_back).
+    /// Lends a connection of one's own to the primary of a slot, or to any, until
+    /// [`give_back`](Self::give_back).
     ///
-    /// It may have to be opened, or to come back from somebody else: requests wait for it. When none is there within
-    /// the check-out time-out, they end with the reason, and so does every one after them.
+    /// It may have to be opened, or to come back from somebody else: requests wait for it. When
+    /// none is there within the check-out time-out, they end with the reason, and so does every
+    /// one after them.
     pub fn lend(&mut self, now: Instant, slot: Option<Slot>) -> LeaseId {
         if now > self.cx.now {
             self.advance(now);
@@ -94,8 +96,8 @@ impl Cluster {
         }
     }
 
-    /// Lets a holder wait, without a connection, while its first command waits for its retry. What it sends meanwhile
-    /// comes after that.
+    /// Lets a holder wait, without a connection, while its first command waits for its retry. What
+    /// it sends meanwhile comes after that.
     pub(super) fn pause_lease(&mut self, first: RequestId, id: LeaseId) {
         let waits = self.requests.get(first).is_some_and(|request| request.stage() == Stage::Delayed);
         if let Some(lease) = self.pool.get_mut(id).filter(|_| waits) {
@@ -104,7 +106,8 @@ impl Cluster {
         }
     }
 
-    /// The first command's wait is over: its holder goes where the slot is now. False when it is no holder's.
+    /// The first command's wait is over: its holder goes where the slot is now. False when it is no
+    /// holder's.
     pub(in crate::cluster) fn resume_lease(&mut self, first: RequestId) -> bool {
         let target = self.requests.get(first).and_then(|request| request.target.as_ref());
         let Some(&Target::Lent(id)) = target else {
@@ -119,7 +122,8 @@ impl Cluster {
         true
     }
 
-    /// A first command has ended while it waited for its retry: what was to follow is not sent without it.
+    /// A first command has ended while it waited for its retry: what was to follow is not sent
+    /// without it.
     pub(in crate::cluster) fn end_paused(&mut self, id: LeaseId) {
         if self.pool.get(id).is_some_and(|lease| lease.state == LeaseState::Paused) {
             self.end_given_up(id);
@@ -347,8 +351,8 @@ impl Cluster {
                 let lost = Interrupted { node, message, possibly_executed: false };
                 lease.state = LeaseState::Ended(Error::ConnectionLost(lost));
             }
-            // It waits again, as the first in the queue, unless its place is elsewhere by now. `lose` serves it when the node may be
-            // dialled.
+            // It waits again, as the first in the queue, unless its place is elsewhere by now. `lose` serves
+            // it when the node may be dialled.
             _ => {
                 let was_held = matches!(lease.state, LeaseState::Held(_));
                 lease.state = LeaseState::Waiting(Some(key));

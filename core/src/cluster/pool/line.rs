@@ -1,4 +1,5 @@
-//! The dedicated connections of one node: those that nobody has, how many there are, and who waits for one.
+//! The dedicated connections of one node: those that nobody has, how many there are, and who waits
+//! for one.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -29,7 +30,8 @@ pub(in crate::cluster) enum Acquired {
 }
 
 impl Line {
-    /// Takes out the first who waits with a connection that nobody has, or says whether one may be opened.
+    /// Takes out the first who waits with a connection that nobody has, or says whether one may be
+    /// opened.
     pub(super) fn acquire(&mut self, most: u32) -> Acquired {
         let Some(first) = self.waiters.front().copied() else {
             return Acquired::Nobody;
@@ -130,8 +132,8 @@ mod tests {
         assert!(!line.has_waiters());
     }
 
-    /// Random steps: there are never more connections than may be, nobody is served twice or left out, and nobody waits
-    /// while a connection is free.
+    /// Random steps: there are never more connections than may be, nobody is served twice or left
+    /// out, and nobody waits while a connection is free.
     #[test]
     fn connections_go_to_one_at_a_time_and_stay_within_their_limit() {
         const MOST: u32 = 3;

@@ -8,9 +8,10 @@
 //! ```
 //!
 //! Lending takes no time: requests for a connection that is still to come wait for it.
-//! A lease waits its turn in its node's queue. An idle connection that has not been used for a while answers a
-//! PING first. One that comes back with a WATCH or an open MULTI is cleaned by UNWATCH or DISCARD; one whose replies
-//! are not all there, or whose state was changed in another way, is closed.
+//! A lease waits its turn in its node's queue. An idle connection that has not been used for a
+//! while answers a PING first. One that comes back with a WATCH or an open MULTI is cleaned by
+//! UNWATCH or DISCARD; one whose replies are not all there, or whose state was changed in another
+//! way, is closed.
 
 mod blocking;
 mod lease;

@@ -1,8 +1,8 @@
 //! When a server refuses what was sent over a lent connection.
 //!
-//! The first command decides where a holder belongs: when it is redirected, or has to wait, the holder moves on with it, to a
-//! connection of the node where the slot is. From the second on there may be a WATCH that moving would lose: then the
-//! server's word is the caller's.
+//! The first command decides where a holder belongs: when it is redirected, or has to wait, the
+//! holder moves on with it, to a connection of the node where the slot is. From the second on there
+//! may be a WATCH that moving would lose: then the server's word is the caller's.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -17,7 +17,8 @@ use crate::error::{Error, ServerError};
 use crate::resp::RawReply;
 
 impl Cluster {
-    /// Decides about a request on a lent connection that was answered with an error that is not its own.
+    /// Decides about a request on a lent connection that was answered with an error that is not its
+    /// own.
     pub(in crate::cluster) fn on_lent_refused(
         &mut self,
         id: RequestId,
@@ -64,7 +65,8 @@ impl Cluster {
         }
     }
 
-    /// Why no node could serve a request for a holder: its keys, or those of a transaction and what is watched, are in several slots.
+    /// Why no node could serve a request for a holder: its keys, or those of a transaction and what
+    /// is watched, are in several slots.
     pub(in crate::cluster) fn spans_slots(&self, request: &Request, lease: LeaseId) -> Option<String> {
         let own = self.pool.get(lease)?.slot();
         match &request.command.route {

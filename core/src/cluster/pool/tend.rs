@@ -13,8 +13,8 @@ const TEND_INTERVAL: Duration = Duration::from_millis(500);
 const OPENED_MAX: usize = 4;
 
 impl Cluster {
-    /// Closes what has been idle too long or lives too long, and keeps as many idle as are wanted. Done in passing, when the
-    /// client is used: nothing wakes it up for this.
+    /// Closes what has been idle too long or lives too long, and keeps as many idle as are wanted.
+    /// Done in passing, when the client is used: nothing wakes it up for this.
     pub(in crate::cluster) fn tend_pools(&mut self) {
         if self.pool.tended_at + TEND_INTERVAL > self.cx.now
             || !matches!(self.phase, Phase::Clustered | Phase::Standalone(_))

@@ -1,4 +1,5 @@
-//! How much waits for a node, a connection or a retry. What `order` holds is not counted: it waits for other requests.
+//! How much waits for a node, a connection or a retry. What `order` holds is not counted: it waits
+//! for other requests.
 
 use alloc::format;
 

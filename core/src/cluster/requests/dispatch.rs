@@ -100,7 +100,8 @@ impl Cluster {
         }
     }
 
-    /// Puts a request on the connection that its caller has been lent, unless no node could serve it there.
+    /// Puts a request on the connection that its caller has been lent, unless no node could serve
+    /// it there.
     fn send_to_lease(&mut self, id: RequestId, lease: LeaseId) {
         let why = self.requests.get(id).and_then(|request| self.spans_slots(request, lease));
         match why {
@@ -119,7 +120,8 @@ impl Cluster {
         Some(key)
     }
 
-    /// A primary for a command without keys: by chance, but none that cannot be reached while others can.
+    /// A primary for a command without keys: by chance, but none that cannot be reached while
+    /// others can.
     pub(in crate::cluster) fn any_primary(&mut self) -> Option<NodeKey> {
         let owners = self.map.owners();
         let first = self.cx.random.below(owners.len());
@@ -206,8 +208,9 @@ impl Cluster {
         }
     }
 
-    /// Takes what need not wait for this node out of its queue: reads that the primary can serve, and what the caller
-    /// wants of this node alone. With a `reason` nothing else may wait either.
+    /// Takes what need not wait for this node out of its queue: reads that the primary can serve,
+    /// and what the caller wants of this node alone. With a `reason` nothing else may wait
+    /// either.
     pub(in crate::cluster) fn release_queue(&mut self, key: NodeKey, reason: Option<&Error>) {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
@@ -232,7 +235,8 @@ impl Cluster {
         }
     }
 
-    /// Routes anew what waits for a node without a connection or for any node at all: the topology has changed.
+    /// Routes anew what waits for a node without a connection or for any node at all: the topology
+    /// has changed.
     pub(in crate::cluster) fn dispatch_waiting(&mut self) {
         let mut waiting = self.requests.take_unrouted();
         for node in self.nodes.values_mut() {

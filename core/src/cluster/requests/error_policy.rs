@@ -1,7 +1,7 @@
 //! What to do about an error that a server answers: one table.
 //!
-//! Sources: Redis cluster specification ("MOVED Redirection", "ASK redirection", "Multi-keys operations"),
-//! and `src/server.c` of Redis and Valkey for the passing states.
+//! Sources: Redis cluster specification ("MOVED Redirection", "ASK redirection", "Multi-keys
+//! operations"), and `src/server.c` of Redis and Valkey for the passing states.
 
 use alloc::format;
 
@@ -28,38 +28,42 @@ pub(in crate::cluster) enum ErrorAction {
     Surface,
 }
 
-/// What to do about an error with this code whose text begins so. The first row that fits decides; what fits none is the
-/// caller's. An empty beginning fits every text: that code means one thing, and servers, forks and proxies word it in their
-/// own ways ("Redis is loading …", "Valkey is loading …"). Where one code means several things, only known words pass.
+/// What to do about an error with this code whose text begins so. The first row that fits decides;
+/// what fits none is the caller's. An empty beginning fits every text: that code means one thing,
+/// and servers, forks and proxies word it in their own ways ("Redis is loading …", "Valkey is
+/// loading …"). Where one code means several things, only known words pass.
 ///
-/// What passes was not executed, and can be executed later or elsewhere. The words are those of Redis 7.0 to 8.0 and Valkey 7.2 to
-/// 9.1.
+/// What passes was not executed, and can be executed later or elsewhere. The words are those of
+/// Redis 7.0 to 8.0 and Valkey 7.2 to 9.1.
 const POLICY: &[(&str, &str, ErrorAction)] = &[
-    // "Multiple keys request during rehashing of slot": some of the keys have moved and some have not; over when the slot has
-    // moved.
+    // "Multiple keys request during rehashing of slot": some of the keys have moved and some have not; over
+    // when the slot has moved.
     ("TRYAGAIN", "", ErrorAction::WaitAndRetry),
     // "… is loading the dataset in memory": the node is reading its data from disk or from its primary.
     ("LOADING", "", ErrorAction::RefreshAndRetry),
-    // "The cluster is down", "The cluster is down and only accepts read commands", "Hash slot not served": the node sees no
-    // majority, or nobody serves the slot. Others may know more.
+    // "The cluster is down", "The cluster is down and only accepts read commands", "Hash slot not served":
+    // the node sees no majority, or nobody serves the slot. Others may know more.
     ("CLUSTERDOWN", "", ErrorAction::RefreshAndRetry),
     // "Link with MASTER is down …": a replica without its primary. Of a script it is said before it begins.
     ("MASTERDOWN", "", ErrorAction::RefreshAndRetry),
-    // "You can't write against a read only replica.", "Can not run script with write flag on readonly replica": a write reached
-    // a replica. The primary was demoted, and the slot map has not heard of it.
+    // "You can't write against a read only replica.", "Can not run script with write flag on readonly
+    // replica": a write reached a replica. The primary was demoted, and the slot map has not heard of
+    // it.
     ("READONLY", "", ErrorAction::RefreshAndRetry),
-    // It was blocked on a primary that was demoted; nothing was done. With the same code somebody's CLIENT UNBLOCK … ERROR ends
-    // it ("client unblocked via CLIENT UNBLOCK"), and Redis 7.0 says that its stream was deleted ("the stream key no longer
-    // exists"): neither gets better by itself, and a module may end what it blocks in words of its own.
+    // It was blocked on a primary that was demoted; nothing was done. With the same code somebody's CLIENT
+    // UNBLOCK … ERROR ends it ("client unblocked via CLIENT UNBLOCK"), and Redis 7.0 says that its
+    // stream was deleted ("the stream key no longer exists"): neither gets better by itself, and a
+    // module may end what it blocks in words of its own.
     ("UNBLOCKED", "force unblock from blocking operation", ErrorAction::RefreshAndRetry),
-    // "Authentication required.": the user of this connection was taken from it. NOPERM is another matter: the user is known and
-    // may not do this.
+    // "Authentication required.": the user of this connection was taken from it. NOPERM is another matter:
+    // the user is known and may not do this.
     ("NOAUTH", "", ErrorAction::Authentication),
-    // "… is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", "… is busy running a module command.", or a
-    // module's own words: it may last for ever, and it is the caller who can end it.
+    // "… is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", "… is busy running a
+    // module command.", or a module's own words: it may last for ever, and it is the caller who can end
+    // it.
     ("BUSY", "", ErrorAction::Surface),
-    // "… is configured to save RDB snapshots, but it's currently unable to persist to disk …", "Errors writing to the AOF file:
-    // …": somebody has to make room on a disk.
+    // "… is configured to save RDB snapshots, but it's currently unable to persist to disk …", "Errors
+    // writing to the AOF file: …": somebody has to make room on a disk.
     ("MISCONF", "", ErrorAction::Surface),
     // "Not enough good replicas to write.": what the operator has asked the server to say.
     ("NOREPLICAS", "", ErrorAction::Surface),
@@ -67,8 +71,8 @@ const POLICY: &[(&str, &str, ErrorAction)] = &[
     ("OOM", "", ErrorAction::Surface),
 ];
 
-/// The whole of what servers say with these codes. A script can answer with any error after it has written, so
-/// from one that writes only these words are believed.
+/// The whole of what servers say with these codes. A script can answer with any error after it has
+/// written, so from one that writes only these words are believed.
 const SERVERS_WORDS: &[&str] = &[
     "Multiple keys request during rehashing of slot",
     "Redis is loading the dataset in memory",
@@ -83,16 +87,17 @@ const SERVERS_WORDS: &[&str] = &[
     "Authentication required.",
 ];
 
-/// A script's own write is refused on a replica before it has written anything, and the error names the script behind these
-/// words.
+/// A script's own write is refused on a replica before it has written anything, and the error names
+/// the script behind these words.
 const REFUSED_IN_SCRIPT: &str = "You can't write against a read only replica.";
 
-/// Looks up what to do about the error that answers `command`. `asked` is the host of the node that answered, which
-/// a redirect with an empty host means.
+/// Looks up what to do about the error that answers `command`. `asked` is the host of the node that
+/// answered, which a redirect with an empty host means.
 ///
-/// A redirect that cannot be read is the caller's to see, as the server's words; so is one that a script may have
-/// made up, and one for another slot than that of the command's keys: it answers another command, or none. Of a command
-/// that the table does not know, which of its arguments are keys is a guess: its redirects are followed.
+/// A redirect that cannot be read is the caller's to see, as the server's words; so is one that a
+/// script may have made up, and one for another slot than that of the command's keys: it answers
+/// another command, or none. Of a command that the table does not know, which of its arguments are
+/// keys is a guess: its redirects are followed.
 pub(in crate::cluster) fn classify(error: &ServerError, asked: &str, command: &Command) -> ErrorAction {
     let action = look_up(error, asked);
     if let ErrorAction::FollowMoved(slot, _) | ErrorAction::FollowAsk(slot, _) = &action

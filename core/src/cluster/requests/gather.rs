@@ -4,9 +4,9 @@
 //!   request ─ scatter ─→ parts, each a request of its own ─ the last one ends ─→ merge ─→ the request's end
 //! ```
 //!
-//! Parts go their own ways: each is redirected, retried and timed out like any request, and all have the whole's
-//! deadline. It is not atomic. When parts fail, the error says which keys, or which nodes, did what; it is "possibly executed" as
-//! soon as one part is, or has been executed.
+//! Parts go their own ways: each is redirected, retried and timed out like any request, and all
+//! have the whole's deadline. It is not atomic. When parts fail, the error says which keys, or
+//! which nodes, did what; it is "possibly executed" as soon as one part is, or has been executed.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -30,7 +30,8 @@ use crate::topology::{Health, Role};
 type PartPlan = (Command, Option<Target>, String, Vec<u32>);
 
 impl Cluster {
-    /// Sends the parts of a request that concerns several nodes. False when it concerns one: then it is sent whole.
+    /// Sends the parts of a request that concerns several nodes. False when it concerns one: then
+    /// it is sent whole.
     pub(super) fn scatter(&mut self, id: RequestId) -> bool {
         let Some(request) = self.requests.get(id) else {
             return false;

@@ -55,8 +55,8 @@ use parts::Gather;
 use queueing::{Misfit, error_of_exec};
 use request::{Parent, Request, Stage, Target};
 
-/// So many redirects are followed at once. Beyond, the nodes disagree, as they do for a moment at the end of
-/// every slot's move; running between them faster does not settle it.
+/// So many redirects are followed at once. Beyond, the nodes disagree, as they do for a moment at
+/// the end of every slot's move; running between them faster does not settle it.
 pub(in crate::cluster) const PROMPT_REDIRECTS: u32 = 2;
 /// The first wait between two redirects.
 const REDIRECT_BASE: Duration = Duration::from_millis(1);
@@ -260,8 +260,8 @@ impl Requests {
         self.all.get(id).is_some_and(|request| request.at_replica)
     }
 
-    /// An ASK holds for now. After a wait the slot may have come and gone, and a key that the node imports from elsewhere
-    /// would be written where it is not: the owner is asked again.
+    /// An ASK holds for now. After a wait the slot may have come and gone, and a key that the node
+    /// imports from elsewhere would be written where it is not: the owner is asked again.
     fn forget_ask(&mut self, id: RequestId) {
         if let Some(request) = self.all.get_mut(id) {
             request.target.take_if(|target| matches!(target, Target::Ask(_)));
@@ -281,8 +281,8 @@ impl Requests {
         may
     }
 
-    /// Makes a request ready to be put on a connection over which these scripts have run: the text of its own goes with
-    /// it if it is none of them.
+    /// Makes a request ready to be put on a connection over which these scripts have run: the text
+    /// of its own goes with it if it is none of them.
     pub(in crate::cluster) fn prepare(
         &mut self,
         cx: &Context,
@@ -356,7 +356,8 @@ impl Requests {
         }
     }
 
-    /// The error in a request's reply, if it is one. What fits no answer to a transaction is told apart.
+    /// The error in a request's reply, if it is one. What fits no answer to a transaction is told
+    /// apart.
     fn error_in(&self, conn: ConnId, id: RequestId, reply: &RawReply) -> Result<Option<ServerError>, Misfit> {
         match self.on(conn, id).map(|request| (request.command.queued, &request.queueing)) {
             Some((Some(queued), queueing)) => error_of_exec(queueing.as_deref(), queued, reply),
@@ -370,7 +371,8 @@ impl Requests {
         self.wait_until(id, cx.now + wait);
     }
 
-    /// A command that blocks is sent again, and waits anew: the time that it has waited is not taken from it.
+    /// A command that blocks is sent again, and waits anew: the time that it has waited is not
+    /// taken from it.
     pub(in crate::cluster) fn give_time_back(&mut self, cx: &Context, id: RequestId) {
         let now = cx.now;
         let Some(request) = self.get_mut(id) else {

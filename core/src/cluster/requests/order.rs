@@ -1,12 +1,13 @@
 //! The order of commands for one key.
 //!
-//! Commands for one slot go over one connection, in the order in which they were taken in; so they are executed in that
-//! order, for as long as the slot stays where it is and nothing is sent again. Two things could turn it around:
+//! Commands for one slot go over one connection, in the order in which they were taken in; so they
+//! are executed in that order, for as long as the slot stays where it is and nothing is sent again.
+//! Two things could turn it around:
 //!
-//! - The slot's owner changes while commands for it are under way to the old one. Then all later commands for the slot are held
-//!   until those have ended.
-//! - A command has to wait for its retry. Then later commands *for its keys* are held until it has ended; the slot's other
-//!   keys are served meanwhile, for a slot may be on the move for long.
+//! - The slot's owner changes while commands for it are under way to the old one. Then all later
+//!   commands for the slot are held until those have ended.
+//! - A command has to wait for its retry. Then later commands *for its keys* are held until it has
+//!   ended; the slot's other keys are served meanwhile, for a slot may be on the move for long.
 //!
 //! ```text
 //!   new, redirected, to be sent again ── an earlier one for a key of it waits, or the slot has just moved ──→ held
@@ -14,16 +15,19 @@
 //!   sent ←── in order, when what it waited for has ended ──────────────────────────────────────────────────────┘
 //! ```
 //!
-//! While a slot is asked for (ASK), few of its commands are under way at a time, and the others are held. An ASK holds for the
-//! moment: were thousands of commands that follow one to wait in a socket, the slot could have gone there, back, and
-//! there again before the last is read, which would then find its key missing, and write a new one. Each command that ends
-//! lets two more go, up to a bound; when the slot has its new owner, until none is held.
+//! While a slot is asked for (ASK), few of its commands are under way at a time, and the others are
+//! held. An ASK holds for the moment: were thousands of commands that follow one to wait in a
+//! socket, the slot could have gone there, back, and there again before the last is read, which
+//! would then find its key missing, and write a new one. Each command that ends lets two more go,
+//! up to a bound; when the slot has its new owner, until none is held.
 //!
-//! A read that was already under way and is answered while an earlier command for its key waits has read too early: its answer
-//! is dropped, and it is held, too. A write cannot be taken back: its answer stands.
+//! A read that was already under way and is answered while an earlier command for its key waits has
+//! read too early: its answer is dropped, and it is held, too. A write cannot be taken back: its
+//! answer stands.
 //!
-//! The parts of a command over several slots have the whole's place in the order. What a replica serves, what the caller
-//! sends to a node of his choice, and what waits on a connection that has stopped answering have no place in it.
+//! The parts of a command over several slots have the whole's place in the order. What a replica
+//! serves, what the caller sends to a node of his choice, and what waits on a connection that has
+//! stopped answering have no place in it.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -38,7 +42,8 @@ use crate::command::prepared::Command;
 use crate::resp::take_request;
 use crate::slot::{SLOT_COUNT, Slot};
 
-/// With so many that wait for one slot their keys are not told apart any more: looking would cost more than it is worth.
+/// With so many that wait for one slot their keys are not told apart any more: looking would cost
+/// more than it is worth.
 const TOLD_APART_MAX: usize = 256;
 
 /// So many commands of a slot that is asked for are under way at first.
@@ -173,7 +178,8 @@ impl Order {
         self.holds.get(&slot).is_some_and(|hold| hold.waiting.iter().all(|entry| entry.id != id))
     }
 
-    /// Whether a command that is about to be sent to its slot's owner waits for others; then it is held.
+    /// Whether a command that is about to be sent to its slot's owner waits for others; then it is
+    /// held.
     pub(super) fn hold_new(&mut self, slot: Slot, entry: Entry) -> bool {
         let Some(hold) = self.holds.get_mut(&slot) else {
             return false;
@@ -193,7 +199,8 @@ impl Order {
         self.hold_if(waits, slot, entry)
     }
 
-    /// Whether a command that is to be sent again, or has read too early, is behind an earlier one; then it is held.
+    /// Whether a command that is to be sent again, or has read too early, is behind an earlier one;
+    /// then it is held.
     pub(super) fn hold_behind(&mut self, slot: Slot, entry: Entry) -> bool {
         let waits = self.holds.get(&slot).is_some_and(|hold| hold.is_behind(&entry));
         self.hold_if(waits, slot, entry)
@@ -364,7 +371,8 @@ impl Entry {
     }
 }
 
-/// A number for each key of a command. That two keys have the same one is unlikely, and does no harm.
+/// A number for each key of a command. That two keys have the same one is unlikely, and does no
+/// harm.
 fn keys_of(command: &Command) -> Vec<u64> {
     let mut keys = Vec::new();
     let mut args = Vec::new();

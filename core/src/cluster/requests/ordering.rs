@@ -17,7 +17,8 @@ impl Request {
 }
 
 impl Requests {
-    /// Counts a request among those of its slot that are on their way to a node or back, or no more.
+    /// Counts a request among those of its slot that are on their way to a node or back, or no
+    /// more.
     pub(super) fn count(&mut self, id: RequestId) {
         let Some(request) = self.all.get_mut(id) else {
             return;
@@ -78,8 +79,8 @@ impl Requests {
         self.note_held(waits, id, slot)
     }
 
-    /// Holds a request that is to be sent again, or that has read too early, if an earlier one for one of its keys waits or is
-    /// held.
+    /// Holds a request that is to be sent again, or that has read too early, if an earlier one for
+    /// one of its keys waits or is held.
     pub(super) fn hold_behind_earlier(&mut self, id: RequestId) -> bool {
         if self.order.is_free() {
             return false;
@@ -158,7 +159,8 @@ impl Requests {
         }
     }
 
-    /// Whether a read was answered while an earlier command for its key waits: then it is held, and the answer is none.
+    /// Whether a read was answered while an earlier command for its key waits: then it is held, and
+    /// the answer is none.
     pub(super) fn has_read_too_early(&mut self, id: RequestId) -> bool {
         let is_read = self.get(id).is_some_and(|request| request.command.read_only);
         is_read && self.hold_behind_earlier(id)

@@ -62,7 +62,8 @@ pub(super) fn conclude(command: &Command, gather: Gather, chance: usize) -> Resu
     merge::merge(command.merge, &parts, chance).map_err(Error::Protocol)
 }
 
-/// The error when all are to say the same, and some have said otherwise: a success that some have not had is none.
+/// The error when all are to say the same, and some have said otherwise: a success that some have
+/// not had is none.
 fn disagreement(command: &Command, gather: &Gather) -> Option<Error> {
     if command.merge != Merge::By(ResponsePolicy::AllSucceeded) {
         return None;
@@ -91,7 +92,8 @@ fn may_have_run(error: &Error) -> bool {
     }
 }
 
-/// Whether two servers refuse in the same words. What they quote of the arguments differs where each has its own.
+/// Whether two servers refuse in the same words. What they quote of the arguments differs where
+/// each has its own.
 fn is_the_same_refusal(one: &Error, other: &Error) -> bool {
     let words = |error: &ServerError| {
         let quoted = error.message.find(", with args beginning with:");
@@ -105,7 +107,8 @@ fn is_the_same_refusal(one: &Error, other: &Error) -> bool {
     }
 }
 
-/// The error of a command of which some parts failed: the one that all have, or the first one's, with what became of the others.
+/// The error of a command of which some parts failed: the one that all have, or the first one's,
+/// with what became of the others.
 fn failure(command: &Command, gather: &Gather) -> Error {
     let done = gather.parts.iter().filter(|part| matches!(part.outcome, Some(Ok(_)))).count();
     let failed = gather.parts.iter().filter_map(|part| match &part.outcome {
@@ -118,8 +121,8 @@ fn failure(command: &Command, gather: &Gather) -> Error {
     if done == 0 && failed.clone().all(|(_, other)| is_the_same_refusal(error, other)) {
         return error.clone();
     }
-    // What says most: that a part may have been executed although none has answered; or, of those that have nothing to kill, the
-    // one that has.
+    // What says most: that a part may have been executed although none has answered; or, of those that
+    // have nothing to kill, the one that has.
     let says_more = |(_, error): &(&PartState, &Error)| match error {
         Error::Server(error) => command.merge == ONE_SUCCEEDED && error.code != "NOTBUSY",
         error => done == 0 && may_have_run(error),

@@ -48,8 +48,9 @@ impl Queueing {
         }
     }
 
-    /// What is wrong when the server has refused MULTI, and taken the commands each for itself; and whether its answers
-    /// are no answers to a transaction at all, which leaves the connection in doubt.
+    /// What is wrong when the server has refused MULTI, and taken the commands each for itself; and
+    /// whether its answers are no answers to a transaction at all, which leaves the connection
+    /// in doubt.
     fn executed_without_multi(&self) -> Option<Misfit> {
         if !self.is_executed {
             return None;
@@ -89,8 +90,8 @@ impl Queueing {
     }
 }
 
-/// What EXEC's answer to so many commands means: an error that decides about the whole, or the results. What fits no
-/// answer to a transaction is told apart.
+/// What EXEC's answer to so many commands means: an error that decides about the whole, or the
+/// results. What fits no answer to a transaction is told apart.
 pub(super) fn error_of_exec(
     queueing: Option<&Queueing>,
     queued: u32,
@@ -108,7 +109,8 @@ pub(super) fn error_of_exec(
     })
 }
 
-/// What is wrong with EXEC's answer, which is no error: it is null, or has one result for each command.
+/// What is wrong with EXEC's answer, which is no error: it is null, or has one result for each
+/// command.
 fn misfit_of_exec(queued: usize, reply: &RawReply) -> Option<Error> {
     let root = reply.root()?;
     let results = || reply.children().take(queued + 1).count();

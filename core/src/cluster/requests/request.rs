@@ -26,7 +26,8 @@ pub(in crate::cluster) struct Request {
     pub(in crate::cluster) retries: u32,
     /// The last server error that it waits to get over.
     pub(in crate::cluster) last_error: Option<Box<ServerError>>,
-    /// Whether it was sent again because a node did not answer, rather than because a connection had ended.
+    /// Whether it was sent again because a node did not answer, rather than because a connection
+    /// had ended.
     pub(in crate::cluster) stalled: bool,
     /// Whether a copy of it that got no answer may have been executed.
     pub(super) may_have_run: bool,

@@ -1,4 +1,5 @@
-//! Where a request goes next: a function of the request and of how much of the cluster is known, and of nothing else.
+//! Where a request goes next: a function of the request and of how much of the cluster is known,
+//! and of nothing else.
 
 use alloc::string::ToString;
 
@@ -46,8 +47,8 @@ pub(super) enum Next {
     Redirected(NodeAddr),
     /// To this server, after the earlier ones for this slot.
     Server(NodeKey, Option<Slot>),
-    /// To the slot's primary, or if it may be to one of its replicas; to the primary after the earlier ones, when it
-    /// is ordered.
+    /// To the slot's primary, or if it may be to one of its replicas; to the primary after the
+    /// earlier ones, when it is ordered.
     Slot { slot: Slot, from_replica: bool, is_ordered: bool },
     /// To any primary.
     AnyPrimary,

@@ -1,8 +1,9 @@
-//! Scripts that the caller has given: what EVALSHA names is sent whole (EVAL) to a node that does not know it.
+//! Scripts that the caller has given: what EVALSHA names is sent whole (EVAL) to a node that does
+//! not know it.
 //!
-//! Until a script has run over a connection, each command that runs it carries its text there; so none has to be sent again
-//! out of its order. From then on EVALSHA is enough, unless somebody has flushed the scripts: NOSCRIPT says that nothing was executed, so
-//! the whole script may follow.
+//! Until a script has run over a connection, each command that runs it carries its text there; so
+//! none has to be sent again out of its order. From then on EVALSHA is enough, unless somebody has
+//! flushed the scripts: NOSCRIPT says that nothing was executed, so the whole script may follow.
 
 use alloc::string::String;
 
@@ -13,8 +14,9 @@ use crate::error::ServerError;
 use crate::resp::RawReply;
 
 impl Cluster {
-    /// Remembers a script and gives the SHA-1 of its text, in 40 hexadecimal digits: from now on EVALSHA and EVALSHA_RO with it work at
-    /// every node. Each is to be forgotten as often as it was added.
+    /// Remembers a script and gives the SHA-1 of its text, in 40 hexadecimal digits: from now on
+    /// EVALSHA and EVALSHA_RO with it work at every node. Each is to be forgotten as often as
+    /// it was added.
     pub fn add_script(&mut self, source: &[u8]) -> String {
         self.requests.scripts.add(source)
     }

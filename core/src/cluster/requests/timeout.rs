@@ -43,7 +43,8 @@ impl Cluster {
         }
     }
 
-    /// What a request ends with whose time has run out: by where it is, and what it was refused with before.
+    /// What a request ends with whose time has run out: by where it is, and what it was refused
+    /// with before.
     fn why_late(&self, request: &Request, is_unsent: bool) -> Error {
         let (stage, last_error) = (request.stage, request.last_error.clone());
         let (stalled, may_have_run) = (request.stalled, request.may_have_run);

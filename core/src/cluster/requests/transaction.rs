@@ -4,14 +4,16 @@
 //!   MULTI ─→ +OK   command ─→ +QUEUED or an error …   EXEC ─→ the replies, null, or an error: then none has run
 //! ```
 //!
-//! All go to the node of their one slot, one behind the other, so nothing comes between them on a connection that others
-//! share. When EXEC answers with an error, nothing was executed, and the reason decides what becomes of the whole: a redirect is
-//! followed, a passing state waited for, and the transaction sent again; anything else is the caller's.
+//! All go to the node of their one slot, one behind the other, so nothing comes between them on a
+//! connection that others share. When EXEC answers with an error, nothing was executed, and the
+//! reason decides what becomes of the whole: a redirect is followed, a passing state waited for,
+//! and the transaction sent again; anything else is the caller's.
 //!
-//! One without commands is still asked of a server where keys are watched, to learn whether one of them has changed. Elsewhere there is
-//! nothing to ask.
+//! One without commands is still asked of a server where keys are watched, to learn whether one of
+//! them has changed. Elsewhere there is nothing to ask.
 //!
-//! Sources: Redis documentation, "Transactions"; `multi.c`, and `processCommand` in `server.c`, of Redis and Valkey.
+//! Sources: Redis documentation, "Transactions"; `multi.c`, and `processCommand` in `server.c`, of
+//! Redis and Valkey.
 
 use super::queueing::Misfit;
 use crate::cluster::Cluster;

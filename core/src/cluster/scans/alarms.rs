@@ -1,4 +1,5 @@
-//! When scans have something to do without an answer: a pass that failed is tried again, and new ones begin after some that came to nothing.
+//! When scans have something to do without an answer: a pass that failed is tried again, and new
+//! ones begin after some that came to nothing.
 
 use super::Scans;
 use super::scan::Scan;
@@ -17,7 +18,8 @@ impl Scans {
         self.alarms.sweep(all.len(), |at, id| all.get(id).is_some_and(|scan| scan.alarm.is_set_to(at)));
     }
 
-    /// When a scan that somebody waits for has something to do. What has been done meanwhile is no reason to wake up.
+    /// When a scan that somebody waits for has something to do. What has been done meanwhile is no
+    /// reason to wake up.
     pub(in crate::cluster) fn next_deadline(&mut self) -> Option<Instant> {
         while let Some((at, id)) = self.alarms.first() {
             let scan = self.all.get(id).filter(|scan| scan.alarm.is_set_to(at));

@@ -22,17 +22,20 @@ use crate::scan::ResumeToken;
 use crate::time::Instant;
 use crate::topology::in_order;
 
-/// A node that slots move to and that cannot be reached so many times is given up: what moved there is to be found anew.
+/// A node that slots move to and that cannot be reached so many times is given up: what moved there
+/// is to be found anew.
 const FAILURES_MAX: u32 = 3;
 
-/// So often in a row slots are looked for anew that are half done and cannot be finished; then the scan's caller is told.
+/// So often in a row slots are looked for anew that are half done and cannot be finished; then the
+/// scan's caller is told.
 const REOPENED_MAX: u32 = 3;
 
 impl Cluster {
     /// Begins a scan. Nothing is asked before the first [`next_batch`](Self::next_batch).
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a token that is none, or that does not go with the other options; [`Error::Closed`].
+    /// [`Error::InvalidArgument`] for a token that is none, or that does not go with the other
+    /// options; [`Error::Closed`].
     pub fn open_scan(&mut self, options: ScanOptions) -> Result<ScanId, Error> {
         if self.is_closed() {
             return Err(Error::Closed);
@@ -40,17 +43,20 @@ impl Cluster {
         Ok(self.scans.all.insert(Scan::new(options)?))
     }
 
-    /// Asks for the next keys of a scan. The request's end is an array of them, or null when all have been handed out. The array is empty
-    /// when the request's time ran out while pages came that held none.
+    /// Asks for the next keys of a scan. The request's end is an array of them, or null when all
+    /// have been handed out. The array is empty when the request's time ran out while pages
+    /// came that held none.
     ///
-    /// Of one hash or sorted set the array has two items for each element. Keys that were there throughout the scan come at least
-    /// once. After an error the scan goes on with the next call.
+    /// Of one hash or sorted set the array has two items for each element. Keys that were there
+    /// throughout the scan come at least once. After an error the scan goes on with the next
+    /// call.
     pub fn next_batch(&mut self, now: Instant, scan: ScanId) -> RequestId {
         self.submit(now, Command::next_batch(), &Destination::Scan(scan))
     }
 
-    /// How far a scan has come, as of the last batch that was handed out: for [`ScanOptions::token`]. There is none of a scan of
-    /// one key, nor of a client that was closed.
+    /// How far a scan has come, as of the last batch that was handed out: for
+    /// [`ScanOptions::token`]. There is none of a scan of one key, nor of a client that was
+    /// closed.
     #[must_use]
     pub fn scan_token(&self, scan: ScanId) -> Option<Vec<u8>> {
         let scan = self.scans.get(scan)?;
@@ -99,7 +105,8 @@ impl Cluster {
         }
     }
 
-    /// The time of a request for a batch has run out. When pages came meanwhile, only without keys, that is no failure.
+    /// The time of a request for a batch has run out. When pages came meanwhile, only without keys,
+    /// that is no failure.
     pub(in crate::cluster) fn time_out_at_scan(&mut self, id: RequestId, scan: ScanId) {
         let asked = self.scans.get(scan).into_iter().flat_map(|scan| &scan.passes);
         let asked: Vec<_> = asked.filter_map(|pass| pass.asked.map(|(request, _)| request)).collect();
@@ -205,7 +212,8 @@ impl Cluster {
         }
     }
 
-    /// The node to pass over next; with its id when it is for slots that are half done. Those that keys move to come last.
+    /// The node to pass over next; with its id when it is for slots that are half done. Those that
+    /// keys move to come last.
     fn next_node(&mut self, id: ScanId, active: usize) -> Option<(NodeAddr, Option<String>)> {
         let scan = self.scans.get(id)?;
         let Source::Keys(coverage) = &scan.source else {
@@ -288,7 +296,8 @@ impl Cluster {
         self.note_fruitless(id, Some(error));
     }
 
-    /// A pass has come to nothing, or there is none to begin: the topology has changed, or is about to.
+    /// A pass has come to nothing, or there is none to begin: the topology has changed, or is about
+    /// to.
     pub(super) fn note_fruitless(&mut self, id: ScanId, trouble: Option<Error>) {
         let retry = self.cx.config.retry;
         let fruitless = self.scans.get(id).map_or(0, |scan| scan.fruitless);
@@ -371,7 +380,8 @@ impl Cluster {
         }
         self.dispatch(request);
         if self.requests.contains(request) {
-            // It is not refused where too many wait: there is one for each pass, and whoever waits for it was let in.
+            // It is not refused where too many wait: there is one for each pass, and whoever waits for it was
+            // let in.
             self.requests.set_deadline(request, deadline);
         }
     }
@@ -393,7 +403,8 @@ impl Cluster {
         let Some(scan) = self.scans.get_mut(id) else {
             return;
         };
-        // What is asked for one key waits and tries again on its own; a node of the caller's choice is not waited for.
+        // What is asked for one key waits and tries again on its own; a node of the caller's choice is not
+        // waited for.
         let passes = match &scan.source {
             Source::Collection(..) => false,
             Source::Node(_) if matches!(error, Error::Connect(_)) => false,

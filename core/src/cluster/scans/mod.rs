@@ -8,15 +8,17 @@
 //!                                              └─────────┴───────────────────────────┘ ─→ CLUSTER NODES
 //! ```
 //!
-//! Which slots a pass does is the [`SlotCoverage`](crate::scan::SlotCoverage)'s to say. Passes run at the same time, as many as the caller wants; each has one question
-//! under way or one batch waiting, so a scan's memory does not grow with the keys. Their requests are the machine's own, fixed to
-//! the pass's node, and go on while nobody waits.
+//! Which slots a pass does is the [`SlotCoverage`](crate::scan::SlotCoverage)'s to say. Passes run
+//! at the same time, as many as the caller wants; each has one question under way or one batch
+//! waiting, so a scan's memory does not grow with the keys. Their requests are the machine's own,
+//! fixed to the pass's node, and go on while nobody waits.
 //!
-//! A cursor is good at the process that gave it. So its `run_id` is asked for again (INFO) when the connection is another one
-//! than the last page's; when it has changed the pass begins anew.
+//! A cursor is good at the process that gave it. So its `run_id` is asked for again (INFO) when the
+//! connection is another one than the last page's; when it has changed the pass begins anew.
 //!
-//! Errors: what passes (a node that is down, LOADING) makes the pass wait and try again, and the next `next` that times out is told
-//! of it; the rest is told at once. Either way the scan goes on with the next `next`.
+//! Errors: what passes (a node that is down, LOADING) makes the pass wait and try again, and the
+//! next `next` that times out is told of it; the rest is told at once. Either way the scan goes on
+//! with the next `next`.
 
 mod alarms;
 mod answer;

@@ -133,7 +133,8 @@ const KEYS: &[u8] = b"$";
 /// How what is in a collection is sent. Some servers give a sorted set's scores as numbers.
 const ELEMENTS: &[u8] = b"$+,:";
 
-/// The cursor and the list of a page, whose elements have these markers. In the list they are bulk strings.
+/// The cursor and the list of a page, whose elements have these markers. In the list they are bulk
+/// strings.
 fn page(reply: &RawReply, markers: &[u8]) -> Option<(String, RawReply)> {
     let mut tokens = reply.tokens();
     let root = tokens.next().filter(|root| root.marker == b'*' && root.line == b"2");
@@ -151,7 +152,8 @@ fn page(reply: &RawReply, markers: &[u8]) -> Option<(String, RawReply)> {
     Some((cursor.to_string(), of_bulk_strings(batch)))
 }
 
-/// Whether this is a cursor: a decimal number of 64 bits, as servers write it (Redis documentation, "SCAN").
+/// Whether this is a cursor: a decimal number of 64 bits, as servers write it (Redis documentation,
+/// "SCAN").
 fn is_cursor(text: &str) -> bool {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok();
     is_number && (text == BEGIN || !text.starts_with('0'))

@@ -185,7 +185,8 @@ impl Scan {
         Command::new(&words)
     }
 
-    /// Whether passes that have failed are to be tried again, and new ones begun after some that came to nothing.
+    /// Whether passes that have failed are to be tried again, and new ones begun after some that
+    /// came to nothing.
     pub(super) fn is_wanted(&self) -> bool {
         !self.waiting.is_empty()
     }

@@ -1,4 +1,5 @@
-//! What becomes of the machine when another topology counts: new owners, changes that are told, nodes that go.
+//! What becomes of the machine when another topology counts: new owners, changes that are told,
+//! nodes that go.
 
 use alloc::vec::Vec;
 
@@ -120,7 +121,8 @@ impl Cluster {
         }
     }
 
-    /// Closes a retired node's connections when nobody waits for their replies, and forgets it when it has none left.
+    /// Closes a retired node's connections when nobody waits for their replies, and forgets it when
+    /// it has none left.
     pub(in crate::cluster) fn drop_if_retired(&mut self, key: NodeKey) {
         let Some(node) = self.nodes.get(key).filter(|node| node.retired) else {
             return;

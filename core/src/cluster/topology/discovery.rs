@@ -1,6 +1,7 @@
 //! The start: from the seeds to a topology.
 //!
-//! Every seed that answers is asked, and the first whole answer counts; `refresh.rs` asks from then on.
+//! Every seed that answers is asked, and the first whole answer counts; `refresh.rs` asks from then
+//! on.
 
 use alloc::format;
 
@@ -33,7 +34,8 @@ impl Cluster {
         }
     }
 
-    /// What a node that cannot tell the topology means: at the start much, later only that another is asked.
+    /// What a node that cannot tell the topology means: at the start much, later only that another
+    /// is asked.
     pub(super) fn on_unusable_answer(&mut self, conn: ConnId, answer: Answer) {
         if !matches!(self.phase, Phase::Starting(_)) {
             return;
@@ -85,8 +87,8 @@ impl Cluster {
         self.retire_strangers();
     }
 
-    /// A seed cannot be used. When none can, the client cannot. What `passes` is no reason to give up: the seed is dialled
-    /// again, with back-off, within the connect time-out.
+    /// A seed cannot be used. When none can, the client cannot. What `passes` is no reason to give
+    /// up: the seed is dialled again, with back-off, within the connect time-out.
     pub(in crate::cluster) fn on_seed_failed(&mut self, address: &NodeAddr, error: Error, passes: bool) {
         let key = self.nodes.at(address);
         if passes && let Some(node) = key.and_then(|key| self.nodes.get_mut(key)) {

@@ -1,7 +1,8 @@
 //! Who is at an address.
 //!
-//! A node's id is its identity for ever (cluster specification, "Cluster nodes attributes"); an address is only where it was reached last. Containers
-//! reuse addresses, and then another cluster's node answers, with everything right but the data. So, once ids are known:
+//! A node's id is its identity for ever (cluster specification, "Cluster nodes attributes"); an
+//! address is only where it was reached last. Containers reuse addresses, and then another
+//! cluster's node answers, with everything right but the data. So, once ids are known:
 //!
 //! ```text
 //!   handshake with CLUSTER MYID ─→ the id that the topology has there ─→ Ready
@@ -20,8 +21,9 @@
 //! | none; a redirect named it | the id that the first connection gave, unless it is a seed's address |
 //! | a server that refuses CLUSTER MYID, or answers no id | no |
 //!
-//! A view is *kin* when it shares an id with the present topology, or when who gave it is of the present topology by its id. Epochs say something among
-//! kin alone. A view that is not kin counts only when no known node answers for some rounds: then all nodes were replaced.
+//! A view is *kin* when it shares an id with the present topology, or when who gave it is of the
+//! present topology by its id. Epochs say something among kin alone. A view that is not kin counts
+//! only when no known node answers for some rounds: then all nodes were replaced.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -39,7 +41,8 @@ use crate::cluster::{Cluster, Phase};
 use crate::error::Error;
 use crate::topology::Topology;
 
-/// So long the start waits for seeds that have been asked, so that it is noticed when they are of different clusters.
+/// So long the start waits for seeds that have been asked, so that it is noticed when they are of
+/// different clusters.
 const SEED_PATIENCE: Duration = Duration::from_millis(100);
 
 impl Cluster {
@@ -79,7 +82,8 @@ impl Cluster {
         }
     }
 
-    /// A handshake is over. Whether the connection may be used; else it is asked for its view first.
+    /// A handshake is over. Whether the connection may be used; else it is asked for its view
+    /// first.
     pub(in crate::cluster) fn is_recognised(&mut self, conn: ConnId) -> bool {
         let Some(connection) = self.links.get(conn) else {
             return false;
@@ -124,7 +128,8 @@ impl Cluster {
         is_member || self.map.is_kin(view)
     }
 
-    /// A view came from a connection that had said another id, and it is kin: whether it may be used now.
+    /// A view came from a connection that had said another id, and it is kin: whether it may be
+    /// used now.
     pub(super) fn reconsider(&mut self, conn: ConnId, view: &Topology) {
         let Some(connection) = self.links.get_mut(conn).filter(|own| own.state() == State::Strange) else {
             return;
@@ -172,8 +177,8 @@ impl Cluster {
         nodes.all(fails)
     }
 
-    /// The topology is another: connections with nodes that it does not have at their addresses take nothing new, and nodes that it has
-    /// are dialled at once.
+    /// The topology is another: connections with nodes that it does not have at their addresses
+    /// take nothing new, and nodes that it has are dialled at once.
     pub(super) fn recognise_anew(&mut self) {
         let is_misplaced = |connection: &Connection| {
             connection.is_ready() && !connection.draining && self.mismatch(connection).is_some()
@@ -207,7 +212,8 @@ impl Cluster {
         }
     }
 
-    /// Puts nothing more on a connection. Replies that are due may still come; a holder keeps it until he gives it back.
+    /// Puts nothing more on a connection. Replies that are due may still come; a holder keeps it
+    /// until he gives it back.
     fn leave_connection(&mut self, conn: ConnId) {
         let Some(connection) = self.links.get_mut(conn) else {
             return;
@@ -225,8 +231,8 @@ impl Cluster {
         }
     }
 
-    /// Ends the start when the seeds that were asked have answered, or have had as long as the first: by its topology, or
-    /// because they are of different clusters.
+    /// Ends the start when the seeds that were asked have answered, or have had as long as the
+    /// first: by its topology, or because they are of different clusters.
     pub(super) fn settle_start(&mut self, is_over: bool) {
         let Phase::Starting(_) = self.phase else {
             return;

@@ -27,7 +27,8 @@ use crate::topology::{Health, Index, Member, Place, Topology};
 use round::{Conclusion, Refresh};
 use slots::SlotMap;
 
-/// What is known of the cluster: the topology, who serves which slot since, and whether that is in doubt.
+/// What is known of the cluster: the topology, who serves which slot since, and whether that is in
+/// doubt.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct ClusterMap {
     topology: Topology,

@@ -4,15 +4,18 @@
 //!   in doubt, or asked long ago ─→ ask up to three random nodes ─→ views ─→ the best one counts
 //! ```
 //!
-//! One round of questions at a time is under way: CLUSTER SLOTS, which every server knows and which decides where slots
-//! are; CLUSTER SHARDS, which adds health and availability zones where the server has it (Redis 7.0); CLUSTER INFO, whose
-//! `cluster_current_epoch` says how recent the node's view is. All three are one write to each node.
+//! One round of questions at a time is under way: CLUSTER SLOTS, which every server knows and which
+//! decides where slots are; CLUSTER SHARDS, which adds health and availability zones where the
+//! server has it (Redis 7.0); CLUSTER INFO, whose `cluster_current_epoch` says how recent the
+//! node's view is. All three are one write to each node.
 //!
-//! The first view counts at once when it is no older than the present topology, so that one slow node delays
-//! nothing. When the round is over, the view with the highest epoch counts, and among several of that epoch the one that most
-//! nodes share. A view of a lower epoch is believed only when there is nothing else for a few rounds.
+//! The first view counts at once when it is no older than the present topology, so that one slow
+//! node delays nothing. When the round is over, the view with the highest epoch counts, and among
+//! several of that epoch the one that most nodes share. A view of a lower epoch is believed only
+//! when there is nothing else for a few rounds.
 //!
-//! All this is about views of the present cluster. What becomes of those of another is in `identity.rs`.
+//! All this is about views of the present cluster. What becomes of those of another is in
+//! `identity.rs`.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -46,7 +49,8 @@ impl Cluster {
             && !self.links.has_contact()
     }
 
-    /// Begins a round when the topology is in doubt or old, and ends one that has lasted long enough.
+    /// Begins a round when the topology is in doubt or old, and ends one that has lasted long
+    /// enough.
     pub(in crate::cluster) fn drive_refresh(&mut self) {
         if !matches!(self.phase, Phase::Clustered) {
             return;
@@ -62,7 +66,8 @@ impl Cluster {
             return;
         }
         let has_contact = self.links.has_contact();
-        // Those that have said another id, and so whether the node was replaced; a known node has to be asked, too.
+        // Those that have said another id, and so whether the node was replaced; a known node has to be
+        // asked, too.
         let is_strange = |connection: &Connection| connection.state() == State::Strange;
         let strange = self.links.iter().filter(|(_, connection)| is_strange(connection));
         let strange = strange.map(|(conn, _)| conn).take(ASKED_MAX - usize::from(has_contact));
@@ -243,7 +248,8 @@ impl Cluster {
     }
 }
 
-/// Whether an access list forbids the question, or the server does not know it: not what a node says that will know more soon.
+/// Whether an access list forbids the question, or the server does not know it: not what a node
+/// says that will know more soon.
 fn is_forbidden(error: &ServerError) -> bool {
     let is_unknown = || error.message.to_ascii_lowercase().starts_with("unknown command");
     error.code == "NOPERM" || (error.code == "ERR" && is_unknown())

@@ -1,10 +1,12 @@
 //! Which node of a shard serves a read.
 //!
-//! A replica is asked only when it can be expected to answer: the topology says it is well, its last connection did not
-//! fail or there is a new one, and it has not just refused. Whatever goes wrong with a read at a replica, the primary gets it next, at once.
+//! A replica is asked only when it can be expected to answer: the topology says it is well, its
+//! last connection did not fail or there is a new one, and it has not just refused. Whatever goes
+//! wrong with a read at a replica, the primary gets it next, at once.
 //!
-//! While a slot moves, a replica of its old primary does not know where the keys went and answers as if they did not
-//! exist. As soon as an ASK tells that a slot moves, its reads go to the primary.
+//! While a slot moves, a replica of its old primary does not know where the keys went and answers
+//! as if they did not exist. As soon as an ASK tells that a slot moves, its reads go to the
+//! primary.
 
 use core::time::Duration;
 

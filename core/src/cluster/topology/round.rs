@@ -9,7 +9,8 @@ use crate::cluster::ids::ConnId;
 use crate::time::Instant;
 use crate::topology::Topology;
 
-/// While a node is not well, the topology is asked for again after at most this; it doubles with each round.
+/// While a node is not well, the topology is asked for again after at most this; it doubles with
+/// each round.
 const AILING_INTERVAL: Duration = Duration::from_secs(2);
 /// A round without any answer is over after this.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -19,7 +20,8 @@ const ROUND_PATIENCE: Duration = Duration::from_millis(100);
 const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
 /// So many rounds in a row that bring only older views are not believed.
 const STALE_ROUNDS_MAX: u32 = 3;
-/// After so many rounds in a row in which no known node has answered, another cluster's view counts.
+/// After so many rounds in a row in which no known node has answered, another cluster's view
+/// counts.
 pub(super) const STRANGE_ROUNDS_MAX: u32 = 3;
 
 /// Whether the topology is in doubt, and who has been asked.
@@ -105,7 +107,8 @@ impl Refresh {
         Some(self.first_answer_at.map_or(timeout, |first| (first + ROUND_PATIENCE).min(timeout)))
     }
 
-    /// Decides which of the round's views counts, and whether it is another than the `present` topology.
+    /// Decides which of the round's views counts, and whether it is another than the `present`
+    /// topology.
     pub(super) fn conclude(&mut self, present: &Topology, now: Instant) -> Conclusion {
         self.queries.clear();
         (self.began_at, self.first_answer_at) = (None, None);
@@ -150,16 +153,17 @@ impl Refresh {
         changed
     }
 
-    /// Nothing waits for a node that is down: unless there is another doubt, the next round need not wait long.
+    /// Nothing waits for a node that is down: unless there is another doubt, the next round need
+    /// not wait long.
     pub(super) fn calm_down(&mut self) {
         if !self.wanted {
             self.fruitless = 0;
         }
     }
 
-    /// Sets when the topology is asked for although nobody doubts it. The tenth by chance keeps clients that were
-    /// started together from asking together. While a node is not well it is sooner: nothing but the topology tells
-    /// when a replica may serve reads again.
+    /// Sets when the topology is asked for although nobody doubts it. The tenth by chance keeps
+    /// clients that were started together from asking together. While a node is not well it is
+    /// sooner: nothing but the topology tells when a replica may serve reads again.
     pub(super) fn schedule(&mut self, cx: &mut Context, is_ailing: bool) {
         let interval = cx.config.refresh_interval;
         self.ailing_rounds = if is_ailing { self.ailing_rounds.saturating_add(1) } else { 0 };

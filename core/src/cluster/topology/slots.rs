@@ -39,8 +39,9 @@ struct Patch {
     epoch: Option<u64>,
 }
 
-/// For so long a MOVED is believed rather than a topology of the same epoch: the news of a slot's move spreads among
-/// the nodes for a while, and a target that has the highest epoch already takes the slot without a new one.
+/// For so long a MOVED is believed rather than a topology of the same epoch: the news of a slot's
+/// move spreads among the nodes for a while, and a target that has the highest epoch already takes
+/// the slot without a new one.
 const PATCH_LIFE: Duration = Duration::from_secs(5);
 
 /// For so long after an ASK a slot is taken to be on the move.
@@ -121,8 +122,8 @@ impl SlotMap {
         self.patches.retain(|_, patch| !is_down(patch.node));
     }
 
-    /// Takes a topology in that was asked for at `asked_at`. What a MOVED has said since is kept, and what one has
-    /// said a little earlier unless the topology has a higher epoch.
+    /// Takes a topology in that was asked for at `asked_at`. What a MOVED has said since is kept,
+    /// and what one has said a little earlier unless the topology has a higher epoch.
     pub(super) fn replace(
         &mut self,
         shards: impl Iterator<Item = (NodeKey, Vec<Slot>)>,

@@ -76,8 +76,8 @@ pub enum DecodeError {
         /// The limit.
         limit: usize,
     },
-    /// A string is longer than [`Limits::bulk_length`](super::Limits::bulk_length), or an error text longer than
-    /// [`LINE_LENGTH_MAX`](super::LINE_LENGTH_MAX).
+    /// A string is longer than [`Limits::bulk_length`](super::Limits::bulk_length), or an error
+    /// text longer than [`LINE_LENGTH_MAX`](super::LINE_LENGTH_MAX).
     #[error("a string of {length} bytes exceeds the limit of {limit} bytes")]
     BulkLength {
         /// How long it says it is, or has become.
@@ -85,8 +85,8 @@ pub enum DecodeError {
         /// The limit.
         limit: u64,
     },
-    /// Aggregates lie deeper within each other than [`Limits::depth`](super::Limits::depth). The frame was read to its end and
-    /// dropped: the decoder goes on behind it.
+    /// Aggregates lie deeper within each other than [`Limits::depth`](super::Limits::depth). The
+    /// frame was read to its end and dropped: the decoder goes on behind it.
     #[error("a reply exceeds the limit of {limit} nested aggregates")]
     Dropped {
         /// The limit.
@@ -94,14 +94,15 @@ pub enum DecodeError {
         /// Whether it was a push.
         is_push: bool,
     },
-    /// Aggregates lie deeper within each other than [`Limits::depth`](super::Limits::depth), and than
-    /// [`DEPTH_READ_MAX`](super::DEPTH_READ_MAX).
+    /// Aggregates lie deeper within each other than [`Limits::depth`](super::Limits::depth), and
+    /// than [`DEPTH_READ_MAX`](super::DEPTH_READ_MAX).
     #[error("a reply exceeds the limit of {limit} nested aggregates")]
     Depth {
         /// The limit.
         limit: u32,
     },
-    /// A reply has more nodes than [`Limits::elements`](super::Limits::elements), or says that it will.
+    /// A reply has more nodes than [`Limits::elements`](super::Limits::elements), or says that it
+    /// will.
     #[error("a reply of {elements} or more elements exceeds the limit of {limit} elements")]
     Elements {
         /// How many it has at least.
@@ -109,13 +110,15 @@ pub enum DecodeError {
         /// The limit.
         limit: u32,
     },
-    /// A reply is larger than [`Limits::reply_size`](super::Limits::reply_size), or says that it will be.
+    /// A reply is larger than [`Limits::reply_size`](super::Limits::reply_size), or says that it
+    /// will be.
     #[error("a reply exceeds the size limit of {limit} bytes")]
     ReplySize {
         /// The limit.
         limit: u64,
     },
-    /// Together with all else that is held, the reply would be more than the limit of the [`Meter`](super::Meter).
+    /// Together with all else that is held, the reply would be more than the limit of the
+    /// [`Meter`](super::Meter).
     #[error(
         "{held} bytes of replies are held, this one would pass the limit of {limit} bytes (limit received-bytes)"
     )]
@@ -128,7 +131,8 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// Whether the bytes are RESP, as far as they were read, but more than [`Limits`](super::Limits) accept.
+    /// Whether the bytes are RESP, as far as they were read, but more than
+    /// [`Limits`](super::Limits) accept.
     pub fn is_limit(&self) -> bool {
         match self {
             Self::LineLength { .. }

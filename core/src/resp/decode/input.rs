@@ -12,13 +12,13 @@ use super::meter::{Buffer, Held, Meter};
 /// How much memory a frame that is cut gets ahead of its bytes while it is small.
 const RESERVE_MAX: usize = 64 << 10;
 
-/// Up to this size it doubles when it grows, from then on it grows by half, then by a step, at last by an eighth: so each
-/// byte is copied a few times, and little memory is held for nothing.
+/// Up to this size it doubles when it grows, from then on it grows by half, then by a step, at last
+/// by an eighth: so each byte is copied a few times, and little memory is held for nothing.
 const DOUBLED_MAX: usize = 1 << 20;
 const STEP: usize = 32 << 20;
 
-/// When half of a payload has come, the last of it gets its memory at once if it is no more than this: the fewer copies, the
-/// less is held twice.
+/// When half of a payload has come, the last of it gets its memory at once if it is no more than
+/// this: the fewer copies, the less is held twice.
 const REST_MAX: usize = 8 << 20;
 
 const LINE_END: &[u8] = b"\r\n";
@@ -31,8 +31,8 @@ const LINE_END: &[u8] = b"\r\n";
 ///                                         ^ start            ^ position
 /// ```
 ///
-/// A frame that lies whole in a chunk is handed out in place. Of one that a chunk's end cuts, each byte is copied
-/// once, into `earlier`.
+/// A frame that lies whole in a chunk is handed out in place. Of one that a chunk's end cuts, each
+/// byte is copied once, into `earlier`.
 #[derive(Debug)]
 pub(super) struct Input {
     chunk: Bytes,
@@ -68,7 +68,8 @@ impl Input {
         }
     }
 
-    /// How many bytes wait for the rest of their line or payload. A line's may end with the CR of its line end.
+    /// How many bytes wait for the rest of their line or payload. A line's may end with the CR of
+    /// its line end.
     pub(super) fn unfinished(&self) -> usize {
         self.unfinished
     }
@@ -190,7 +191,8 @@ impl Input {
         self.start = self.position;
     }
 
-    /// Whether to let go of what is read from now on at each chunk's end: its text is not asked for.
+    /// Whether to let go of what is read from now on at each chunk's end: its text is not asked
+    /// for.
     pub(super) fn discard(&mut self, discards: bool) {
         self.discards = discards;
     }
@@ -206,7 +208,8 @@ impl Input {
         Ok(self.earlier.take())
     }
 
-    /// Goes on to the next chunk and lets go of the one that is read. `missing`: so many bytes are known to follow.
+    /// Goes on to the next chunk and lets go of the one that is read. `missing`: so many bytes are
+    /// known to follow.
     fn next_chunk(&mut self, missing: usize) -> Result<bool, DecodeError> {
         self.keep(missing)?;
         let next = self.later.pop_front();
@@ -229,7 +232,8 @@ impl Input {
             let mut ahead =
                 if length < DOUBLED_MAX { length } else { (length / 8).max(STEP).min(length / 2) };
             if missing > 0 {
-                // One large payload gets no more than its length. Of many, each must not make all before it be copied.
+                // One large payload gets no more than its length. Of many, each must not make all before it
+                // be copied.
                 let is_rest = missing <= length.min(REST_MAX);
                 let wanted = if is_rest { missing } else { ahead.max(piece.len()).max(RESERVE_MAX) };
                 ahead = missing.min(wanted).max(ahead / 2);

@@ -1,7 +1,8 @@
 //! How much memory is held by what was received, counted over all connections.
 //!
-//! The bytes of a reply are shared by whoever has the reply: the decoder, then the machine, then the driver. So each piece
-//! of memory counts from when it was received until the last of them lets go of it, wherever that is.
+//! The bytes of a reply are shared by whoever has the reply: the decoder, then the machine, then
+//! the driver. So each piece of memory counts from when it was received until the last of them lets
+//! go of it, wherever that is.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,10 +12,12 @@ use bytes::Bytes;
 
 use super::DecodeError;
 
-/// Pieces of less are not counted: to count one costs an allocation. Whole replies in one keep no more than that alive.
+/// Pieces of less are not counted: to count one costs an allocation. Whole replies in one keep no
+/// more than that alive.
 const COUNTED_MIN: usize = 4 << 10;
 
-/// A reply may have so many bytes whatever others hold: small ones do not fail because of large ones.
+/// A reply may have so many bytes whatever others hold: small ones do not fail because of large
+/// ones.
 const SMALL: usize = 64 << 10;
 
 /// Counts bytes, up to a limit. Its clones count together.
@@ -123,7 +126,8 @@ impl Buffer {
         self.bytes.capacity()
     }
 
-    /// Makes room for a piece that follows, and for so many bytes behind it, unless the meter's limit is in the way.
+    /// Makes room for a piece that follows, and for so many bytes behind it, unless the meter's
+    /// limit is in the way.
     pub(super) fn reserve(&mut self, piece: usize, ahead: usize) -> Result<(), DecodeError> {
         let needed = self.bytes.len().saturating_add(piece);
         let more = needed.saturating_add(ahead).saturating_sub(self.bytes.capacity());
@@ -141,8 +145,8 @@ impl Buffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Takes what it holds; from then on it is empty. The bytes own their memory alone, so that it can be handed on, and
-    /// are counted for as long as somebody has what comes with them.
+    /// Takes what it holds; from then on it is empty. The bytes own their memory alone, so that it
+    /// can be handed on, and are counted for as long as somebody has what comes with them.
     pub(super) fn take(&mut self) -> (Bytes, Held) {
         let empty = Self::new(&self.charge.meter);
         let Self { bytes, charge } = core::mem::replace(self, empty);

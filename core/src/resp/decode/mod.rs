@@ -2,14 +2,17 @@
 //!
 //! A server's bytes are untrusted and come cut anywhere, so three things hold for every input:
 //!
-//! - Progress is kept. The half-read line or payload, the open aggregates and the nodes so far stay in the
-//!   decoder; no byte is looked at again when more arrive, and the total work is linear in the bytes.
-//! - What a header promises is not believed. Memory grows with the bytes that have arrived, up to [`Limits`].
+//! - Progress is kept. The half-read line or payload, the open aggregates and the nodes so far stay
+//!   in the decoder; no byte is looked at again when more arrive, and the total work is linear in
+//!   the bytes.
+//! - What a header promises is not believed. Memory grows with the bytes that have arrived, up to
+//!   [`Limits`].
 //! - How the bytes are cut changes nothing: frames and errors are a function of the bytes alone.
 //!
-//! The parts: [`input`] reads bytes, lines and payloads across chunks and keeps the frame, [`marker`] names the type bytes,
-//! [`leaf`] is the short way for most nodes, [`validate`] checks them and knows when a frame is whole, [`limits`] and [`error`] are the vocabulary. What comes out is
-//! the frame as it was sent, and valid: [`RawReply`] reads it without asking again.
+//! The parts: [`input`] reads bytes, lines and payloads across chunks and keeps the frame,
+//! [`marker`] names the type bytes, [`leaf`] is the short way for most nodes, [`validate`] checks
+//! them and knows when a frame is whole, [`limits`] and [`error`] are the vocabulary. What comes
+//! out is the frame as it was sent, and valid: [`RawReply`] reads it without asking again.
 
 mod error;
 mod input;
@@ -37,8 +40,8 @@ use super::{RawReply, Reply};
 pub enum Frame<R = Reply> {
     /// The answer to a request, in the order of the requests.
     Reply(R),
-    /// RESP3 `>`: out-of-band data, which answers no request. Its first node, after possible attributes, is
-    /// [`ReplyNode::Push`](super::ReplyNode::Push).
+    /// RESP3 `>`: out-of-band data, which answers no request. Its first node, after possible
+    /// attributes, is [`ReplyNode::Push`](super::ReplyNode::Push).
     Push(R),
 }
 
@@ -62,7 +65,8 @@ pub enum Begun {
 
 /// Decodes the bytes of one connection.
 ///
-/// [`feed`](Self::feed) it what the socket gave, then [`poll`](Self::poll) until it says `Ok(None)`:
+/// [`feed`](Self::feed) it what the socket gave, then [`poll`](Self::poll) until it says
+/// `Ok(None)`:
 ///
 /// ```
 /// use bytes::Bytes;
@@ -83,11 +87,13 @@ pub enum Begun {
 /// # Ok::<(), keyslot_core::resp::DecodeError>(())
 /// ```
 ///
-/// A frame that lies whole in one chunk shares its memory: whoever keeps such a reply for long keeps the chunk.
+/// A frame that lies whole in one chunk shares its memory: whoever keeps such a reply for long
+/// keeps the chunk.
 ///
-/// After an error the position in the stream is lost. The decoder drops what it holds and answers every later
-/// poll with the same error; the connection has to be closed. Only [`DecodeError::Dropped`] stands in the place of one frame: the next
-/// poll gives what is behind it.
+/// After an error the position in the stream is lost. The decoder drops what it holds and answers
+/// every later poll with the same error; the connection has to be closed. Only
+/// [`DecodeError::Dropped`] stands in the place of one frame: the next poll gives what is behind
+/// it.
 #[derive(Debug)]
 pub struct Decoder {
     input: Input,
@@ -129,14 +135,14 @@ impl Decoder {
         }
     }
 
-    /// How large the next reply may be, or the one that has begun, instead of [`Limits::reply_size`]. It holds until
-    /// the next call.
+    /// How large the next reply may be, or the one that has begun, instead of
+    /// [`Limits::reply_size`]. It holds until the next call.
     pub fn limit_reply(&mut self, size: u64) {
         self.validator.limit_reply(size);
     }
 
-    /// What the frame is that has begun; `None` between two frames. Behind attributes that are all there is so far, it
-    /// is taken for a reply.
+    /// What the frame is that has begun; `None` between two frames. Behind attributes that are all
+    /// there is so far, it is taken for a reply.
     pub fn begun(&self) -> Option<Begun> {
         let is_push =
             self.validator.is_push() || matches!(self.state, State::Line(Marker::Aggregate(Aggregate::Push)));
@@ -144,7 +150,8 @@ impl Decoder {
         (self.buffered() > 0).then_some(begun)
     }
 
-    /// Takes the next bytes of the connection. Chunks that come before earlier ones are drained wait their turn.
+    /// Takes the next bytes of the connection. Chunks that come before earlier ones are drained
+    /// wait their turn.
     pub fn feed(&mut self, bytes: Bytes) {
         if self.failure.is_none() {
             self.input.feed(bytes);
@@ -170,9 +177,9 @@ impl Decoder {
         })
     }
 
-    /// How many bytes the unfinished frame holds: its bytes so far as they were sent, the end of its last line
-    /// ahead, and [`NODE_COST`] for each node. At most [`Limits::reply_size`], and zero only between two frames. Of one that is
-    /// to be dropped, so much has been read.
+    /// How many bytes the unfinished frame holds: its bytes so far as they were sent, the end of
+    /// its last line ahead, and [`NODE_COST`] for each node. At most [`Limits::reply_size`],
+    /// and zero only between two frames. Of one that is to be dropped, so much has been read.
     /// Chunks that are fed and not yet read do not count.
     pub fn buffered(&self) -> usize {
         // The line end counts from the type byte on.
@@ -228,8 +235,8 @@ impl Decoder {
         }
     }
 
-    /// Reads a node without children that lies whole in the chunk, and with which nothing is wrong: nearly all do. Of
-    /// any other it reads nothing.
+    /// Reads a node without children that lies whole in the chunk, and with which nothing is wrong:
+    /// nearly all do. Of any other it reads nothing.
     #[inline]
     fn whole_leaf(&mut self) -> Option<Next> {
         let leaf = Leaf::at(self.input.rest())?;

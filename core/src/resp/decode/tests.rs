@@ -454,7 +454,8 @@ fn strings_within_a_chunk_share_its_memory() {
     }
 }
 
-/// Decodes the bytes whole, byte by byte with polls between, and byte by byte without: all must agree.
+/// Decodes the bytes whole, byte by byte with polls between, and byte by byte without: all must
+/// agree.
 fn decode_with(limits: Limits, bytes: &[u8]) -> Outcome {
     let whole = drain(limits, [Bytes::copy_from_slice(bytes)]);
     let singles = || bytes.chunks(1).map(Bytes::copy_from_slice);

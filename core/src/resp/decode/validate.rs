@@ -1,6 +1,7 @@
 //! Checks a frame's lines and payloads one by one, and knows where the frame ends.
 //!
-//! The open aggregates are a stack of counters, so that no nesting in the input is nesting of calls here.
+//! The open aggregates are a stack of counters, so that no nesting in the input is nesting of calls
+//! here.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -183,7 +184,8 @@ impl Validator {
         self.leaf()
     }
 
-    /// Begins the next frame, after [`Next::Frame`]. Gives how many nodes this one has, and whether it is a push.
+    /// Begins the next frame, after [`Next::Frame`]. Gives how many nodes this one has, and whether
+    /// it is a push.
     pub(super) fn take_frame(&mut self) -> (u32, bool) {
         (self.size, self.too_deep) = (0, false);
         (mem::take(&mut self.nodes), mem::take(&mut self.push))
@@ -305,7 +307,8 @@ impl Validator {
         self.child_ended()
     }
 
-    /// A node is whole, with all below it: counts it in its parent, which may be whole with it, and so on outwards.
+    /// A node is whole, with all below it: counts it in its parent, which may be whole with it, and
+    /// so on outwards.
     fn child_ended(&mut self) -> Next {
         while let Some(parent) = self.open.last_mut() {
             match &mut parent.children {

@@ -1,4 +1,5 @@
-//! Single cases, and a model of a cluster whose slots move and whose nodes fail over while it is passed over.
+//! Single cases, and a model of a cluster whose slots move and whose nodes fail over while it is
+//! passed over.
 
 use alloc::format;
 use alloc::string::{String, ToString};

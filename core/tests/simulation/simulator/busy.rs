@@ -1,5 +1,6 @@
-//! Scripts that run until they are killed, and what a server does meanwhile (`src/script.c` of Redis and Valkey): at first nothing at
-//! all; after `busy-reply-threshold` it serves what has the flag ALLOW_BUSY, and answers BUSY to the rest.
+//! Scripts that run until they are killed, and what a server does meanwhile (`src/script.c` of
+//! Redis and Valkey): at first nothing at all; after `busy-reply-threshold` it serves what has the
+//! flag ALLOW_BUSY, and answers BUSY to the rest.
 
 use keyslot_core::cluster::ConnId;
 

@@ -1,7 +1,7 @@
 //! Where every decision of a run comes from: a seed, or the bytes of a fuzzer.
 //!
-//! Zero always means the calm choice (the shortest latency, no fault), so that a fuzzer's input that has
-//! run out ends the run quietly, and a shorter input is a simpler run.
+//! Zero always means the calm choice (the shortest latency, no fault), so that a fuzzer's input
+//! that has run out ends the run quietly, and a shorter input is a simpler run.
 
 /// The source of all decisions.
 #[derive(Debug)]

@@ -104,7 +104,8 @@ pub(crate) struct Coverage {
     /// Commands that were answered with MOVED, and those that a replica refused.
     moved: BTreeSet<Words>,
     refused_by_replica: BTreeSet<Words>,
-    /// The newest epoch that a node has told, and whether one told an older one since the last event.
+    /// The newest epoch that a node has told, and whether one told an older one since the last
+    /// event.
     newest_epoch: u64,
     is_view_old: bool,
 }

@@ -1,7 +1,8 @@
-//! One number for all that the machine does in a run: the hash of its outputs, its events and their times.
+//! One number for all that the machine does in a run: the hash of its outputs, its events and their
+//! times.
 //!
-//! A change that only moves code must keep the number of thousands of runs. Where the number changes, the machine
-//! asks for other things, at other times or in another order.
+//! A change that only moves code must keep the number of thousands of runs. Where the number
+//! changes, the machine asks for other things, at other times or in another order.
 
 use std::fmt::{self, Debug, Write};
 

@@ -201,8 +201,8 @@ impl History {
         }
     }
 
-    /// While nothing fails, commands for one slot are executed in their order, whatever moves: each read of a register sees
-    /// every write that was asked for before it.
+    /// While nothing fails, commands for one slot are executed in their order, whatever moves: each
+    /// read of a register sees every write that was asked for before it.
     pub(crate) fn check_order(&self, servers: &Servers) {
         let of_kind = |kind: Kind| {
             let entries = self.entries.values().filter(|entry| entry.way == Way::Free);
@@ -260,7 +260,8 @@ impl History {
         }
     }
 
-    /// One of the writes that a request consists of. A server that is alone executes all of them as the first.
+    /// One of the writes that a request consists of. A server that is alone executes all of them as
+    /// the first.
     fn check_execution(
         &self,
         id: RequestId,
@@ -347,9 +348,10 @@ impl History {
     }
 }
 
-/// The value is one that a server answered while the request was under way; and when the primary did, it is not older
-/// than a write that was acknowledged before. A failover that loses writes makes an old value the newest again; a
-/// replica, and a primary that was replaced without hearing of it, may be behind.
+/// The value is one that a server answered while the request was under way; and when the primary
+/// did, it is not older than a write that was acknowledged before. A failover that loses writes
+/// makes an old value the newest again; a replica, and a primary that was replaced without hearing
+/// of it, may be behind.
 fn check_look(entry: &Entry, operation: Operation, nodes: &[ReplyNode], servers: &Servers) {
     let key = register(operation.tag).into_bytes();
     let value = match nodes {

@@ -1,5 +1,5 @@
-//! How a node treats its connections and shapes its answers when it is not well: drips, sockets that nobody reads,
-//! answers of other shapes and lengths than they have by right.
+//! How a node treats its connections and shapes its answers when it is not well: drips, sockets
+//! that nobody reads, answers of other shapes and lengths than they have by right.
 //!
 //! A drip and what could not be written are per connection; they end with [`World::behave`].
 

@@ -1,5 +1,5 @@
-//! The simulator: servers, a network and a virtual clock around the real machine, and random runs over
-//! them. The seeds of this test and the fuzz target `operations` share it.
+//! The simulator: servers, a network and a virtual clock around the real machine, and random runs
+//! over them. The seeds of this test and the fuzz target `operations` share it.
 //!
 //! | module | what it is |
 //! |---|---|

@@ -1,8 +1,8 @@
-//! The network between the client and the servers: dials, pieces of bytes, cuts, and links that hold or lose
-//! everything.
+//! The network between the client and the servers: dials, pieces of bytes, cuts, and links that
+//! hold or lose everything.
 //!
-//! Bytes keep their order in each direction of a connection; everything else (where they are split, how long they
-//! take, where a connection is cut) comes from the choices.
+//! Bytes keep their order in each direction of a connection; everything else (where they are split,
+//! how long they take, where a connection is cut) comes from the choices.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -100,10 +100,12 @@ pub(super) struct Conn {
     pub(super) redialable: bool,
     /// Whether a borrower has used it.
     is_exclusive: bool,
-    /// What the node has yet to let fall, and how long it takes from one byte to the next; zero: the rest at once.
+    /// What the node has yet to let fall, and how long it takes from one byte to the next; zero:
+    /// the rest at once.
     pub(super) dripping: Vec<u8>,
     pub(super) drip_every: u64,
-    /// What the driver could not write, because nobody reads. Closing the connection drops it and waits for nothing.
+    /// What the driver could not write, because nobody reads. Closing the connection drops it and
+    /// waits for nothing.
     pub(super) unwritten: Vec<u8>,
 }
 

@@ -55,7 +55,8 @@ pub(crate) const KINDS: [Kind; 20] = [
     Kind::Pop,
 ];
 
-/// One request: its kind, its number, which nobody else has, and the hash tag that decides its slot.
+/// One request: its kind, its number, which nobody else has, and the hash tag that decides its
+/// slot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation {
     pub(crate) kind: Kind,
@@ -147,13 +148,14 @@ impl Operation {
         Command::transaction(&commands, scripts).expect("both keys have one slot")
     }
 
-    /// How much longer than others it may take, in nanoseconds. What blocks waits anew after each redirect.
+    /// How much longer than others it may take, in nanoseconds. What blocks waits anew after each
+    /// redirect.
     pub(crate) fn extra_time(&self) -> u64 {
         if self.kind == Kind::Pop { POP_MS * 1_000_000 * (1 + REDIRECTS_MAX) } else { 0 }
     }
 
-    /// The reply that only this request can have (SET and DEL apart, which all have the same), when it is executed
-    /// for the `run`th time. `None` for the read of a register, which has many.
+    /// The reply that only this request can have (SET and DEL apart, which all have the same), when
+    /// it is executed for the `run`th time. `None` for the read of a register, which has many.
     pub(super) fn expected(&self, run: u64) -> Option<Vec<ReplyNode>> {
         let number = self.number;
         let again = run > 1;

@@ -1,5 +1,6 @@
-//! Scans in a random run: begun at any time, asked on as soon as a batch has come, resumed from their tokens now and then.
-//! Whatever happens meanwhile, a scan that comes to its end has returned every key that was there throughout.
+//! Scans in a random run: begun at any time, asked on as soon as a batch has come, resumed from
+//! their tokens now and then. Whatever happens meanwhile, a scan that comes to its end has returned
+//! every key that was there throughout.
 
 use std::collections::BTreeSet;
 

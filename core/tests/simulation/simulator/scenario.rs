@@ -1,5 +1,5 @@
-//! One random run: a cluster, a client, requests and faults over three seconds; then everything heals, and the
-//! client must serve every slot again, end idle, and close.
+//! One random run: a cluster, a client, requests and faults over three seconds; then everything
+//! heals, and the client must serve every slot again, end idle, and close.
 
 use keyslot_core::config::RetryWrites;
 use keyslot_core::error::Error;
@@ -180,11 +180,13 @@ fn heal(world: &mut World<Act>) {
     world.drain();
 }
 
-/// Every slot is served again: reads and writes for each tag. A connection that went silent while it was idle
-/// is only found out by a request that times out on it, so each of those may cost one round.
+/// Every slot is served again: reads and writes for each tag. A connection that went silent while
+/// it was idle is only found out by a request that times out on it, so each of those may cost one
+/// round.
 fn probe(world: &mut World<Act>, submitted: u64) {
     let mut number = submitted;
-    // With a small limit few requests can wait for a node that was down and that nobody has asked since.
+    // With a small limit few requests can wait for a node that was down and that nobody has asked
+    // since.
     let silent = world.silent_conns() + usize::from(world.config.waiting.requests < 100);
     for round in 0..=silent {
         let mut ids = Vec::new();
@@ -256,7 +258,8 @@ fn check_effort(world: &World<Act>) {
     let rounds = 13 * SECOND / config.refresh_interval.as_nanos() as u64;
     let bound = 300 + 40 * requests + 9 * rounds;
     assert!(commands <= bound, "INVARIANT: {commands} commands for {requests} requests, more than {bound}");
-    // A node that goes up and down is dialled again and again, and so are addresses that redirects made up.
+    // A node that goes up and down is dialled again and again, and so are addresses that redirects made
+    // up.
     let of_node = 60 + 15 * SECOND / config.retry.reconnect_cap.as_nanos() as u64;
     // What blocks is dialled for on its own.
     // Nor do nodes answer that a list has made up.

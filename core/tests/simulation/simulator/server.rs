@@ -1,9 +1,9 @@
-//! The simulated servers: a cluster's nodes, and what each command does. The rules for MOVED, ASK, TRYAGAIN
-//! and ASKING are the cluster specification's ("Redirection and resharding") and those of `getNodeByQuery` in
-//! `cluster.c`.
+//! The simulated servers: a cluster's nodes, and what each command does. The rules for MOVED, ASK,
+//! TRYAGAIN and ASKING are the cluster specification's ("Redirection and resharding") and those of
+//! `getNodeByQuery` in `cluster.c`.
 //!
-//! Every key is named `{tag}:kind:number`, and belongs to the one request with this number; a register,
-//! `{tag}:v:0`, is written and read by many, each write with its own number as the value.
+//! Every key is named `{tag}:kind:number`, and belongs to the one request with this number; a
+//! register, `{tag}:v:0`, is written and read by many, each write with its own number as the value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -81,7 +81,8 @@ pub(crate) struct Node {
     pub(crate) said_id: Option<String>,
     /// Who is at its address in its place, for connections that are made from now on.
     pub(crate) stranger: Option<Stranger>,
-    /// On connections that were made before it redirects to its own address or, alone, takes no writes.
+    /// On connections that were made before it redirects to its own address or, alone, takes no
+    /// writes.
     pub(crate) stale_before: Option<u64>,
     pub(crate) host: String,
     /// What it calls its host, where that is not what it is reached at.
@@ -306,7 +307,8 @@ impl Servers {
         answer
     }
 
-    /// What one borrower leaves on a connection is not there for the next, and nobody else uses it meanwhile.
+    /// What one borrower leaves on a connection is not there for the next, and nobody else uses it
+    /// meanwhile.
     fn check_borrower(&mut self, session: &mut Session, name: &str, words: &Words) {
         if let Some(lease) = words.get(1).and_then(|word| lease_of_marker(word)) {
             let is_clean =
@@ -682,7 +684,8 @@ pub(crate) fn lease_of_marker(word: &[u8]) -> Option<u64> {
     std::str::from_utf8(word).ok()?.strip_prefix("lease:")?.parse().ok()
 }
 
-/// The keys among a command's words, and whether it writes; `None` for one that has no keys or is not known.
+/// The keys among a command's words, and whether it writes; `None` for one that has no keys or is
+/// not known.
 pub(super) fn arguments<'a>(name: &str, words: &'a Words) -> Option<(&'a [Vec<u8>], bool)> {
     let all = words.get(1..).unwrap_or_default();
     let first = all.get(..1).unwrap_or_default();

@@ -1,8 +1,8 @@
 //! Keys that are there throughout, and what SCAN says of them.
 //!
-//! They lie where their slots are: at the owner, in part at the target of a slot that moves, and as a copy at a primary that was replaced
-//! without hearing of it. Each process goes through them in an order of its own, so that a cursor of another process leads
-//! astray.
+//! They lie where their slots are: at the owner, in part at the target of a slot that moves, and as
+//! a copy at a primary that was replaced without hearing of it. Each process goes through them in
+//! an order of its own, so that a cursor of another process leads astray.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,8 +22,8 @@ const OTHER_KEYS: u64 = 30;
 pub(crate) struct Standing {
     /// What a replaced primary still has.
     copies: BTreeMap<usize, Vec<Vec<u8>>>,
-    /// Slots whose move was broken off when some of their keys had moved: those are back where they came from, and a scan may have missed
-    /// them.
+    /// Slots whose move was broken off when some of their keys had moved: those are back where they
+    /// came from, and a scan may have missed them.
     pub(crate) disturbed: BTreeSet<u16>,
     /// How many times each node's process was started anew.
     pub(crate) starts: BTreeMap<usize, u64>,

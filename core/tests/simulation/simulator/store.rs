@@ -1,9 +1,9 @@
-//! What the servers remember: each key's versions in the order of their writes, so that a replica can answer with
-//! an older one, and a failover can lose the newest.
+//! What the servers remember: each key's versions in the order of their writes, so that a replica
+//! can answer with an older one, and a failover can lose the newest.
 //!
-//! All nodes share one key space: at any time each key lies at exactly one node, so only *where* has to be
-//! kept. A primary that was replaced without hearing of it has a fork: the shared versions up to its replacement, and
-//! what it wrote since.
+//! All nodes share one key space: at any time each key lies at exactly one node, so only *where*
+//! has to be kept. A primary that was replaced without hearing of it has a fork: the shared
+//! versions up to its replacement, and what it wrote since.
 
 use std::collections::BTreeMap;
 
@@ -82,7 +82,8 @@ impl Store {
         }
     }
 
-    /// The number of the latest version of the key that has this value; zero for the value that it began with.
+    /// The number of the latest version of the key that has this value; zero for the value that it
+    /// began with.
     pub(crate) fn serial_of(&self, key: &[u8], value: Option<&[u8]>) -> u64 {
         let mut versions = self.versions.get(key).into_iter().flatten();
         versions.rfind(|version| version.value.as_deref() == value).map_or(0, |version| version.serial)
@@ -98,7 +99,8 @@ impl Store {
         self.forks.remove(&node);
     }
 
-    /// Takes back what was written to these keys after `applied`: the node that has them now never had it.
+    /// Takes back what was written to these keys after `applied`: the node that has them now never
+    /// had it.
     pub(crate) fn roll_back(&mut self, now: u64, applied: u64, is_concerned: impl Fn(&[u8]) -> bool) {
         let behind = |versions: &[Version]| versions.last().is_some_and(|version| version.at > applied);
         let keys: Vec<_> = self
@@ -114,8 +116,8 @@ impl Store {
     }
 }
 
-/// What a key has from the start: its kind and number, so that a reply shows which request it belongs to. Kind
-/// `s` (SET) and the registers have to be created.
+/// What a key has from the start: its kind and number, so that a reply shows which request it
+/// belongs to. Kind `s` (SET) and the registers have to be created.
 fn initial(key: &[u8]) -> Option<Vec<u8>> {
     let suffix = key.splitn(2, |byte| *byte == b':').nth(1)?;
     match suffix.first()? {

@@ -1,6 +1,8 @@
-//! A node of another cluster, at an address of this one: it answers as any node does, with ids and slots of its own.
+//! A node of another cluster, at an address of this one: it answers as any node does, with ids and
+//! slots of its own.
 //!
-//! It serves nothing: where a test lets the client reach it, the client is told that the cluster is down.
+//! It serves nothing: where a test lets the client reach it, the client is told that the cluster is
+//! down.
 
 use keyslot_core::address::NodeAddr;
 use keyslot_core::cluster::ConnId;
@@ -70,7 +72,8 @@ impl Servers {
 }
 
 impl<A: std::fmt::Debug> World<A> {
-    /// The node ends, and its address is another cluster's from now on, if the client knows who should be there.
+    /// The node ends, and its address is another cluster's from now on, if the client knows who
+    /// should be there.
     pub(super) fn take_over(&mut self, node: usize, epoch: u64) {
         let dialect = &self.servers.dialect;
         let is_known = dialect.cluster && dialect.myid && matches!(self.ready, Some(Ok(())));

@@ -1,7 +1,7 @@
 //! MULTI, EXEC, DISCARD, WATCH and UNWATCH: queue, run, and give up.
 //!
-//! Sources: Redis documentation, "Transactions"; `multi.c`, and `processCommand` in `server.c` for what spoils a
-//! transaction.
+//! Sources: Redis documentation, "Transactions"; `multi.c`, and `processCommand` in `server.c` for
+//! what spoils a transaction.
 
 use super::server::{Servers, Session, arguments};
 use super::wire::{Answer, Words};

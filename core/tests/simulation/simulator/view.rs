@@ -1,7 +1,9 @@
-//! Who is who, in truth and in each node's view: slots, replicas and epochs; what changes them (moves, failovers) and
-//! how the nodes hear of it or do not (gossip, partitions). And what a node says about it: CLUSTER SLOTS, SHARDS, INFO.
+//! Who is who, in truth and in each node's view: slots, replicas and epochs; what changes them
+//! (moves, failovers) and how the nodes hear of it or do not (gossip, partitions). And what a node
+//! says about it: CLUSTER SLOTS, SHARDS, INFO.
 //!
-//! Sources: cluster specification, "Configuration epochs" and "Handling of configuration changes"; `cluster.c`.
+//! Sources: cluster specification, "Configuration epochs" and "Handling of configuration changes";
+//! `cluster.c`.
 
 use keyslot_core::slot::{SLOT_COUNT, Slot};
 
@@ -14,7 +16,8 @@ pub(crate) const NODE_TIMEOUT: u64 = 300 * MILLISECOND;
 /// One state of the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
-    /// Counts all changes; a move to a node that has the highest configuration epoch already changes no epoch.
+    /// Counts all changes; a move to a node that has the highest configuration epoch already
+    /// changes no epoch.
     version: u64,
     /// The cluster's current epoch.
     pub(crate) epoch: u64,
@@ -27,7 +30,8 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// The first `primaries` of the nodes have equal parts of the slots, the others are their replicas.
+    /// The first `primaries` of the nodes have equal parts of the slots, the others are their
+    /// replicas.
     pub(crate) fn new(primaries: usize, nodes: usize) -> Self {
         let slots = usize::from(SLOT_COUNT);
         Self {
@@ -95,8 +99,8 @@ impl Servers {
         self.truth.replica_of[node]
     }
 
-    /// Ends a slot's move: source and target know at once, the others when they are told ([`Self::gossip`]). It
-    /// waits while one of the two has no majority.
+    /// Ends a slot's move: source and target know at once, the others when they are told
+    /// ([`Self::gossip`]). It waits while one of the two has no majority.
     pub(crate) fn finish_migration(&mut self, slot: u16) {
         let Some(migration) = self.migrations.get(&slot).copied() else { return };
         if self.is_cut_off(migration.from) || self.is_cut_off(migration.to) {
@@ -138,8 +142,9 @@ impl Servers {
         self.nodes[node].view = View::empty(self.nodes.len());
     }
 
-    /// The replica takes the slots and the moves of its primary over, which becomes its replica. When the primary
-    /// is well, it hands over in order; else what the replica has not applied is lost.
+    /// The replica takes the slots and the moves of its primary over, which becomes its replica.
+    /// When the primary is well, it hands over in order; else what the replica has not applied
+    /// is lost.
     pub(crate) fn promote(&mut self, replica: usize) {
         let Some(old) = self.truth.replica_of[replica] else { return };
         if self.is_cut_off(replica) || self.nodes[replica].reach != Reach::Up {
@@ -220,8 +225,8 @@ impl Servers {
         linked && works(replica) && works(primary)
     }
 
-    /// It is `now`: the replicas have applied what was written until a while ago, each after its own lag. To be
-    /// called before anything happens to the links between nodes.
+    /// It is `now`: the replicas have applied what was written until a while ago, each after its
+    /// own lag. To be called before anything happens to the links between nodes.
     pub(crate) fn catch_up(&mut self, now: u64) {
         self.now = now;
         for replica in 0..self.nodes.len() {

@@ -1,5 +1,5 @@
-//! The driver: a virtual clock, one queue of events, and the loop around a real [`Cluster`] that checks what
-//! the machine asks of it.
+//! The driver: a virtual clock, one queue of events, and the loop around a real [`Cluster`] that
+//! checks what the machine asks of it.
 //!
 //! The machine's clock is the world's, and ahead of it by as much as it has jumped.
 
@@ -32,9 +32,9 @@ pub(crate) const MICROSECOND: u64 = 1_000;
 pub(crate) const MILLISECOND: u64 = 1_000_000;
 pub(crate) const SECOND: u64 = 1_000_000_000;
 
-/// Whether the machine may be told of something at or after a deadline of the same connection without a tick
-/// before, as a driver tells it that has slept. The machine runs its deadlines first, and then takes the input for one
-/// of the connection that the deadline has made of it.
+/// Whether the machine may be told of something at or after a deadline of the same connection
+/// without a tick before, as a driver tells it that has slept. The machine runs its deadlines
+/// first, and then takes the input for one of the connection that the deadline has made of it.
 const INPUTS_MEET_DEADLINES: bool = true;
 
 /// What the world does by itself, or hands to whoever planned it.
@@ -420,7 +420,8 @@ impl<A: std::fmt::Debug> World<A> {
         self.history.submitted(id, operation, way, times, &self.servers);
     }
 
-    /// Borrows a connection; the first command on it tells the servers whose it is. [`Self::drain`] has to follow.
+    /// Borrows a connection; the first command on it tells the servers whose it is. [`Self::drain`]
+    /// has to follow.
     pub(crate) fn lend(&mut self, lease: u64, slot: Option<Slot>) -> RequestId {
         let id = self.cluster.lend(self.machine_now(), slot);
         self.log(|| format!("{id:?} lend {lease} for {slot:?}"));

@@ -23,8 +23,9 @@ const REPLICAS_PER_PRIMARY: usize = 1;
 
 /// Start a local cluster, show what the client does with it, and take it down
 ///
-/// Needs redis-server; KEYSLOT_REDIS_SERVER names another program. Three primaries and three replicas listen on free ports
-/// of 127.0.0.1 and keep nothing. Ends with exit code 1 when a redirect was not followed or a value was wrong.
+/// Needs redis-server; KEYSLOT_REDIS_SERVER names another program. Three primaries and three
+/// replicas listen on free ports of 127.0.0.1 and keep nothing. Ends with exit code 1 when a
+/// redirect was not followed or a value was wrong.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demo {}
 
@@ -71,7 +72,8 @@ async fn present(cluster: &TestCluster, global: &Global, show: &Show) -> Result<
     Ok(())
 }
 
-/// Starts the servers. Interrupted meanwhile, waits until those that have started are stopped again.
+/// Starts the servers. Interrupted meanwhile, waits until those that have started are stopped
+/// again.
 async fn start_cluster() -> Result<TestCluster, Failure> {
     let mut starting = tokio::task::spawn_blocking(|| TestCluster::start(PRIMARIES, REPLICAS_PER_PRIMARY));
     let started = tokio::select! {

@@ -12,7 +12,8 @@
 //! | any other map | array of `[key, value]` |
 //! | error | `{"error":{"code":"ERR","message":"…"}}` |
 //!
-//! What `escape.rs` escapes on terminals is escaped here, too, as `\u009b`: so a value is one line for every reader.
+//! What `escape.rs` escapes on terminals is escaped here, too, as `\u009b`: so a value is one line
+//! for every reader.
 
 use std::str;
 

@@ -1,9 +1,10 @@
-//! How replies are written: as `redis-cli` writes them on a terminal, as it writes them into a pipe, or as JSON.
+//! How replies are written: as `redis-cli` writes them on a terminal, as it writes them into a
+//! pipe, or as JSON.
 //!
-//! The model is `redis-cli` 7.0. Two things it cannot print are printed here: big numbers, as their digits, and the
-//! reply behind an attribute; the attribute itself is left out in every format. And one thing is not: `redis-cli` writes
-//! statuses, errors and texts for people to the terminal byte by byte; here control characters are escaped (`escape.rs`), in
-//! every format but that for a pipe.
+//! The model is `redis-cli` 7.0. Two things it cannot print are printed here: big numbers, as their
+//! digits, and the reply behind an attribute; the attribute itself is left out in every format. And
+//! one thing is not: `redis-cli` writes statuses, errors and texts for people to the terminal byte
+//! by byte; here control characters are escaped (`escape.rs`), in every format but that for a pipe.
 
 mod json;
 mod raw;
@@ -28,11 +29,12 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The text of a command's result, ready for standard output. `Err` is a failure that is not the
-    /// command's own reply, for standard error.
+    /// The text of a command's result, ready for standard output. `Err` is a failure that is not
+    /// the command's own reply, for standard error.
     ///
-    /// Whatever the server answers is a result, its errors too. So are keys in different slots: the client refuses them
-    /// before the server does, and the server's words for it are well known.
+    /// Whatever the server answers is a result, its errors too. So are keys in different slots: the
+    /// client refuses them before the server does, and the server's words for it are well
+    /// known.
     pub(crate) fn result(self, command: &[Vec<u8>], result: Result<Reply, Error>) -> Result<Vec<u8>, Error> {
         match result {
             Ok(reply) => Ok(self.reply(command, &reply)),
@@ -89,7 +91,8 @@ pub(crate) fn server_error(error: &Error) -> Option<ReplyNode> {
     }
 }
 
-/// Whether a command replies with text for people, whose lines every format but JSON leaves as they are.
+/// Whether a command replies with text for people, whose lines every format but JSON leaves as they
+/// are.
 fn replies_with_text(command: &[Vec<u8>]) -> bool {
     let word = |index: usize| {
         command.get(index).map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).unwrap_or_default()

@@ -77,7 +77,8 @@ impl Numbers {
         Self { width, marker, indent, inner: indent + width + 2 }
     }
 
-    /// Writes the number of an item: the first where the line already is, the others on a line of their own.
+    /// Writes the number of an item: the first where the line already is, the others on a line of
+    /// their own.
     fn write(&self, out: &mut Vec<u8>, index: usize) {
         if index > 0 {
             start_line(out, self.indent);

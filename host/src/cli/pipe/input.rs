@@ -1,4 +1,5 @@
-//! The input: bytes that come in any portions, read on a thread of its own, cut into pieces of whole commands.
+//! The input: bytes that come in any portions, read on a thread of its own, cut into pieces of
+//! whole commands.
 //!
 //! Never more of it is in memory than one command, a buffer, and a few pieces.
 
@@ -25,8 +26,8 @@ pub(super) struct Piece {
     pub(super) commands: Bytes,
     /// Where each command stands.
     pub(super) places: Vec<Place>,
-    /// How many commands there are besides that have nothing to do: a SELECT of the database that the connections have anyway,
-    /// with which many dumps begin.
+    /// How many commands there are besides that have nothing to do: a SELECT of the database that
+    /// the connections have anyway, with which many dumps begin.
     pub(super) needless: usize,
     /// What stands among them and is no command.
     pub(super) mistakes: Vec<Mistake>,
@@ -102,7 +103,8 @@ impl Pieces {
         self.send_if_full()
     }
 
-    /// Whether the command asks for the database that the connections have. To send it would be to change what all commands share.
+    /// Whether the command asks for the database that the connections have. To send it would be to
+    /// change what all commands share.
     fn is_needless(&self, words: &[impl AsRef<[u8]>]) -> bool {
         let [name, database] = words else {
             return false;

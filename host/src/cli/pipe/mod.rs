@@ -5,8 +5,8 @@
 //!       thread                   a few ready                      a window of them
 //! ```
 //!
-//! Each command leaves the window as soon as it has ended. Those that wait for nodes that do not answer are not counted in it: they
-//! have bounds of their own.
+//! Each command leaves the window as soon as it has ended. Those that wait for nodes that do not
+//! answer are not counted in it: they have bounds of their own.
 
 mod input;
 mod progress;
@@ -34,22 +34,26 @@ use super::failure::{Failure, REFUSED};
 use super::signal::interruption;
 use super::style::Style;
 
-/// How often it is looked which nodes answer, at most, and which part of the request time-out is enough.
+/// How often it is looked which nodes answer, at most, and which part of the request time-out is
+/// enough.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(250);
 const LOOKS_IN_TIMEOUT: u32 = 20;
 
 /// Run the commands of standard input, pipelined, and count their errors
 ///
-/// One command a line, with the quotes and escapes of redis-cli, also with a count before it (3 INCR n); blank lines are passed
-/// over. Or RESP, arrays of bulk strings, which is found out by how the input begins. Commands for one slot are executed in
-/// their order. SELECT of the database that the connections have is passed over, and counts as answered; any other is refused. Replies are not printed: at the end, a table says how many there were, and of each error's code how often
-/// it came and where first.
+/// One command a line, with the quotes and escapes of redis-cli, also with a count before it (3
+/// INCR n); blank lines are passed over. Or RESP, arrays of bulk strings, which is found out by how
+/// the input begins. Commands for one slot are executed in their order. SELECT of the database that
+/// the connections have is passed over, and counts as answered; any other is refused. Replies are
+/// not printed: at the end, a table says how many there were, and of each error's code how often it
+/// came and where first.
 ///
-/// A line that is no command is counted as the error SYNTAX, and the others are run. RESP that is broken ends the input there:
-/// what comes before it is run. Ctrl-C ends the input, too.
+/// A line that is no command is counted as the error SYNTAX, and the others are run. RESP that is
+/// broken ends the input there: what comes before it is run. Ctrl-C ends the input, too.
 ///
-/// Time-outs (--request-timeout) begin when a command is sent, and no more are sent at once than end in a part of it. Commands for
-/// nodes that do not answer end by their time-out and hold up none of the others, until 75,000 commands or 64 MiB wait.
+/// Time-outs (--request-timeout) begin when a command is sent, and no more are sent at once than
+/// end in a part of it. Commands for nodes that do not answer end by their time-out and hold up
+/// none of the others, until 75,000 commands or 64 MiB wait.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -226,10 +230,12 @@ impl<'a> Load<'a> {
                     self.take_ends_of_piece(number, &mut ends, now);
                 }
             }
-            // The client is gone, and with it whatever was known of them. That some have been told of was counted then.
+            // The client is gone, and with it whatever was known of them. That some have been told of was
+            // counted then.
             Err(error) => {
                 for piece in std::mem::take(&mut self.under_way).into_values() {
-                    // Which of them they are is not told any more: any of the piece's places is right for the count.
+                    // Which of them they are is not told any more: any of the piece's places is right for the
+                    // count.
                     for place in piece.places.into_iter().rev().take(piece.commands) {
                         self.summary.count(place, Err(error.clone()));
                     }
@@ -300,8 +306,8 @@ impl<'a> Load<'a> {
     }
 }
 
-/// Whether the time that a command took tells of the pace of a node that answers. That of one that has found no node, or waited
-/// for one that does not answer, does not.
+/// Whether the time that a command took tells of the pace of a node that answers. That of one that
+/// has found no node, or waited for one that does not answer, does not.
 fn says_how_soon(outcome: &Result<(), Error>, nodes: &Nodes) -> bool {
     match outcome {
         Ok(()) | Err(Error::Server(_)) => true,

@@ -15,7 +15,8 @@ use crate::cli::table::{self, Cell, Table, grouped};
 /// How many codes are told apart: scripts can make up as many as they like.
 const CODES_MAX: usize = 50;
 
-/// How many characters of a code and of a message are kept: scripts can make them as long as they like.
+/// How many characters of a code and of a message are kept: scripts can make them as long as they
+/// like.
 const CODE_LENGTH_MAX: usize = 40;
 const MESSAGE_LENGTH_MAX: usize = 160;
 
@@ -25,7 +26,8 @@ const OTHERS: &str = "(others)";
 /// The counts.
 #[derive(Debug, Default)]
 pub(super) struct Summary {
-    /// How many commands were handed in, and how many of them the servers have answered, also with an error.
+    /// How many commands were handed in, and how many of them the servers have answered, also with
+    /// an error.
     pub(super) commands: u64,
     pub(super) replies: u64,
     /// How many have failed, what could not be read as a command included.

@@ -1,7 +1,8 @@
-//! The two ways to write commands down: as `redis-cli` takes them, one a line, and as servers take them, in RESP.
+//! The two ways to write commands down: as `redis-cli` takes them, one a line, and as servers take
+//! them, in RESP.
 //!
-//! A line that is no command leaves the others as they are. In RESP nothing can be told of what comes behind a
-//! mistake, so reading ends there.
+//! A line that is no command leaves the others as they are. In RESP nothing can be told of what
+//! comes behind a mistake, so reading ends there.
 
 use std::io::Read;
 
@@ -26,7 +27,8 @@ enum Syntax {
     Resp,
 }
 
-/// Reads all of the input into pieces, of commands no longer than `bytes_max`. Ends early when nobody takes them.
+/// Reads all of the input into pieces, of commands no longer than `bytes_max`. Ends early when
+/// nobody takes them.
 pub(super) fn read(input: impl Read, mut pieces: Pieces, bytes_max: usize) {
     let buffer = Buffer::new(input);
     let mut reader = Reader { buffer, pieces: &mut pieces, place: Place::Line(1), bytes_max };

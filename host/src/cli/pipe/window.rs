@@ -1,4 +1,5 @@
-//! How much may be under way: what ends soon at nodes that answer, and, besides, what waits for those that do not.
+//! How much may be under way: what ends soon at nodes that answer, and, besides, what waits for
+//! those that do not.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,7 +22,8 @@ const HELD_BYTES_MAX: usize = 64 << 20;
 pub(super) const WAITING_COMMANDS_MAX: u64 = 100_000;
 pub(super) const WAITING_BYTES_MAX: u64 = 128 << 20;
 
-/// How many pieces may have commands that have not ended. Each takes memory for all of its commands.
+/// How many pieces may have commands that have not ended. Each takes memory for all of its
+/// commands.
 const PIECES_MAX: usize = 2_000;
 
 /// After how many commands that took long there are to be fewer, unless the window is smaller.
@@ -35,8 +37,8 @@ pub(super) struct Held {
     pub(super) bytes: usize,
 }
 
-/// How many commands may be under way at nodes that answer: more while they end soon, fewer when they take long, so that
-/// none waits for its time-out behind others.
+/// How many commands may be under way at nodes that answer: more while they end soon, fewer when
+/// they take long, so that none waits for its time-out behind others.
 pub(super) struct Window {
     commands: usize,
     /// What is soon.
@@ -79,7 +81,8 @@ impl Window {
         }
     }
 
-    /// Takes notice of commands that have ended without an answer. How long that took says nothing about the pace of the others.
+    /// Takes notice of commands that have ended without an answer. How long that took says nothing
+    /// about the pace of the others.
     pub(super) fn unanswered(&mut self, commands: usize) {
         self.held = self.held.saturating_sub(commands);
     }
@@ -117,7 +120,8 @@ impl Nodes {
         }
     }
 
-    /// Looks at the counters. Gives how many commands are under way at nodes that answer; none when no node does.
+    /// Looks at the counters. Gives how many commands are under way at nodes that answer; none when
+    /// no node does.
     pub(super) fn look(&mut self, statistics: &[NodeStatistics], now: Instant) -> Option<usize> {
         let mut at_answering = None;
         for node in statistics {

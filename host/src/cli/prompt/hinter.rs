@@ -1,10 +1,12 @@
-//! Hints behind the cursor: the arguments that a command still takes, or how a line of the history goes on.
+//! Hints behind the cursor: the arguments that a command still takes, or how a line of the history
+//! goes on.
 
 use reedline::{Color, DefaultHinter, Hinter, History};
 
 use crate::cli::{help, line};
 
-/// Shows the syntax after a space, and the history within a word. Only the history's hint can be accepted.
+/// Shows the syntax after a space, and the history within a word. Only the history's hint can be
+/// accepted.
 #[derive(Default)]
 pub(super) struct SyntaxHinter {
     history: DefaultHinter,
@@ -31,8 +33,9 @@ impl Hinter for SyntaxHinter {
     }
 }
 
-/// The arguments that the command of a line takes after those that are there: `value [NX | XX] …` for `SET k `.
-/// None when the command is unknown, or when the arguments are beyond the fixed ones at its beginning.
+/// The arguments that the command of a line takes after those that are there: `value [NX | XX] …`
+/// for `SET k `. None when the command is unknown, or when the arguments are beyond the fixed ones
+/// at its beginning.
 fn remaining_syntax(text: &str) -> Option<String> {
     let words = line::split(text.as_bytes()).ok()?;
     let words: Vec<_> = words.iter().map(|word| String::from_utf8_lossy(word)).collect();

@@ -14,8 +14,8 @@ use crate::cli::{escape, line};
 /// How many lines are kept.
 const LINES_MAX: usize = 10_000;
 
-/// The history: in the file that `KEYSLOT_HISTORY` names, else in the user's data folder. None when that variable
-/// is empty, or there is no such folder.
+/// The history: in the file that `KEYSLOT_HISTORY` names, else in the user's data folder. None when
+/// that variable is empty, or there is no such folder.
 pub(super) fn open() -> io::Result<Option<Box<dyn History>>> {
     let file = match std::env::var_os("KEYSLOT_HISTORY") {
         Some(name) if name.is_empty() => None,
@@ -29,8 +29,8 @@ pub(super) fn open() -> io::Result<Option<Box<dyn History>>> {
     Ok(Some(Box::new(DiscreetHistory(history))))
 }
 
-/// A history that takes no line with a password, and gives none with control characters: the editor writes its lines to the
-/// terminal as they are, and whoever can write the file could write there.
+/// A history that takes no line with a password, and gives none with control characters: the editor
+/// writes its lines to the terminal as they are, and whoever can write the file could write there.
 struct DiscreetHistory(FileBackedHistory);
 
 impl History for DiscreetHistory {
@@ -74,13 +74,15 @@ impl History for DiscreetHistory {
     }
 }
 
-/// A line as it may be shown, and used again: in double quotes the escapes mean what they stand for.
+/// A line as it may be shown, and used again: in double quotes the escapes mean what they stand
+/// for.
 fn shown(mut item: HistoryItem) -> HistoryItem {
     item.command_line = escape::lines(&item.command_line);
     item
 }
 
-/// Whether the command of a line takes a password: AUTH, HELLO, MIGRATE, ACL SETUSER, or CONFIG SET of one.
+/// Whether the command of a line takes a password: AUTH, HELLO, MIGRATE, ACL SETUSER, or CONFIG SET
+/// of one.
 fn holds_secret(text: &str) -> bool {
     // A line whose quotes do not match is no command, but may have been meant as one.
     let words = line::split(text.as_bytes())

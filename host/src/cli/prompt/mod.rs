@@ -34,8 +34,8 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode, Failure> {
     if io::stdin().is_terminal() { interact(&session).await } else { read_lines(&session).await }
 }
 
-/// Runs the lines of standard input. As with `redis-cli`, a server's error is printed and stops nothing, and the exit
-/// code does not tell of it; that a command got no answer, it does.
+/// Runs the lines of standard input. As with `redis-cli`, a server's error is printed and stops
+/// nothing, and the exit code does not tell of it; that a command got no answer, it does.
 async fn read_lines(session: &Session) -> Result<ExitCode, Failure> {
     let mut code = ExitCode::SUCCESS;
     let mut line = Vec::new();

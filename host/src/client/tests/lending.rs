@@ -1,4 +1,5 @@
-//! Connections that are lent: they hold up nobody, come back when they are dropped, and wait their turn.
+//! Connections that are lent: they hold up nobody, come back when they are dropped, and wait their
+//! turn.
 
 use super::*;
 use crate::PoolSetting;

@@ -1,4 +1,5 @@
-//! What this host does by `wire`, through the typed functions: transactions, watched keys, scripts, and giving up.
+//! What this host does by `wire`, through the typed functions: transactions, watched keys, scripts,
+//! and giving up.
 
 use keyslot_testcluster::TestServer;
 
