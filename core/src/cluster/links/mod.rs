@@ -163,7 +163,10 @@ impl Links {
     pub(in crate::cluster) fn flush(&mut self, cx: &mut Context, conn: ConnId) -> Option<Bytes> {
         let connection = self.all.get_mut(conn).filter(|connection| connection.may_be_written())?;
         let bytes = connection.flush()?;
-        cx.statistics.flushes += 1;
+        // A batch may have several pieces.
+        if !connection.has_unflushed() {
+            cx.statistics.flushes += 1;
+        }
         cx.statistics.bytes_out += bytes.len() as u64;
         Some(bytes)
     }
