@@ -1,9 +1,9 @@
 //! Builds the component and names it to `include_bytes!` in src/engine.rs.
 //!
-//! With the feature `bundled`, which is on by default, the component is built from ../guest by a cargo of
-//! its own, with a target folder of its own: the two may not wait for each other's lock. `KEYSLOT_COMPONENT`
-//! names a file to embed instead. Where documentation is built without the other folders (docs.rs),
-//! nothing is embedded.
+//! With the feature `bundled`, which is on by default, the component is built from ../guest by a
+//! cargo of its own, with a target folder of its own: the two may not wait for each other's lock.
+//! `KEYSLOT_COMPONENT` names a file to embed instead. Where documentation is built without the
+//! other folders (docs.rs), nothing is embedded.
 
 use std::env;
 use std::ffi::OsString;
@@ -17,8 +17,8 @@ const PROFILE: &str = "component-fast";
 /// What the component is made of, beside the workspace's own manifest and lock file.
 const SOURCES: [&str; 6] = ["guest", "core/src", "core/Cargo.toml", "wit", "Cargo.toml", "Cargo.lock"];
 
-/// Settings of the outer build that would have the component built another way: flags for the host's
-/// target, and the wrapper by which clippy stands in for rustc.
+/// Settings of the outer build that would have the component built another way: flags for the
+/// host's target, and the wrapper by which clippy stands in for rustc.
 const OUTER_SETTINGS: [&str; 6] = [
     "RUSTFLAGS",
     "CARGO_ENCODED_RUSTFLAGS",
@@ -114,7 +114,8 @@ fn check_target() -> Result<(), String> {
     ))
 }
 
-/// A folder next to the profile's folders in the target folder, so that debug and release builds share it.
+/// A folder next to the profile's folders in the target folder, so that debug and release builds
+/// share it.
 fn target_directory() -> Result<PathBuf, String> {
     // target/PROFILE/build/keyslot-HASH/out
     let out = PathBuf::from(required("OUT_DIR")?);

@@ -374,8 +374,8 @@ fn a_large_reply_is_handed_over() {
     let reply = rig.done.remove(&id).unwrap().unwrap();
     let bytes = reply.into_vec();
     assert!(bytes.len() > LARGE);
-    // Itself, and less than three quarters of it while it grows for the last time; and what a socket
-    // gives.
+    // Itself, and less than three quarters of it while it grows for the last time; and what a
+    // socket gives.
     assert!(peak_since(held) < LARGE * 7 / 4 + MIB / 4, "{}", peak_since(held));
     assert_eq!(rig.cluster.received_bytes(), 0);
 }

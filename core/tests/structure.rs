@@ -150,8 +150,8 @@ fn no_file_of_the_machine_imports_one_that_imports_it() {
     let files = files(&source().join("cluster"));
     let mut left = imports(&files);
     assert!(left.values().map(BTreeSet::len).sum::<usize>() > 100, "imports are found: {left:?}");
-    // Takes away those that import none that are left, or that none of them imports, until there are
-    // only circles.
+    // Takes away those that import none that are left, or that none of them imports, until there
+    // are only circles.
     loop {
         let is_known = |file: &str| left.values().any(|known| known.contains(file));
         let free = left.iter().filter(|(file, known)| known.is_empty() || !is_known(file));

@@ -501,7 +501,8 @@ impl Driver {
         let mut seen = None;
         for index in ready {
             match sources.get(index as usize) {
-                // A socket that can be read and written stands in the list twice, one after the other.
+                // A socket that can be read and written stands in the list twice, one after the
+                // other.
                 Some(Source::Socket(conn)) if seen != Some(*conn) => {
                     seen = Some(*conn);
                     self.look_at(*conn, now, Until::Short);

@@ -247,7 +247,8 @@ pub(crate) fn describe(error: ErrorCode) -> String {
                                       connections, or raise the process's limit (ulimit -n)"
                 .to_string()
         }
-        // What runtimes say of errors that they have no word for, of a look-up without a descriptor for one.
+        // What runtimes say of errors that they have no word for, of a look-up without a descriptor
+        // for one.
         ErrorCode::Unknown => "the host reports an error without a name; it may have no descriptor left for \
                                a socket (limit connections, ulimit -n)"
             .to_string(),

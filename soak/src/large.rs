@@ -118,8 +118,8 @@ struct Task {
 
 impl Task {
     async fn run(mut self) -> Vec<LargeValue> {
-        // The largest first, written and read by all tasks at the same time: so much memory is needed, and
-        // no more later.
+        // The largest first, written and read by all tasks at the same time: so much memory is
+        // needed, and no more later.
         let mut place = self.values.len() - 1;
         let mut calls = 0;
         while !self.shared.is_over() {

@@ -73,8 +73,8 @@ async fn run(
     protocol: Protocol,
     make_hole: impl FnOnce(&TestCluster, usize) -> Result<()>,
 ) -> Result<()> {
-    // The nodes themselves take it for alive all the time: what is measured is what the client makes of
-    // it.
+    // The nodes themselves take it for alive all the time: what is measured is what the client
+    // makes of it.
     let cluster = TestCluster::builder().primaries(3).node_timeout_ms(120_000).start()?;
     let given = options(&cluster.urls(), protocol);
     let given = given.request_timeout(REQUEST_TIMEOUT).connect_timeout(CONNECT_TIMEOUT);

@@ -205,8 +205,8 @@ async fn calls_go_by_a_pipeline_that_a_stalled_node_holds_up() -> Result<()> {
         };
         let long = [pipeline(150_000), pipeline(150_000)];
         until_requests(&client, before + 50_000).await?;
-        // They are answered before the node is let go on: nothing else would answer them if they waited for
-        // it.
+        // They are answered before the node is let go on: nothing else would answer them if they
+        // waited for it.
         let slowest = slowest_get(&client, &calm).await?;
         ensure!(!long.iter().any(tokio::task::JoinHandle::is_finished), "the stalled node has answered");
         println!("{protocol:?}: GET takes {slowest:?} at most beside two pipelines that are held up");

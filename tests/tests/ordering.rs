@@ -230,8 +230,8 @@ fn move_to_and_fro(cluster: &TestCluster, done: &AtomicBool, moves: &AtomicUsize
         while cluster.migrate_keys(slot, 1)? > 0 {}
         cluster.finish_slot_migration(slot)?;
         moves.fetch_add(1, Ordering::SeqCst);
-        // An ASK that reaches its node after the slot has gone there, back, and is on its way there again,
-        // is one that no client can tell from a good one.
+        // An ASK that reaches its node after the slot has gone there, back, and is on its way there
+        // again, is one that no client can tell from a good one.
         std::thread::sleep(PAUSE);
     }
     Ok(())

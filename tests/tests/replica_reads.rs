@@ -379,8 +379,8 @@ async fn survive(fault: Fault) -> Result<()> {
         ensure!(seen.slowest[0] <= prompt, "{fault:?} under {protocol:?}: a read took {:?}", seen.slowest[0]);
         let others = seen.slowest[1].max(seen.slowest[2]);
         ensure!(others <= slack, "{fault:?} under {protocol:?}: a read of another shard took {others:?}");
-        // Those that were under way when the silence began, and one more each while a new connection is
-        // tried.
+        // Those that were under way when the silence began, and one more each while a new
+        // connection is tried.
         let held_up_max = 2 * TASKS_PER_SHARD + control.held_up;
         ensure!(
             seen.held_up <= held_up_max,

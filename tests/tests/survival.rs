@@ -123,8 +123,8 @@ impl Fault {
             }
             Self::PrimaryStalled => {
                 run.phase("SIGSTOP of a primary", &[0], |cluster| cluster.pause(primary)).await?;
-                // By now no request is under way to it any more. A write that it read when it wakes up,
-                // before it hears that it was replaced, would be acknowledged and lost: so
+                // By now no request is under way to it any more. A write that it read when it wakes
+                // up, before it hears that it was replaced, would be acknowledged and lost: so
                 // Redis Cluster is.
                 run.phase("SIGCONT, it becomes a replica", &[], |cluster| cluster.resume(primary)).await
             }

@@ -54,8 +54,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     command.arg("--out").arg(arguments.out.clone().unwrap_or_else(|| target.join("soak")));
     if step::output(Command::new("setsid").arg("--version")).is_some() {
-        // A terminal sends Ctrl-C to all programs that run in it: the servers are put out of its reach, for
-        // the soak still compares what they hold.
+        // A terminal sends Ctrl-C to all programs that run in it: the servers are put out of its
+        // reach, for the soak still compares what they hold.
         let server = std::env::var("KEYSLOT_REDIS_SERVER").ok().filter(|server| !server.is_empty());
         let server = server.as_deref().unwrap_or("redis-server");
         command.env("KEYSLOT_REDIS_SERVER", format!("setsid {server}"));

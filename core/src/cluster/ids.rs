@@ -23,8 +23,8 @@ impl RequestId {
     /// A small number that no other request under way has: an index for a driver's table.
     #[must_use]
     pub fn index(self) -> usize {
-        // The low half of the key is its place in the arena, from 1 on; the high half tells its users
-        // apart.
+        // The low half of the key is its place in the arena, from 1 on; the high half tells its
+        // users apart.
         (slotmap::Key::data(&self).as_ffi() & u64::from(u32::MAX)) as usize
     }
 }

@@ -147,8 +147,8 @@ impl Cluster {
             scans: Scans::default(),
             map: ClusterMap::default(),
         };
-        // With a topology nothing need be asked before the first request; nodes are dialled when they are
-        // needed.
+        // With a topology nothing need be asked before the first request; nodes are dialled when
+        // they are needed.
         if let Some(topology) = cluster.cx.config.topology.take() {
             cluster.adopt(&topology, None, now);
             cluster.map.refresh_when_connected(now);

@@ -57,7 +57,8 @@ impl Cluster {
         self.cx.events.take()
     }
 
-    /// Whether this request is under way: its [`Output::Done`](super::Output::Done) is still to be made.
+    /// Whether this request is under way: its [`Output::Done`](super::Output::Done) is still to be
+    /// made.
     #[must_use]
     pub fn is_pending(&self, id: RequestId) -> bool {
         self.requests.contains(id)

@@ -222,7 +222,8 @@ impl KeySpec {
         let count = args.len();
         match self.find_keys {
             FindKeys::Range { last_key, key_step, limit } => {
-                // The first position behind the range, so that an empty one needs no negative number.
+                // The first position behind the range, so that an empty one needs no negative
+                // number.
                 let back = usize::from(last_key.unsigned_abs());
                 let end = if last_key >= 0 {
                     first + back + 1

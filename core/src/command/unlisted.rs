@@ -5,7 +5,8 @@
 //! nearly all modules' commands do: those of JSON, FT (the index), BF, CF, CMS, TOPK, TDIGEST and
 //! TS.
 //!
-//! Source: the modules' command references, <https://redis.io/docs/latest/commands/> and <https://valkey.io/commands/>.
+//! Source: the modules' command references, <https://redis.io/docs/latest/commands/> and
+//! <https://valkey.io/commands/>.
 
 use alloc::vec::Vec;
 

@@ -1,10 +1,10 @@
 //! The wire protocol: RESP2 and RESP3, complete.
 //!
-//! Source: the [RESP specification](https://redis.io/docs/latest/develop/reference/protocol-spec/) and the
-//! [RESP3 specification](https://github.com/antirez/RESP3/blob/master/spec.md), which alone describes streamed
-//! strings and streamed aggregates. Requests go out as arrays of bulk strings ([`encode_command`]);
-//! replies come in any pieces and leave the [`Decoder`] whole: as they were sent ([`RawReply`]), or
-//! flat ([`Reply`]), to be read with [`ReplyRef`].
+//! Source: the [RESP specification](https://redis.io/docs/latest/develop/reference/protocol-spec/)
+//! and the [RESP3 specification](https://github.com/antirez/RESP3/blob/master/spec.md), which alone
+//! describes streamed strings and streamed aggregates. Requests go out as arrays of bulk strings
+//! ([`encode_command`]); replies come in any pieces and leave the [`Decoder`] whole: as they were
+//! sent ([`RawReply`]), or flat ([`Reply`]), to be read with [`ReplyRef`].
 
 mod decode;
 mod double;

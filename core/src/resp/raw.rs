@@ -267,8 +267,8 @@ impl<'a> Iterator for Tokens<'a> {
 
 /// Passes over a node with its attributes and all that is below it.
 fn skip(tokens: &mut Tokens<'_>) {
-    // The aggregates that the next token is in: how many children are to come, none until `.` comes,
-    // and whether it is an attribute, which is followed by what it describes.
+    // The aggregates that the next token is in: how many children are to come, none until `.`
+    // comes, and whether it is an attribute, which is followed by what it describes.
     let mut open: Vec<(Option<u64>, bool)> = Vec::new();
     while let Some(token) = tokens.next() {
         let is_attribute = token.marker == b'|';

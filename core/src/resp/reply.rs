@@ -289,8 +289,8 @@ pub fn subtree_length(nodes: &[ReplyNode]) -> usize {
 
 /// How many nodes the first `count` sub-replies in a list have, with their attributes.
 fn nodes_length(nodes: &[ReplyNode], count: u64) -> usize {
-    // In pre-order it does not matter whose child a node is: each takes one place and opens those below
-    // it.
+    // In pre-order it does not matter whose child a node is: each takes one place and opens those
+    // below it.
     let mut open = count;
     let mut length = 0;
     for node in nodes {

@@ -1,6 +1,7 @@
 //! What a node says of itself and of its peers: CLUSTER NODES.
 //!
-//! Cluster specification, "Cluster topology"; the form is that of <https://redis.io/docs/latest/commands/cluster-nodes/>.
+//! Cluster specification, "Cluster topology"; the form is that of
+//! <https://redis.io/docs/latest/commands/cluster-nodes/>.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

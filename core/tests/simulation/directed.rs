@@ -169,8 +169,8 @@ fn a_late_reply_goes_to_nobody_and_the_connection_stays_aligned() {
     let first = submit(&mut lab, &format!("GET {early}"));
     wait(&mut lab, 500 * MILLISECOND);
     let second = submit(&mut lab, &format!("GET {late}"));
-    // One reply and half of the next: the connection is slow, not silent, and the next has not been due
-    // for long.
+    // One reply and half of the next: the connection is slow, not silent, and the next has not been
+    // due for long.
     lab.reply(conns[0], b"$3\r\ng:7\r\n$3\r\ng:".to_vec(), false);
     assert_eq!(outcome(&mut lab, before), bulk("g:7"));
     match outcome(&mut lab, first) {

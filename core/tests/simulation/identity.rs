@@ -148,8 +148,8 @@ fn behind_a_balancer_ids_are_not_compared() {
 
 #[test]
 fn a_stand_in_that_names_itself_otherwise_is_used() {
-    // A proxy: what it calls itself in the topology is not what CLUSTER MYID, which it passes on, is
-    // answered with.
+    // A proxy: what it calls itself in the topology is not what CLUSTER MYID, which it passes on,
+    // is answered with.
     let mut lab = lab_with(Dialect::modern(), |_, servers| {
         for (index, node) in servers.nodes.iter_mut().enumerate() {
             node.said_id = Some(format!("{:040x}", 100 + index));
@@ -260,8 +260,8 @@ fn transactions_borrowers_and_what_blocks_get_new_connections_too() {
     lab.drain();
     assert!(outcome(&mut lab, id).is_ok());
     assert_eq!(lab.dials - dials, 1);
-    // Idle ones of its pool were left as well; the one that is lent serves its borrower no more after
-    // this.
+    // Idle ones of its pool were left as well; the one that is lent serves its borrower no more
+    // after this.
     assert!(run(&mut lab, &format!("BLPOP {key} 0")).is_ok());
     assert_eq!(lab.dials - dials, 2);
     lend(&mut lab, 3, 0);

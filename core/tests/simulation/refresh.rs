@@ -76,7 +76,8 @@ fn when_every_node_of_the_topology_is_gone_the_seeds_are_asked() {
 
 #[test]
 fn an_older_view_does_not_overrule_a_newer_moved() {
-    // A move to node 1 gets a new epoch; node 2 has the highest one already, so a move to it gets none.
+    // A move to node 1 gets a new epoch; node 2 has the highest one already, so a move to it gets
+    // none.
     for (target, deaf, seconds) in [(1, 2, 20), (2, 1, 4)] {
         let mut lab =
             lab_with(Dialect::modern(), |config, _| config.refresh_interval = Duration::from_millis(200));

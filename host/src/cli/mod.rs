@@ -150,8 +150,8 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return report(&Failure::Output(error)),
     };
     let outcome = runtime.block_on(Box::pin(cli.run()));
-    // A look-up of a name that nobody answers for has a thread of its own, for many seconds. Nothing
-    // waits for it.
+    // A look-up of a name that nobody answers for has a thread of its own, for many seconds.
+    // Nothing waits for it.
     runtime.shutdown_background();
     match outcome {
         Ok(code) => code,

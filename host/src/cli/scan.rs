@@ -62,7 +62,8 @@ impl Scan {
         let mut scanner = client.scan(self.options()?).await?;
         let progress = self.progress(&client).await;
         let mut out = BufWriter::new(io::stdout().lock());
-        // What stands for what was printed: a batch that comes while the scan is interrupted is not.
+        // What stands for what was printed: a batch that comes while the scan is interrupted is
+        // not.
         let mut token = scanner.token().await?;
         let printed = tokio::select! {
             printed = self.print(&mut scanner, &mut token, global.format(), &progress, &mut out) => printed,

@@ -14,8 +14,8 @@ impl Style {
     #[cfg(test)]
     pub(crate) const PLAIN: Self = Self { coloured: false };
 
-    /// For standard output: coloured when it is a terminal, unless NO_COLOR is set (<https://no-color.org>) or the
-    /// terminal can do nothing.
+    /// For standard output: coloured when it is a terminal, unless NO_COLOR is set
+    /// (<https://no-color.org>) or the terminal can do nothing.
     pub(crate) fn for_stdout() -> Self {
         Self::on(io::stdout().is_terminal())
     }

@@ -455,8 +455,8 @@ async fn a_ticket_whose_time_runs_out_during_a_submit_keeps_its_owner() {
     let server = Server::start().await;
     let mut instance = instance(&server.options().request_timeout(Duration::from_millis(300))).await;
     let first = instance.submit_typed(&[command(&["SLOW", "list", "5000"])]).await.expect("no trap");
-    // The component hears of the time that has passed only with this call, and its number is free for
-    // the next.
+    // The component hears of the time that has passed only with this call, and its number is free
+    // for the next.
     tokio::time::sleep(Duration::from_millis(400)).await;
     let next = instance.submit_typed(&[command(&["ECHO", "a"])]).await.expect("no trap");
     let mut ended = Vec::new();

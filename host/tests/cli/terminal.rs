@@ -63,8 +63,8 @@ fn nothing_that_a_server_writes_is_obeyed_by_the_terminal() -> anyhow::Result<()
     let commands = file("commands", "ERROR\nCODE\nCODE\nSTATUS\n")?;
     let token = file("token", &format!("no token {EVIL}"))?;
 
-    // Where the server is, what is run, and whether its standard output, in the format for pipes, is
-    // not bytes of the server.
+    // Where the server is, what is run, and whether its standard output, in the format for pipes,
+    // is not bytes of the server.
     let cases = [
         (single, "exec STATUS", Line, false),
         (single, "exec ERROR", Line, false),

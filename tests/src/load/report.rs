@@ -72,7 +72,8 @@ impl Report {
         let length = window.end - window.start;
         let slices = (length.as_millis() / SLICE.as_millis()).max(1) as usize;
         let mut samples: BTreeMap<(usize, usize), Vec<Duration>> = BTreeMap::new();
-        // A piece of time in which nothing was asked for at all has no median, and must not go unnoticed.
+        // A piece of time in which nothing was asked for at all has no median, and must not go
+        // unnoticed.
         for shard in shards {
             for slice in 0..slices {
                 samples.insert((*shard, slice), Vec::new());

@@ -39,7 +39,8 @@ fn ends() -> Vec<Case> {
         closed("closed at CLUSTER SLOTS", NO_CONNECTION, "CLUSTER SLOTS", Deed::Connect),
         closed("closed at CLUSTER SHARDS", NO_CONNECTION, "CLUSTER SHARDS", Deed::Connect),
         closed("closed at CLUSTER INFO", NO_CONNECTION, "CLUSTER INFO", Deed::Connect),
-        // Not until the time is over: its end could find the request on a connection, which is a time-out.
+        // Not until the time is over: its end could find the request on a connection, which is a
+        // time-out.
         closed("closed at each GET", LOST, "GET", Deed::Get).settings(|options| options.max_retries(3)),
         closed("closed at each SET", LOST, "SET", Deed::Command("SET k v")),
         closed(

@@ -17,8 +17,8 @@ fn error(code: &str, length: usize) -> Vec<u8> {
 pub(crate) fn cases() -> Vec<Case> {
     const LARGE: usize = 1_000_000;
     let get = |name, expected: &[&'static str], bytes: Vec<u8>| answered(name, expected, "GET", bytes);
-    // Sent again a few times. Until the time is over, its end could find the request at the node, which
-    // is a time-out.
+    // Sent again a few times. Until the time is over, its end could find the request at the node,
+    // which is a time-out.
     let again = |name, expected, bytes| get(name, expected, bytes).settings(|options| options.max_retries(3));
     vec![
         get("an error of 1 MB", &["server ERR"], error("ERR", LARGE)),

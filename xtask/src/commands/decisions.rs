@@ -5,8 +5,8 @@
 pub(super) const KEY_FINDERS: &[(&str, &str)] = &[
     // STORE may stand anywhere among the options, and the last one counts.
     ("SORT", "Sort"),
-    // The unknown part is that of BY and GET, whose patterns are no keys to COMMAND GETKEYS; the key itself
-    // has a specification.
+    // The unknown part is that of BY and GET, whose patterns are no keys to COMMAND GETKEYS; the
+    // key itself has a specification.
     ("SORT_RO", "Specs"),
     // The key, or those after KEYS when it is empty; a password may be the word KEYS.
     ("MIGRATE", "Migrate"),

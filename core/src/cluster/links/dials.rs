@@ -151,7 +151,8 @@ impl Cluster {
     fn can_be_spared(&self, connection: &Connection) -> bool {
         let is_unused =
             connection.is_usable() && connection.expected.is_empty() && connection.lease().is_none();
-        // What waits in the node's queue cannot use a connection that is dedicated to one caller at a time.
+        // What waits in the node's queue cannot use a connection that is dedicated to one caller at
+        // a time.
         let is_awaited = |node: &Node| match connection.is_shared() {
             true => !node.queue.is_empty(),
             false => node.line.has_waiters(),

@@ -105,8 +105,8 @@ fn common(config: &Config, shared: bool) -> Vec<(HandshakeStep, Vec<String>)> {
     if !shared {
         batch.push((HandshakeStep::Id, words(&["CLIENT", "ID"])));
     }
-    // A primary takes no notice of it, so every node gets it: roles change while a connection lives. A
-    // server without cluster support refuses it, which does no harm.
+    // A primary takes no notice of it, so every node gets it: roles change while a connection
+    // lives. A server without cluster support refuses it, which does no harm.
     if shared && config.replica_reads != ReplicaReads::Primary {
         batch.push((HandshakeStep::ReadOnly, words(&["READONLY"])));
     }

@@ -135,7 +135,8 @@ impl Node {
     pub(super) fn due_at(&self, now: Instant, seeks_contact: bool) -> Option<Instant> {
         let shared =
             self.connection.is_none() && self.listed == Listed::No && self.wants_connection(seeks_contact);
-        // When it is not the wait that keeps waiters waiting, somebody has to give a connection back.
+        // When it is not the wait that keeps waiters waiting, somebody has to give a connection
+        // back.
         let lends = self.line.has_waiters() && self.redial_at > now;
         let redial = (shared || lends).then_some(self.redial_at);
         redial.into_iter().chain(self.reads_since.map(|since| since + REPLICA_PATIENCE)).min()

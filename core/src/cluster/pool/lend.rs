@@ -351,8 +351,8 @@ impl Cluster {
                 let lost = Interrupted { node, message, possibly_executed: false };
                 lease.state = LeaseState::Ended(Error::ConnectionLost(lost));
             }
-            // It waits again, as the first in the queue, unless its place is elsewhere by now. `lose` serves
-            // it when the node may be dialled.
+            // It waits again, as the first in the queue, unless its place is elsewhere by now.
+            // `lose` serves it when the node may be dialled.
             _ => {
                 let was_held = matches!(lease.state, LeaseState::Held(_));
                 lease.state = LeaseState::Waiting(Some(key));

@@ -36,38 +36,41 @@ pub(in crate::cluster) enum ErrorAction {
 /// What passes was not executed, and can be executed later or elsewhere. The words are those of
 /// Redis 7.0 to 8.0 and Valkey 7.2 to 9.1.
 const POLICY: &[(&str, &str, ErrorAction)] = &[
-    // "Multiple keys request during rehashing of slot": some of the keys have moved and some have not; over
-    // when the slot has moved.
+    // "Multiple keys request during rehashing of slot": some of the keys have moved and some have
+    // not; over when the slot has moved.
     ("TRYAGAIN", "", ErrorAction::WaitAndRetry),
-    // "… is loading the dataset in memory": the node is reading its data from disk or from its primary.
+    // "… is loading the dataset in memory": the node is reading its data from disk or from its
+    // primary.
     ("LOADING", "", ErrorAction::RefreshAndRetry),
-    // "The cluster is down", "The cluster is down and only accepts read commands", "Hash slot not served":
-    // the node sees no majority, or nobody serves the slot. Others may know more.
+    // "The cluster is down", "The cluster is down and only accepts read commands", "Hash slot not
+    // served": the node sees no majority, or nobody serves the slot. Others may know more.
     ("CLUSTERDOWN", "", ErrorAction::RefreshAndRetry),
-    // "Link with MASTER is down …": a replica without its primary. Of a script it is said before it begins.
+    // "Link with MASTER is down …": a replica without its primary. Of a script it is said before it
+    // begins.
     ("MASTERDOWN", "", ErrorAction::RefreshAndRetry),
-    // "You can't write against a read only replica.", "Can not run script with write flag on readonly
-    // replica": a write reached a replica. The primary was demoted, and the slot map has not heard of
-    // it.
+    // "You can't write against a read only replica.", "Can not run script with write flag on
+    // readonly replica": a write reached a replica. The primary was demoted, and the slot map has
+    // not heard of it.
     ("READONLY", "", ErrorAction::RefreshAndRetry),
-    // It was blocked on a primary that was demoted; nothing was done. With the same code somebody's CLIENT
-    // UNBLOCK … ERROR ends it ("client unblocked via CLIENT UNBLOCK"), and Redis 7.0 says that its
-    // stream was deleted ("the stream key no longer exists"): neither gets better by itself, and a
-    // module may end what it blocks in words of its own.
+    // It was blocked on a primary that was demoted; nothing was done. With the same code somebody's
+    // CLIENT UNBLOCK … ERROR ends it ("client unblocked via CLIENT UNBLOCK"), and Redis 7.0 says
+    // that its stream was deleted ("the stream key no longer exists"): neither gets better by
+    // itself, and a module may end what it blocks in words of its own.
     ("UNBLOCKED", "force unblock from blocking operation", ErrorAction::RefreshAndRetry),
-    // "Authentication required.": the user of this connection was taken from it. NOPERM is another matter:
-    // the user is known and may not do this.
+    // "Authentication required.": the user of this connection was taken from it. NOPERM is another
+    // matter: the user is known and may not do this.
     ("NOAUTH", "", ErrorAction::Authentication),
-    // "… is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", "… is busy running a
-    // module command.", or a module's own words: it may last for ever, and it is the caller who can end
-    // it.
+    // "… is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", "… is busy
+    // running a module command.", or a module's own words: it may last for ever, and it is the
+    // caller who can end it.
     ("BUSY", "", ErrorAction::Surface),
-    // "… is configured to save RDB snapshots, but it's currently unable to persist to disk …", "Errors
-    // writing to the AOF file: …": somebody has to make room on a disk.
+    // "… is configured to save RDB snapshots, but it's currently unable to persist to disk …",
+    // "Errors writing to the AOF file: …": somebody has to make room on a disk.
     ("MISCONF", "", ErrorAction::Surface),
     // "Not enough good replicas to write.": what the operator has asked the server to say.
     ("NOREPLICAS", "", ErrorAction::Surface),
-    // "command not allowed when used memory > 'maxmemory'.": over when somebody has deleted something.
+    // "command not allowed when used memory > 'maxmemory'.": over when somebody has deleted
+    // something.
     ("OOM", "", ErrorAction::Surface),
 ];
 
@@ -137,7 +140,8 @@ fn policy(error: &ServerError) -> ErrorAction {
 
 fn look_up(error: &ServerError, asked: &str) -> ErrorAction {
     match error.code.as_str() {
-        // The node knows of nobody who serves the slot: it has not heard where the other is reached.
+        // The node knows of nobody who serves the slot: it has not heard where the other is
+        // reached.
         "MOVED" | "ASK" if is_to_nowhere(error) => ErrorAction::RefreshAndRetry,
         "MOVED" => redirect(error, asked)
             .map_or(ErrorAction::Surface, |(slot, address)| ErrorAction::FollowMoved(slot, address)),

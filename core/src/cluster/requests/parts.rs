@@ -121,8 +121,8 @@ fn failure(command: &Command, gather: &Gather) -> Error {
     if done == 0 && failed.clone().all(|(_, other)| is_the_same_refusal(error, other)) {
         return error.clone();
     }
-    // What says most: that a part may have been executed although none has answered; or, of those that
-    // have nothing to kill, the one that has.
+    // What says most: that a part may have been executed although none has answered; or, of those
+    // that have nothing to kill, the one that has.
     let says_more = |(_, error): &(&PartState, &Error)| match error {
         Error::Server(error) => command.merge == ONE_SUCCEEDED && error.code != "NOTBUSY",
         error => done == 0 && may_have_run(error),

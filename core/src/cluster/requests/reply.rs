@@ -82,8 +82,8 @@ impl Cluster {
         action: ErrorAction,
         error: &ServerError,
     ) -> ErrorAction {
-        // Of which slot it is for the command that was redirected is a guess where nothing is known of the
-        // command.
+        // Of which slot it is for the command that was redirected is a guess where nothing is known
+        // of the command.
         let own_slot = self.requests.get(id).and_then(|request| request.command.route.slot());
         match (&self.phase, &action) {
             // What it says of itself, and is not served: another node is meant.

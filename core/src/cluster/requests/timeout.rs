@@ -18,7 +18,8 @@ impl Cluster {
         let Some(request) = self.requests.get(id) else {
             return;
         };
-        // Its parts end at the same time, each with its own reason. One that waits anew has more time.
+        // Its parts end at the same time, each with its own reason. One that waits anew has more
+        // time.
         if request.stage == Stage::Gathering || request.deadline > self.cx.now {
             return;
         }
@@ -37,7 +38,8 @@ impl Cluster {
                 self.lose(conn, Error::Connect(reason), Driver::MustClose);
             }
             Stage::OnConnection(conn) => self.check_stalled(conn, id),
-            // What was to follow it must not be executed without it: a transaction without its MULTI.
+            // What was to follow it must not be executed without it: a transaction without its
+            // MULTI.
             Stage::AtLease(lease) => self.end_lease(lease, &error),
             _ => {}
         }

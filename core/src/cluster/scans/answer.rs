@@ -34,7 +34,8 @@ impl Cluster {
             _ => None,
         };
         let next = match result {
-            // Whoever does not say which process it is has a cursor that is good for one connection.
+            // Whoever does not say which process it is has a cursor that is good for one
+            // connection.
             Err(Error::Server(_)) if question == Question::Identity => {
                 pass.identify("", conn);
                 Ok(Next::GoesOn)
@@ -43,7 +44,8 @@ impl Cluster {
             Ok(reply) => match question {
                 Question::View => scan.on_view(&mut pass, &reply),
                 Question::Review => {
-                    // One that is cut off does not know it, or not yet, that another has taken over.
+                    // One that is cut off does not know it, or not yet, that another has taken
+                    // over.
                     let address = pass.node.as_ref();
                     let mut here = address.into_iter().flat_map(|at| self.map.members_at(at));
                     let is_replica = here.any(|(_, member)| member.role == Role::Replica);

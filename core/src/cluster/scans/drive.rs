@@ -380,8 +380,8 @@ impl Cluster {
         }
         self.dispatch(request);
         if self.requests.contains(request) {
-            // It is not refused where too many wait: there is one for each pass, and whoever waits for it was
-            // let in.
+            // It is not refused where too many wait: there is one for each pass, and whoever waits
+            // for it was let in.
             self.requests.set_deadline(request, deadline);
         }
     }
@@ -403,8 +403,8 @@ impl Cluster {
         let Some(scan) = self.scans.get_mut(id) else {
             return;
         };
-        // What is asked for one key waits and tries again on its own; a node of the caller's choice is not
-        // waited for.
+        // What is asked for one key waits and tries again on its own; a node of the caller's choice
+        // is not waited for.
         let passes = match &scan.source {
             Source::Collection(..) => false,
             Source::Node(_) if matches!(error, Error::Connect(_)) => false,

@@ -66,8 +66,8 @@ impl Cluster {
             return;
         }
         let has_contact = self.links.has_contact();
-        // Those that have said another id, and so whether the node was replaced; a known node has to be
-        // asked, too.
+        // Those that have said another id, and so whether the node was replaced; a known node has
+        // to be asked, too.
         let is_strange = |connection: &Connection| connection.state() == State::Strange;
         let strange = self.links.iter().filter(|(_, connection)| is_strange(connection));
         let strange = strange.map(|(conn, _)| conn).take(ASKED_MAX - usize::from(has_contact));
@@ -94,7 +94,8 @@ impl Cluster {
         let others = ASKED_MAX - strange.len();
         strange.into_iter().for_each(|conn| self.ask(conn));
         for _ in 0..others.min(usable.len()) {
-            // Not empty: this comes no more often than it has elements, and `below` stays below its length.
+            // Not empty: this comes no more often than it has elements, and `below` stays below its
+            // length.
             let chosen = usable.swap_remove(self.cx.random.below(usable.len()));
             self.ask(chosen);
         }

@@ -52,8 +52,8 @@ pub(super) fn start_error(
     reasons: &LiteMap<NodeAddr, Reason>,
     within: Duration,
 ) -> Error {
-    // A refused log-in is the answer of the cluster, and what the user can mend; that other seeds are
-    // down is not.
+    // A refused log-in is the answer of the cluster, and what the user can mend; that other seeds
+    // are down is not.
     let refused = reasons.values().find(|reason| matches!(reason.error, Error::Authentication(_)));
     let only_refused = |reason: &Reason| matches!(reason.error, Error::Authentication(_) | Error::Connect(_));
     if let Some(refused) = refused

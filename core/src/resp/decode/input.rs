@@ -232,8 +232,8 @@ impl Input {
             let mut ahead =
                 if length < DOUBLED_MAX { length } else { (length / 8).max(STEP).min(length / 2) };
             if missing > 0 {
-                // One large payload gets no more than its length. Of many, each must not make all before it
-                // be copied.
+                // One large payload gets no more than its length. Of many, each must not make all
+                // before it be copied.
                 let is_rest = missing <= length.min(REST_MAX);
                 let wanted = if is_rest { missing } else { ahead.max(piece.len()).max(RESERVE_MAX) };
                 ahead = missing.min(wanted).max(ahead / 2);

@@ -337,7 +337,8 @@ impl History {
                     let fits = !is_told || reply.nodes[1..].iter().cloned().eq(expected);
                     assert!(fits, "INVARIANT: EXEC answers each command: {what} {reply:?}");
                 }
-                // A borrower's EXEC is its own: what a server that misshapes its answers says is passed on.
+                // A borrower's EXEC is its own: what a server that misshapes its answers says is
+                // passed on.
                 Some(Some(Ok(reply))) if !matches!(reply.nodes[0], ReplyNode::Null) => {}
                 Some(Some(Ok(_) | Err(Error::Server(_)))) | None => {
                     assert_eq!(ran, 0, "INVARIANT: nothing runs without EXEC: {what}");

@@ -55,7 +55,8 @@ impl<A: std::fmt::Debug> World<A> {
                     assert!(has_happened, "INVARIANT: no failover is made up: {event:?}");
                 }
                 Event::Retried { attempt, .. } => {
-                    // The primary gets a read that a replica could not serve, whatever the settings.
+                    // The primary gets a read that a replica could not serve, whatever the
+                    // settings.
                     let most = self.config.retry.attempts_max + u32::from(self.may_read_replicas);
                     assert!(*attempt <= most, "INVARIANT: {event:?}, {most} at most");
                 }
@@ -88,7 +89,8 @@ impl<A: std::fmt::Debug> World<A> {
             assert!(errors <= answered, "INVARIANT: errors are answers: {what}");
             assert!(own.redirects <= errors, "INVARIANT: redirects are errors: {what}");
             assert!(own.reconnects <= own.connects, "INVARIANT: {what}");
-            // No request is, which `check_idle` sees; the three parts of a question for the topology may be.
+            // No request is, which `check_idle` sees; the three parts of a question for the
+            // topology may be.
             let may_be = !self.leases.is_empty();
             assert!(in_flight <= 3 || may_be, "INVARIANT: {in_flight} are under way at the end: {what}");
             commands += own.commands;

@@ -240,7 +240,8 @@ fn finish_scans(world: &mut World<Act>) {
 fn check_idle(world: &World<Act>) {
     assert_eq!(world.history.pending(), 0, "INVARIANT: no request is left behind");
     assert_eq!(world.cluster.pending(), 0, "INVARIANT: the machine keeps no request");
-    // One connection for each node and each address that was only ever named: by a seed or a redirect.
+    // One connection for each node and each address that was only ever named: by a seed or a
+    // redirect.
     let nodes = world.servers.nodes.len() + 4 + world.strangers;
     let lent = world.servers.nodes.len() * world.config.pool.connections_max as usize;
     let held = world.held();
@@ -258,8 +259,8 @@ fn check_effort(world: &World<Act>) {
     let rounds = 13 * SECOND / config.refresh_interval.as_nanos() as u64;
     let bound = 300 + 40 * requests + 9 * rounds;
     assert!(commands <= bound, "INVARIANT: {commands} commands for {requests} requests, more than {bound}");
-    // A node that goes up and down is dialled again and again, and so are addresses that redirects made
-    // up.
+    // A node that goes up and down is dialled again and again, and so are addresses that redirects
+    // made up.
     let of_node = 60 + 15 * SECOND / config.retry.reconnect_cap.as_nanos() as u64;
     // What blocks is dialled for on its own.
     // Nor do nodes answer that a list has made up.

@@ -8,7 +8,8 @@ use crate::cli::escape;
 /// Writes a reply, without a line end after it.
 pub(super) fn write(out: &mut Vec<u8>, reply: ReplyRef<'_>) {
     match reply.node() {
-        // Text for people, in lines. Among other values it must not begin a line that looks like one.
+        // Text for people, in lines. Among other values it must not begin a line that looks like
+        // one.
         ReplyNode::VerbatimString(verbatim) => out.extend(escape::lines(&verbatim.text).bytes()),
         _ => write_indented(out, reply, 0),
     }

@@ -230,12 +230,12 @@ impl<'a> Load<'a> {
                     self.take_ends_of_piece(number, &mut ends, now);
                 }
             }
-            // The client is gone, and with it whatever was known of them. That some have been told of was
-            // counted then.
+            // The client is gone, and with it whatever was known of them. That some have been told
+            // of was counted then.
             Err(error) => {
                 for piece in std::mem::take(&mut self.under_way).into_values() {
-                    // Which of them they are is not told any more: any of the piece's places is right for the
-                    // count.
+                    // Which of them they are is not told any more: any of the piece's places is
+                    // right for the count.
                     for place in piece.places.into_iter().rev().take(piece.commands) {
                         self.summary.count(place, Err(error.clone()));
                     }

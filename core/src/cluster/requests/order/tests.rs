@@ -142,7 +142,8 @@ impl Model {
             self.all[index].stage = Stage::UnderWay;
             self.goes(index);
         } else if self.under_way(slot) > 0 {
-            // When many were under way: then it drains, too. Looking closer would be the order itself.
+            // When many were under way: then it drains, too. Looking closer would be the order
+            // itself.
             self.drains.retain(|other| *other != slot);
         }
     }
