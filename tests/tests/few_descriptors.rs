@@ -1,7 +1,7 @@
 //! Shows that the client works in a process that may have fewer descriptors than there are nodes.
 //!
-//! The clients run in child processes, whose limit on descriptors is lowered: this test program
-//! itself, with one of its ignored tests. The cluster of 300 nodes is here.
+//! Each test runs itself again in a process whose limit on descriptors is lowered. The cluster of
+//! 300 nodes stays outside, the client is inside.
 
 #![cfg(unix)]
 
@@ -21,11 +21,11 @@ const DESCRIPTORS: usize = 128;
 /// So many keys are at nearly all nodes.
 const KEYS: usize = 3_000;
 
-/// Where the child finds its cluster.
+/// Where the cluster is; set for the test that runs inside.
 const URL: &str = "KEYSLOT_TEST_URL";
 
-/// Runs one of the ignored tests in a process of few descriptors.
-async fn in_a_child(test: &'static str) -> Result<()> {
+/// Runs one test of this binary in a process of few descriptors.
+async fn run_again(test: &'static str) -> Result<()> {
     // A good cluster, for whom nothing is scripted.
     let cluster = HostileCluster::start(NODES, Arc::new(|_| None))?;
     let url = cluster.urls().swap_remove(0);
@@ -34,7 +34,7 @@ async fn in_a_child(test: &'static str) -> Result<()> {
         Command::new("sh")
             .args(["-c", &format!("ulimit -n {DESCRIPTORS} && exec \"$0\" \"$@\"")])
             .arg(program)
-            .args(["--exact", test, "--ignored", "--nocapture"])
+            .args(["--exact", test, "--nocapture"])
             .env(URL, url)
             .output()
     };
@@ -44,25 +44,10 @@ async fn in_a_child(test: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// The settings in a child; none in the parent, where nothing is to be done.
+/// The settings inside; none outside.
 fn settings() -> Option<Options> {
     let url = std::env::var(URL).ok()?;
     Some(Options::new([url]).request_timeout(Duration::from_secs(30)))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn by_default_there_are_as_many_connections_as_the_process_may_have() -> Result<()> {
-    in_a_child("child_with_defaults").await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_make_way_where_descriptors_run_out() -> Result<()> {
-    in_a_child("child_with_a_limit_that_is_too_high").await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn borrowers_wait_where_descriptors_run_out_and_are_told_why() -> Result<()> {
-    in_a_child("child_with_borrowers").await
 }
 
 /// Asks all nodes three times, all at once. Each answers.
@@ -94,10 +79,9 @@ async fn told(events: &mut keyslot::Events) -> Result<(Vec<String>, Vec<String>)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "it is the child of another test"]
-async fn child_with_defaults() -> Result<()> {
+async fn by_default_there_are_as_many_connections_as_the_process_may_have() -> Result<()> {
     let Some(options) = settings() else {
-        return Ok(());
+        return run_again("by_default_there_are_as_many_connections_as_the_process_may_have").await;
     };
     let client = Client::connect(options).await?;
     let mut events = client.events();
@@ -108,10 +92,9 @@ async fn child_with_defaults() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "it is the child of another test"]
-async fn child_with_a_limit_that_is_too_high() -> Result<()> {
+async fn idle_connections_make_way_where_descriptors_run_out() -> Result<()> {
     let Some(options) = settings() else {
-        return Ok(());
+        return run_again("idle_connections_make_way_where_descriptors_run_out").await;
     };
     let client = Client::connect(options.limit(Limit::Connections, 512)).await?;
     let mut events = client.events();
@@ -123,12 +106,11 @@ async fn child_with_a_limit_that_is_too_high() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "it is the child of another test"]
-async fn child_with_borrowers() -> Result<()> {
+async fn borrowers_wait_where_descriptors_run_out_and_are_told_why() -> Result<()> {
     const WANTED: usize = 300;
 
     let Some(options) = settings() else {
-        return Ok(());
+        return run_again("borrowers_wait_where_descriptors_run_out_and_are_told_why").await;
     };
     let options = options
         .limit(Limit::Connections, 512)
