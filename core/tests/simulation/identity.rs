@@ -146,6 +146,13 @@ fn behind_a_balancer_ids_are_not_compared() {
     assert!(!told.iter().any(is_wrong), "{told:?}");
 }
 
+/// A read of each node is answered.
+fn each_node_serves(lab: &mut Lab) {
+    for node in 0..3 {
+        assert_eq!(run(lab, &format!("GET {}", key_at(node, 'g'))), bulk("g:7"));
+    }
+}
+
 #[test]
 fn a_stand_in_that_names_itself_otherwise_is_used() {
     // A proxy: what it calls itself in the topology is not what CLUSTER MYID, which it passes on,
@@ -155,16 +162,12 @@ fn a_stand_in_that_names_itself_otherwise_is_used() {
             node.said_id = Some(format!("{:040x}", 100 + index));
         }
     });
-    for node in 0..3 {
-        assert_eq!(run(&mut lab, &format!("GET {}", key_at(node, 'g'))), bulk("g:7"));
-    }
+    each_node_serves(&mut lab);
     for conn in lab.open_conns(None) {
         lab.cut(conn);
     }
     wait(&mut lab, 10 * MILLISECOND);
-    for node in 0..3 {
-        assert_eq!(run(&mut lab, &format!("GET {}", key_at(node, 'g'))), bulk("g:7"));
-    }
+    each_node_serves(&mut lab);
 }
 
 #[test]
@@ -174,9 +177,7 @@ fn who_may_not_ask_for_the_id_is_served_as_before() {
         lab.cut(conn);
     }
     wait(&mut lab, 10 * MILLISECOND);
-    for node in 0..3 {
-        assert_eq!(run(&mut lab, &format!("GET {}", key_at(node, 'g'))), bulk("g:7"));
-    }
+    each_node_serves(&mut lab);
 }
 
 #[test]

@@ -52,16 +52,21 @@ fn lent_connections_count_and_wait_as_well() {
     assert!(machine.open_max <= 4, "{}", machine.open_max);
 }
 
+/// Asks each of 100 nodes, none of which can be connected to, until all requests have failed.
+fn ask_all_in_vain(machine: &mut Machine, slots: &Bytes) {
+    machine.dial = |_| Dial::NeverOpens;
+    ask_each(machine, 0, 100);
+    machine.run(&mut answer(slots, 1));
+    for _ in 0..60 {
+        machine.wait(SECOND / 10, &mut answer(slots, 1));
+    }
+    assert_eq!((machine.done.len(), machine.failed.len()), (100, 100));
+}
+
 #[test]
 fn what_waits_for_room_is_told_of_the_limit() {
     let (mut machine, slots) = machine_of(with_limit(10), 100);
-    machine.dial = |_| Dial::NeverOpens;
-    ask_each(&mut machine, 0, 100);
-    machine.run(&mut answer(&slots, 1));
-    for _ in 0..60 {
-        machine.wait(SECOND / 10, &mut answer(&slots, 1));
-    }
-    assert_eq!((machine.done.len(), machine.failed.len()), (100, 100));
+    ask_all_in_vain(&mut machine, &slots);
     let told = machine.failed.iter().filter(|error| error.contains("limit connections")).count();
     assert!(told >= 80, "{told}: {:?}", machine.failed);
     assert!(machine.open_max <= 10, "{}", machine.open_max);
@@ -145,13 +150,7 @@ fn borrowers_wait_for_sockets() {
 fn what_waits_for_sockets_is_told_of_them() {
     let (mut machine, slots) = machine_of(config(), 100);
     machine.sockets = 20;
-    machine.dial = |_| Dial::NeverOpens;
-    ask_each(&mut machine, 0, 100);
-    machine.run(&mut answer(&slots, 1));
-    for _ in 0..60 {
-        machine.wait(SECOND / 10, &mut answer(&slots, 1));
-    }
-    assert_eq!((machine.done.len(), machine.failed.len()), (100, 100));
+    ask_all_in_vain(&mut machine, &slots);
     let told = machine.failed.iter().filter(|error| error.contains("ulimit -n")).count();
     assert!(told >= 60, "{told}: {:?}", machine.failed);
 }
