@@ -501,8 +501,7 @@ impl Driver {
         let mut seen = None;
         for index in ready {
             match sources.get(index as usize) {
-                // A socket that can be read and written stands in the list twice, one after the
-                // other.
+                // A socket that can be read and written is in the list twice in a row.
                 Some(Source::Socket(conn)) if seen != Some(*conn) => {
                     seen = Some(*conn);
                     self.look_at(*conn, now, Until::Short);

@@ -89,8 +89,7 @@ async fn a_failover_is_told_as_it_happens() -> Result<()> {
         ensure!(events.iter().all(|event| event.missed == 0), "events were missed: {told:#?}");
         ensure!(events.is_sorted_by_key(|event| event.at), "the times go back: {events:#?}");
 
-        // First it is connected, then it is lost, then it cannot be connected to, then it is there
-        // again.
+        // First it is connected, then lost, then it cannot be connected to, then it is back.
         let position = |what: &str, is: &dyn Fn(&EventKind) -> bool| {
             events
                 .iter()
@@ -271,8 +270,7 @@ async fn events_that_nobody_fetches_are_dropped_and_counted() -> Result<()> {
         client.memory().await.map_err(Into::into)
     };
 
-    // Nobody listens: what is kept is bounded, so the second time needs no more memory than the
-    // first.
+    // Nobody listens: what is kept is bounded, so the second time needs no more memory.
     let memory = burst().await?;
     let grown = burst().await?;
     ensure!(grown <= memory + (1 << 20), "memory grew from {memory} to {grown} bytes");

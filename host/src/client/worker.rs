@@ -247,8 +247,7 @@ impl Worker {
                 call = queue.recv(), if next.is_none() => {
                     if let Some(call) = call {
                         take(call, lanes, next);
-                        // Others who were woken at the same moment have theirs ready soon: one
-                        // submission for all of them.
+                        // Others who were woken now have theirs ready soon: one submission.
                         return tokio::task::yield_now().await;
                     }
                 }

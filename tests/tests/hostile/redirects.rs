@@ -49,8 +49,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let turn = AtomicUsize::new(0);
     let others = AtomicUsize::new(0);
     vec![
-        // Nobody else can serve it: the node is asked again, over new connections, until the time
-        // is over.
+        // Nobody else can serve it: the node is asked over new connections until the end.
         redirected("MOVED to itself", &["server MOVED"], |asked| {
             format!("MOVED {} {}", own(asked), asked.address(asked.node))
         }),
@@ -105,8 +104,7 @@ pub(crate) fn cases() -> Vec<Case> {
             &["server MOVED", "protocol", "connect", "redirect-limit"],
             |asked| format!("MOVED {} {}:6379", own(asked), "h".repeat(64 << 10)),
         ),
-        // The other slot stays where it is: what a node says of it when it is not asked counts for
-        // nothing.
+        // The other slot stays: what a node says of it unasked counts for nothing.
         Case::new(
             "MOVED of another slot",
             &["server MOVED, ok of:b", "protocol, ok of:b", "connect, ok of:b"],
@@ -130,8 +128,7 @@ pub(crate) fn cases() -> Vec<Case> {
         .deed(Deed::Pipeline(1_000))
         .memory(64)
         .heavy(),
-        // A node that only redirects name, and that hangs up at once: it is not dialled without a
-        // pause.
+        // Only redirects name the node, and it hangs up at once: it is dialled with pauses.
         Case::new("MOVED to a node that hangs up at once", &["ok"], |asked| {
             let answer = match asked.node {
                 0 if asked.is("CLUSTER SLOTS") => Act::send(cluster_slots(&asked.ports[..1])),
