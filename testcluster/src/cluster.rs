@@ -205,6 +205,17 @@ impl TestCluster {
         mut condition: impl FnMut(&Self) -> Result<Result<(), String>, Error>,
     ) -> Result<(), Error> {
         wait(what, self.deadline, || condition(self).unwrap_or_else(|error| Err(error.to_string())))
+            .map_err(|error| self.with_logs(error))
+    }
+
+    /// A missed deadline with what the servers wrote last, which says why.
+    fn with_logs(&self, error: Error) -> Error {
+        let Error::Deadline { what, waited, mut last } = error else { return error };
+        for node in &self.nodes {
+            let log = node.process().log_tail();
+            last.push_str(&format!("\n--- the server on port {} wrote last:\n{log}", node.port()));
+        }
+        Error::Deadline { what, waited, last }
     }
 
     pub(crate) fn view(&self, node: usize) -> Result<View, Error> {
@@ -450,6 +461,8 @@ impl TestClusterBuilder {
             ["--cluster-replica-validity-factor", "0"],
             ["--repl-diskless-sync-delay", "0"],
             ["--repl-ping-replica-period", "1"],
+            // A synchronisation that got stuck is begun again well before a test gives up.
+            ["--repl-timeout", "10"],
         ];
         let mut options = self.options;
         // A node that does not say where it is counts as standing where its connections come from.
