@@ -93,83 +93,83 @@ impl Machine {
     pub(crate) fn run(&mut self, answer: &mut Answer<'_>) {
         let mut inputs = VecDeque::new();
         loop {
-            match self.cluster.poll_output() {
-                Output::WaitUntil(_) => {}
-                Output::Resolve { conn, .. } => {
-                    self.looked_up.insert(conn);
-                    self.looked_up_max = self.looked_up_max.max(self.looked_up.len());
-                    let result = Ok(vec![[127, 0, 0, 1].into()]);
-                    inputs.push_back(Input::Resolved { conn, result });
-                    continue;
-                }
-                Output::Connect { conn, .. } if self.open.len() >= self.sockets => {
-                    self.refused += 1;
-                    let reason = "no descriptor is left".to_owned();
-                    self.cluster.handle(self.now, Input::NoSocket { conn, reason });
-                    continue;
-                }
-                Output::Connect { conn, address } => {
-                    self.open.insert(conn, address);
-                    self.open_max = self.open_max.max(self.open.len());
-                    self.dialled.insert(conn);
-                    self.dialled_max = self.dialled_max.max(self.dialled.len());
-                    *self.dials.entry(address.port()).or_default() += 1;
-                    if !matches!((self.dial)(address), Dial::NeverOpens) {
-                        inputs.push_back(Input::Connected { conn });
-                    }
-                    continue;
-                }
-                Output::Transmit { conn, .. } if self.closes(conn) => {
-                    self.open.remove(&conn);
-                    inputs.push_back(Input::Closed { conn, reason: "the connection was closed".to_owned() });
-                    continue;
-                }
-                Output::Transmit { conn, bytes } => {
-                    let mut rest = &bytes[..];
-                    let mut replies = Vec::new();
-                    let mut args = Vec::new();
-                    while let Ok(Some(_)) = take_request(&mut rest, &mut args) {
-                        match answer(&args) {
-                            Some(reply) => replies.extend_from_slice(&reply),
-                            None if args[0] == b"HELLO" => {
-                                replies.extend_from_slice(b"%1\r\n$5\r\nproto\r\n:3\r\n");
-                            }
-                            None if args == [&b"CLIENT"[..], b"ID"] => replies.extend_from_slice(b":7\r\n"),
-                            None if args[0] == b"CLUSTER" => replies.extend_from_slice(b"-ERR no\r\n"),
-                            None => replies.extend_from_slice(b"+OK\r\n"),
-                        }
-                    }
-                    inputs.push_back(Input::Received { conn, bytes: replies.into() });
-                    continue;
-                }
-                Output::Close { conn } => {
-                    self.open.remove(&conn);
-                    self.dialled.remove(&conn);
-                    self.looked_up.remove(&conn);
-                    continue;
-                }
-                Output::Ready(_) => continue,
-                Output::Done { id, result } => {
-                    self.done.push(id);
-                    self.failed.extend(result.err().map(|error| error.to_string()));
-                    continue;
-                }
+            let output = self.cluster.poll_output();
+            if !matches!(output, Output::WaitUntil(_)) {
+                inputs.extend(self.carry_out(output, answer));
+                continue;
             }
-            match inputs.pop_front() {
-                Some(input) => {
-                    match &input {
-                        Input::Resolved { conn, .. } => drop(self.looked_up.remove(conn)),
-                        Input::Connected { conn } | Input::Closed { conn, .. } => {
-                            self.dialled.remove(conn);
-                        }
-                        _ => {}
-                    }
-                    self.cluster.handle(self.now, input);
+            let Some(input) = inputs.pop_front() else { return };
+            match &input {
+                Input::Resolved { conn, .. } => drop(self.looked_up.remove(conn)),
+                Input::Connected { conn } | Input::Closed { conn, .. } => {
+                    self.dialled.remove(conn);
                 }
-                None => return,
+                _ => {}
             }
+            self.cluster.handle(self.now, input);
         }
     }
+
+    /// Does one thing, and returns what will come of it.
+    fn carry_out(&mut self, output: Output, answer: &mut Answer<'_>) -> Option<Input> {
+        match output {
+            Output::Resolve { conn, .. } => {
+                self.looked_up.insert(conn);
+                self.looked_up_max = self.looked_up_max.max(self.looked_up.len());
+                return Some(Input::Resolved { conn, result: Ok(vec![[127, 0, 0, 1].into()]) });
+            }
+            Output::Connect { conn, address } => return self.connect(conn, address),
+            Output::Transmit { conn, .. } if self.closes(conn) => {
+                self.open.remove(&conn);
+                return Some(Input::Closed { conn, reason: "the connection was closed".to_owned() });
+            }
+            Output::Transmit { conn, bytes } => {
+                return Some(Input::Received { conn, bytes: replies(&bytes, answer) });
+            }
+            Output::Close { conn } => {
+                self.open.remove(&conn);
+                self.dialled.remove(&conn);
+                self.looked_up.remove(&conn);
+            }
+            Output::Done { id, result } => {
+                self.done.push(id);
+                self.failed.extend(result.err().map(|error| error.to_string()));
+            }
+            Output::Ready(_) | Output::WaitUntil(_) => {}
+        }
+        None
+    }
+
+    fn connect(&mut self, conn: ConnId, address: SocketAddr) -> Option<Input> {
+        if self.open.len() >= self.sockets {
+            self.refused += 1;
+            let reason = "no descriptor is left".to_owned();
+            self.cluster.handle(self.now, Input::NoSocket { conn, reason });
+            return None;
+        }
+        self.open.insert(conn, address);
+        self.open_max = self.open_max.max(self.open.len());
+        self.dialled.insert(conn);
+        self.dialled_max = self.dialled_max.max(self.dialled.len());
+        *self.dials.entry(address.port()).or_default() += 1;
+        (!matches!((self.dial)(address), Dial::NeverOpens)).then_some(Input::Connected { conn })
+    }
+}
+
+/// What the servers answer to what was sent in one write.
+fn replies(mut bytes: &[u8], answer: &mut Answer<'_>) -> Bytes {
+    let mut replies = Vec::new();
+    let mut args = Vec::new();
+    while let Ok(Some(_)) = take_request(&mut bytes, &mut args) {
+        match answer(&args) {
+            Some(reply) => replies.extend_from_slice(&reply),
+            None if args[0] == b"HELLO" => replies.extend_from_slice(b"%1\r\n$5\r\nproto\r\n:3\r\n"),
+            None if args == [&b"CLIENT"[..], b"ID"] => replies.extend_from_slice(b":7\r\n"),
+            None if args[0] == b"CLUSTER" => replies.extend_from_slice(b"-ERR no\r\n"),
+            None => replies.extend_from_slice(b"+OK\r\n"),
+        }
+    }
+    replies.into()
 }
 
 /// A list of RESP: its items.
