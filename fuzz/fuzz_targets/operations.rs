@@ -12,8 +12,8 @@ use libfuzzer_sys::fuzz_target;
 #[path = "../../core/tests/simulation/simulator/mod.rs"]
 mod simulator;
 
-use simulator::choices::Choices;
+use simulator::scenario::Case;
 
 fuzz_target!(|input: &[u8]| {
-    simulator::scenario::run(Choices::Steered { bytes: input.to_vec(), at: 0 }, false);
+    simulator::scenario::run(Case::steered(input.to_vec()), false);
 });

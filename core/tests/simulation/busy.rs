@@ -50,9 +50,9 @@ fn killed(lab: &mut Lab, script: RequestId, reads: Vec<RequestId>) {
 fn a_script_is_killed_from_another_connection() {
     for hello in [true, false] {
         let (mut lab, script, reads) = lab_with_script(Dialect { hello, ..Dialect::modern() });
-        let (started, before) = (lab.now, lab.open_conns(Some(0)).len());
+        let (started, before) = (lab.now(), lab.open_conns(Some(0)).len());
         assert_eq!(run(&mut lab, "SCRIPT KILL"), ok());
-        let took = Duration::from_nanos(lab.now - started);
+        let took = Duration::from_nanos(lab.now() - started);
         assert!(took.as_millis() < 100, "{took:?}");
         killed(&mut lab, script, reads);
         assert_eq!(lab.open_conns(Some(0)).len(), before + 1);
@@ -66,7 +66,7 @@ fn a_script_is_killed_from_another_connection() {
 #[test]
 fn a_node_that_runs_a_script_says_so_and_is_not_held_up() {
     let (mut lab, script, reads) = lab_with_script(Dialect::modern());
-    let (started, mark) = (lab.now, lab.sent.len());
+    let (started, mark) = (lab.now(), lab.sent().len());
     let stats = lab.submit_to(0, &words("FUNCTION STATS"), None);
     lab.drain();
     let stats = outcome(&mut lab, stats).unwrap();
@@ -75,7 +75,7 @@ fn a_node_that_runs_a_script_says_so_and_is_not_held_up() {
     let kill = lab.submit_to(0, &words("SCRIPT KILL"), None);
     lab.drain();
     assert_eq!(outcome(&mut lab, kill), ok());
-    assert!(lab.now - started < 100 * MILLISECOND);
+    assert!(lab.now() - started < 100 * MILLISECOND);
     assert!(sent_since(&lab, mark).iter().all(|(node, _)| *node == 0));
     killed(&mut lab, script, reads);
 }
@@ -86,9 +86,9 @@ fn a_script_is_killed_before_its_node_answers_anybody() {
     run_scripts(&mut lab, 300 * MILLISECOND);
     let script = submit(&mut lab, &format!("EVAL loop 1 {}", key_at(0, 'i')));
     wait(&mut lab, 10 * MILLISECOND);
-    let started = lab.now;
+    let started = lab.now();
     assert_eq!(run(&mut lab, "SCRIPT KILL"), ok());
-    assert!(lab.now - started < 350 * MILLISECOND);
+    assert!(lab.now() - started < 350 * MILLISECOND);
     killed(&mut lab, script, Vec::new());
 }
 
@@ -104,9 +104,9 @@ fn what_ends_a_script_is_not_held_in_the_order_of_a_slot() {
     let script = submit(&mut lab, &format!("EVAL loop 1 {}", key_at(0, 'i')));
     wait(&mut lab, 2 * THRESHOLD);
     lab.servers.nodes[0].lies.clear();
-    let started = lab.now;
+    let started = lab.now();
     assert_eq!(run(&mut lab, "SCRIPT KILL"), ok());
-    assert!(lab.now - started < 100 * MILLISECOND);
+    assert!(lab.now() - started < 100 * MILLISECOND);
     assert_eq!(outcome(&mut lab, waits), bulk("g:7"));
     killed(&mut lab, script, Vec::new());
 }

@@ -11,7 +11,7 @@ use crate::simulator::world::{MILLISECOND, SECOND};
 #[test]
 fn a_pipeline_to_one_node_is_one_transmit() {
     let mut lab = lab();
-    let (mark, key) = (lab.sent.len(), key_at(1, 'g'));
+    let (mark, key) = (lab.sent().len(), key_at(1, 'g'));
     let ids: Vec<_> = (0..50).map(|_| lab.submit(&words(&format!("GET {key}")), None).unwrap()).collect();
     lab.drain();
     for id in ids {
@@ -23,7 +23,7 @@ fn a_pipeline_to_one_node_is_one_transmit() {
 #[test]
 fn a_pipeline_to_all_nodes_is_one_transmit_each() {
     let mut lab = lab();
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     for number in 0..30 {
         lab.submit(&words(&format!("GET {}", key_at(number % 3, 'g'))), None).unwrap();
     }
@@ -39,7 +39,7 @@ fn ask_sends_asking_and_the_command_in_one_transmit() {
     let mut lab = lab();
     let key = key_at(0, 'g');
     lab.servers.migrations.insert(slot_of(&key), Migration { from: 0, to: 2, progress: 100 });
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     for _ in 0..2 {
         assert_eq!(run(&mut lab, &format!("GET {key}")), bulk("g:7"));
     }
@@ -54,7 +54,7 @@ fn ask_sends_asking_and_the_command_in_one_transmit() {
 fn a_log_in_that_is_gone_and_a_right_that_is_missing_are_told_apart() {
     let mut lab = lab();
     let key = key_at(0, 'g');
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     let mut refused = |text: &str| {
         lab.servers.nodes[0].lies.insert(slot_of(&key), text.to_string());
         run(&mut lab, &format!("GET {key}"))
@@ -79,7 +79,7 @@ fn moved_patches_the_slot_at_once_and_asks_for_the_topology_once() {
     lab.servers.migrations.insert(slot_of(&key), Migration { from: 0, to: 2, progress: 100 });
     lab.servers.finish_migration(slot_of(&key));
     (0..3).for_each(|node| lab.servers.gossip(node));
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     assert_eq!(run(&mut lab, &format!("GET {key}")), bulk("g:7"));
     assert_eq!(run(&mut lab, &format!("GET {key}")), bulk("g:7"));
     let nodes: Vec<_> = sent_since(&lab, mark).into_iter().map(|(node, _)| node).collect();
@@ -99,7 +99,7 @@ fn redirects_in_a_circle_end() {
             let text = lab.servers.redirect_text(code, slot, other);
             lab.servers.nodes[node].lies.insert(slot, text);
         }
-        let mark = lab.sent.len();
+        let mark = lab.sent().len();
         let result = run(&mut lab, &format!("SET {key} 1"));
         assert!(matches!(result, Err(Error::RedirectLimit(_))), "{result:?}");
         assert_eq!(sent_since(&lab, mark).len(), 17, "the command and 16 redirects");
@@ -188,9 +188,9 @@ fn a_silent_connection_is_given_up_and_the_others_are_not_slowed() {
     let conns = lab.open_conns(Some(0));
     lab.sever(conns[0]);
     let silent = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
-    let before = lab.now;
+    let before = lab.now();
     assert_eq!(run(&mut lab, &format!("GET {}", key_at(1, 'g'))), bulk("g:7"));
-    assert!(lab.now - before < 10 * MILLISECOND);
+    assert!(lab.now() - before < 10 * MILLISECOND);
     let result = outcome(&mut lab, silent);
     assert!(
         matches!(&result, Err(Error::Timeout(interrupted)) if interrupted.possibly_executed),
@@ -266,7 +266,7 @@ fn a_server_without_hello_is_spoken_to_in_resp2() {
             ..Dialect::modern()
         };
         let mut lab = lab_with(dialect, |config, _| config.password = password);
-        assert_eq!(lab.ready, Some(Ok(())));
+        assert_eq!(lab.ready(), Some(&Ok(())));
         assert_eq!(run(&mut lab, &format!("GET {}", key_at(2, 'g'))), bulk("g:7"));
     }
 }
@@ -276,7 +276,7 @@ fn a_wrong_password_is_told_but_not_shown() {
     for hello in [true, false] {
         let dialect = Dialect { hello, password: Some("right".into()), ..Dialect::modern() };
         let lab = lab_with(dialect, |config, _| config.password = Some("hunter2".into()));
-        match &lab.ready {
+        match lab.ready() {
             Some(Err(error @ Error::Authentication(_))) => {
                 assert!(!format!("{error} {error:?}").contains("hunter2"));
             }
@@ -290,7 +290,7 @@ fn a_missing_password_is_an_authentication_error() {
     for hello in [true, false] {
         let dialect = Dialect { hello, password: Some("right".into()), ..Dialect::modern() };
         let lab = lab_with(dialect, |_, _| {});
-        assert!(matches!(lab.ready, Some(Err(Error::Authentication(_)))), "{:?}", lab.ready);
+        assert!(matches!(lab.ready(), Some(Err(Error::Authentication(_)))), "{:?}", lab.ready());
     }
 }
 
@@ -300,7 +300,7 @@ fn unreachable_seeds_are_named_within_the_connect_time_out() {
         let mut lab = lab_with(Dialect::modern(), |_, servers| {
             servers.nodes.iter_mut().for_each(|node| node.reach = reach);
         });
-        match &lab.ready {
+        match lab.ready() {
             Some(Err(Error::Connect(text))) => {
                 for seed in ["10.0.0.1:7000", "10.0.0.2:7001", "10.0.0.3:7002"] {
                     assert!(text.contains(seed), "{text}");
@@ -308,7 +308,7 @@ fn unreachable_seeds_are_named_within_the_connect_time_out() {
             }
             other => panic!("{other:?}"),
         }
-        assert!(lab.now <= SECOND + 21 * MILLISECOND);
+        assert!(lab.now() <= SECOND + 21 * MILLISECOND);
         assert!(run(&mut lab, "PING").is_err());
     }
 }
@@ -319,8 +319,8 @@ fn one_reachable_seed_is_enough() {
         servers.nodes[0].reach = Reach::BlackHole;
         servers.nodes[1].reach = Reach::Refusing;
     });
-    assert_eq!(lab.ready, Some(Ok(())));
-    assert!(lab.now < 100 * MILLISECOND, "the silent seed is not waited for");
+    assert_eq!(lab.ready(), Some(&Ok(())));
+    assert!(lab.now() < 100 * MILLISECOND, "the silent seed is not waited for");
     assert_eq!(run(&mut lab, &format!("GET {}", key_at(2, 'g'))), bulk("g:7"));
 }
 
@@ -328,7 +328,7 @@ fn one_reachable_seed_is_enough() {
 fn a_server_that_is_no_cluster_is_used_alone() {
     let mut lab =
         lab_with(Dialect { cluster: false, ..Dialect::modern() }, |config, _| config.seeds.truncate(1));
-    assert_eq!(lab.ready, Some(Ok(())));
+    assert_eq!(lab.ready(), Some(&Ok(())));
     for node in 0..3 {
         assert_eq!(run(&mut lab, &format!("GET {}", key_at(node, 'g'))), bulk("g:7"));
     }

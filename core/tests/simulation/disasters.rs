@@ -26,13 +26,13 @@ fn operate(lab: &mut Lab, kind: Kind, number: u64, tag: u64) -> Result<(), Error
 fn a_clock_that_jumps_an_hour_while_nothing_is_under_way_costs_nothing() {
     let mut lab =
         lab_with(Dialect::modern(), |config, _| config.pool.lifetime_max = Duration::from_secs(7200));
-    let (conns, dials) = (lab.open_conns(None), lab.dials);
+    let (conns, dials) = (lab.open_conns(None), lab.dials());
     lab.jump(HOUR);
     wait(&mut lab, SECOND);
     for node in 0..3 {
         assert_eq!(run(&mut lab, &format!("GET {}", key_at(node, 'g'))), bulk("g:7"));
     }
-    assert_eq!((lab.open_conns(None), lab.dials), (conns, dials));
+    assert_eq!((lab.open_conns(None), lab.dials()), (conns, dials));
 }
 
 #[test]
@@ -87,8 +87,8 @@ fn a_partition_that_outlives_the_requests_costs_only_the_requests() {
 #[test]
 fn pushes_between_replies_disturb_nothing() {
     let mut lab = lab();
-    lab.weather.pushes = 100;
-    lab.weather.split = 50;
+    lab.weather().pushes = 100;
+    lab.weather().split = 50;
     let conns = lab.open_conns(None);
     for push in Push::ALL {
         lab.push(conns[0], push);
@@ -111,7 +111,7 @@ fn a_failover_may_lose_what_was_acknowledged_but_runs_nothing_twice() {
     wait(&mut lab, 200 * MILLISECOND);
     operate(&mut lab, Kind::Put, 2, tag).unwrap();
     crash(&mut lab, 0);
-    lab.servers.catch_up(lab.now);
+    lab.servers.catch_up(lab.now());
     lab.servers.promote(3);
     (0..6).for_each(|node| lab.servers.gossip(node));
     assert_eq!(run(&mut lab, &format!("GET {{t{tag}}}:v:0")), bulk("1"));
@@ -124,7 +124,7 @@ fn a_primary_without_a_majority_is_left_for_its_successor() {
     let mut lab = lab_with_replicas();
     lab.servers.part(&[0]);
     wait(&mut lab, 200 * MILLISECOND);
-    lab.servers.catch_up(lab.now);
+    lab.servers.catch_up(lab.now());
     lab.servers.promote(3);
     (1..6).for_each(|node| lab.servers.gossip(node));
     // The old primary says CLUSTERDOWN soon, and nodes that know more are asked.
@@ -144,12 +144,12 @@ fn a_flapping_node_does_not_slow_the_others() {
         crash(&mut lab, 0);
         wait(&mut lab, 5 * MILLISECOND);
         lab.servers.nodes[0].reach = Reach::Up;
-        let before = lab.now;
+        let before = lab.now();
         assert_eq!(run(&mut lab, &format!("GET {}", key_at(1, 'g'))), bulk("g:7"), "round {round}");
-        assert!(lab.now - before < 10 * MILLISECOND);
+        assert!(lab.now() - before < 10 * MILLISECOND);
     }
     assert_eq!(run(&mut lab, &format!("GET {}", key_at(0, 'g'))), bulk("g:7"));
-    assert!(lab.dials < 60, "{} dials", lab.dials);
+    assert!(lab.dials() < 60, "{} dials", lab.dials());
 }
 
 #[test]
@@ -166,9 +166,9 @@ fn a_total_outage_ends_requests_in_time_and_is_over_when_it_is_over() {
     wait(&mut lab, 5 * SECOND);
     lab.servers.nodes.iter_mut().for_each(|node| node.reach = Reach::Up);
     wait(&mut lab, 3 * SECOND);
-    let before = lab.now;
+    let before = lab.now();
     assert_eq!(run(&mut lab, &format!("SET {} 1", key_at(2, 's'))), ok());
-    assert!(lab.now - before < 20 * MILLISECOND, "the client has looked for the nodes by itself");
+    assert!(lab.now() - before < 20 * MILLISECOND, "the client has looked for the nodes by itself");
 }
 
 #[test]

@@ -93,10 +93,10 @@ fn when_all_nodes_are_replaced_the_client_goes_over() {
         crash(&mut lab, node);
     }
     events(&mut lab);
-    let before = lab.now;
+    let before = lab.now();
     let read = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
     lab.run_until(before + 3 * SECOND, |lab| lab.cluster.topology().shards.len() == 2);
-    let after = lab.now - before;
+    let after = lab.now() - before;
     assert!((100 * MILLISECOND..2 * SECOND).contains(&after), "after a few rounds, not at once: {after}");
     let told = events(&mut lab);
     assert!(is_told(&told, "goes over"), "{told:?}");
@@ -118,9 +118,9 @@ fn a_node_that_was_replaced_in_its_cluster_is_taken() {
             crash(&mut lab, 1);
             crash(&mut lab, 2);
         }
-        let before = lab.now;
+        let before = lab.now();
         assert_eq!(run(&mut lab, &format!("GET {}", key_at(0, 'g'))), bulk("g:7"), "others: {others}");
-        assert!(lab.now - before < SECOND, "others: {others}: {}", lab.now - before);
+        assert!(lab.now() - before < SECOND, "others: {others}: {}", lab.now() - before);
         assert_eq!(lab.cluster.topology().shards[0].nodes[0].id, "a".repeat(40));
     }
 }
@@ -187,9 +187,13 @@ fn the_id_costs_no_round_trip() {
     lab.cut(conn);
     wait(&mut lab, 10 * MILLISECOND);
     lab.servers.nodes[0].reach = Reach::Up;
-    let before = lab.now;
+    let before = lab.now();
     assert_eq!(run(&mut lab, &format!("GET {}", key_at(0, 'g'))), bulk("g:7"));
-    assert!(lab.now - before <= 5 * MILLISECOND, "a dial, a handshake, the command: {}", lab.now - before);
+    assert!(
+        lab.now() - before <= 5 * MILLISECOND,
+        "a dial, a handshake, the command: {}",
+        lab.now() - before
+    );
 }
 
 #[test]
@@ -198,7 +202,7 @@ fn seeds_of_two_clusters_are_refused() {
         let lab = lab_with(Dialect::modern(), |_, servers| {
             servers.nodes[1].stranger = Some(Stranger { epoch });
         });
-        let Some(Err(Error::Connect(reason))) = &lab.ready else { panic!("{:?}", lab.ready) };
+        let Some(Err(Error::Connect(reason))) = lab.ready() else { panic!("{:?}", lab.ready()) };
         assert!(reason.contains("are of different clusters"), "{reason}");
         let names = ["10.0.0.2:7001", "10.0.0.1:7000", "10.0.0.3:7002"];
         assert_eq!(names.iter().filter(|name| reason.contains(*name)).count(), 2, "{reason}");
@@ -212,8 +216,8 @@ fn a_slow_seed_delays_nothing() {
         servers.nodes[1].stranger = Some(Stranger { epoch: 1_000 });
         servers.nodes[1].paused = true;
     });
-    assert_eq!(lab.ready, Some(Ok(())));
-    assert!(lab.now <= 30 * MILLISECOND, "{}", lab.now);
+    assert_eq!(lab.ready(), Some(&Ok(())));
+    assert!(lab.now() <= 30 * MILLISECOND, "{}", lab.now());
     lab.resume(1);
     wait(&mut lab, 100 * MILLISECOND);
     assert_eq!(run(&mut lab, &format!("GET {}", key_at(0, 'g'))), bulk("g:7"));
@@ -228,16 +232,16 @@ fn make_stale(lab: &mut Lab, node: usize, until: u64) {
 #[test]
 fn moved_to_the_node_that_sends_it_is_followed_over_a_new_connection() {
     let mut lab = lab();
-    let now = lab.now;
+    let now = lab.now();
     make_stale(&mut lab, 0, now);
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     let ids: Vec<_> = (0..20).map(|_| submit(&mut lab, &format!("GET {}", key_at(0, 'g')))).collect();
-    let before = (lab.dials, lab.now);
+    let before = (lab.dials(), lab.now());
     for id in ids {
         assert_eq!(outcome(&mut lab, id), bulk("g:7"));
     }
-    assert_eq!(lab.dials - before.0, 1, "one for all of them");
-    assert!(lab.now - before.1 <= 10 * MILLISECOND, "{}", lab.now - before.1);
+    assert_eq!(lab.dials() - before.0, 1, "one for all of them");
+    assert!(lab.now() - before.1 <= 10 * MILLISECOND, "{}", lab.now() - before.1);
     let sent: usize = sent_since(&lab, mark).iter().map(|(_, names)| names.len()).sum();
     assert_eq!(sent, 40);
     assert_eq!(lab.open_conns(Some(0)).len(), 1, "the old one is closed");
@@ -250,9 +254,9 @@ fn transactions_borrowers_and_what_blocks_get_new_connections_too() {
     lend(&mut lab, 1, 0);
     give_back(&mut lab, 1);
     lend(&mut lab, 2, 0);
-    let now = lab.now;
+    let now = lab.now();
     make_stale(&mut lab, 0, now);
-    let dials = lab.dials;
+    let dials = lab.dials();
     let commands = [words(&format!("SET {key} 1"))];
     let commands: Vec<Vec<&[u8]>> =
         commands.iter().map(|words| words.iter().map(Vec::as_slice).collect()).collect();
@@ -260,16 +264,16 @@ fn transactions_borrowers_and_what_blocks_get_new_connections_too() {
     let id = lab.submit_command(command);
     lab.drain();
     assert!(outcome(&mut lab, id).is_ok());
-    assert_eq!(lab.dials - dials, 1);
+    assert_eq!(lab.dials() - dials, 1);
     // Idle ones of its pool were left as well; the one that is lent serves its borrower no more
     // after this.
     assert!(run(&mut lab, &format!("BLPOP {key} 0")).is_ok());
-    assert_eq!(lab.dials - dials, 2);
+    assert_eq!(lab.dials() - dials, 2);
     lend(&mut lab, 3, 0);
     assert!(run_on(&mut lab, 3, &format!("GET {}", key_at(0, 'g'))).is_ok());
     give_back(&mut lab, 3);
     give_back(&mut lab, 2);
-    assert_eq!(lab.dials - dials, 2, "the one that blocked is used again");
+    assert_eq!(lab.dials() - dials, 2, "the one that blocked is used again");
     assert_eq!(lab.open_conns(Some(0)).len(), 2);
 }
 
@@ -277,14 +281,14 @@ fn transactions_borrowers_and_what_blocks_get_new_connections_too() {
 fn when_a_new_connection_says_the_same_it_is_waited_for() {
     let mut lab = lab();
     make_stale(&mut lab, 0, u64::MAX);
-    let (mark, before) = ((lab.sent.len(), lab.dials), lab.now);
+    let (mark, before) = ((lab.sent().len(), lab.dials()), lab.now());
     let read = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
     wait(&mut lab, 900 * MILLISECOND);
     assert_eq!(lab.outcome(read), None, "it has time until {}", before + SECOND);
     assert!(outcome(&mut lab, read).is_err());
     let sent = sent_since(&lab, mark.0).len();
     assert!((4..=25).contains(&sent), "{sent} in a second");
-    assert!(lab.dials - mark.1 <= 3, "{} dials", lab.dials - mark.1);
+    assert!(lab.dials() - mark.1 <= 3, "{} dials", lab.dials() - mark.1);
     // And over when it is.
     let read = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
     wait(&mut lab, 200 * MILLISECOND);
@@ -299,23 +303,23 @@ fn a_server_alone_that_became_a_replica_is_dialled_once_more() {
         lab_of(Servers::new(dialect, 1, 0, false), |config, _| config.mode = Mode::Auto)
     };
     let mut lab = alone();
-    let now = lab.now;
+    let now = lab.now();
     make_stale(&mut lab, 0, now);
-    let dials = lab.dials;
+    let dials = lab.dials();
     assert_eq!(run(&mut lab, &format!("SET {} 1", key_at(0, 's'))), ok());
-    assert_eq!(lab.dials - dials, 1);
+    assert_eq!(lab.dials() - dials, 1);
 
     let mut lab = alone();
     make_stale(&mut lab, 0, u64::MAX);
-    let (dials, before) = (lab.dials, lab.now);
+    let (dials, before) = (lab.dials(), lab.now());
     for _ in 0..3 {
         match run(&mut lab, &format!("SET {} 1", key_at(0, 's'))) {
             Err(Error::Server(error)) => assert_eq!(error.code, "READONLY"),
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(lab.dials - dials, 1);
-    assert!(lab.now - before <= 50 * MILLISECOND, "{}", lab.now - before);
+    assert_eq!(lab.dials() - dials, 1);
+    assert!(lab.now() - before <= 50 * MILLISECOND, "{}", lab.now() - before);
     assert_eq!(run(&mut lab, &format!("GET {}", key_at(0, 'g'))), bulk("g:7"));
 }
 

@@ -11,10 +11,11 @@ use keyslot_core::resp::{Reply, ReplyNode};
 use keyslot_core::slot::Slot;
 
 use crate::simulator::choices::Choices;
-use crate::simulator::network::Weather;
+use crate::simulator::network::Sent;
 use crate::simulator::server::{Dialect, Reach, Servers};
+use crate::simulator::weather::Weather;
 use crate::simulator::wire::Words;
-use crate::simulator::world::{MILLISECOND, Record, SECOND, Sent, World};
+use crate::simulator::world::{MILLISECOND, Record, SECOND, World};
 
 pub(crate) type Lab = World<()>;
 
@@ -30,9 +31,9 @@ pub(crate) fn lab_with_replicas() -> Lab {
 
 pub(crate) fn lab_of(servers: Servers, change: impl FnOnce(&mut Config, &mut Servers)) -> Lab {
     let mut lab = lab_at_start(servers, Weather::calm(), change);
-    assert!(lab.run_until(2 * SECOND, |lab| lab.ready.is_some()), "Ready comes");
+    assert!(lab.run_until(2 * SECOND, |lab| lab.ready().is_some()), "Ready comes");
     // The handshakes with the other seeds end too.
-    let settled = lab.now + 20 * MILLISECOND;
+    let settled = lab.now() + 20 * MILLISECOND;
     lab.run_until(settled, |_| false);
     lab
 }
@@ -51,12 +52,12 @@ pub(crate) fn lab_at_start(
     config.connect_timeout = Duration::from_secs(1);
     change(&mut config, &mut servers);
     let record = Record::traced(std::env::var_os("KEYSLOT_LAB_TRACE").is_some());
-    World::new(config, servers, weather, Choices::Seeded(1), record)
+    World::new(config, servers, weather, Choices::seeded(1), record)
 }
 
 pub(crate) fn lab() -> Lab {
     let lab = lab_with(Dialect::modern(), |_, _| {});
-    assert_eq!(lab.ready, Some(Ok(())));
+    assert_eq!(lab.ready(), Some(&Ok(())));
     lab
 }
 
@@ -83,13 +84,13 @@ pub(crate) fn submit(lab: &mut Lab, line: &str) -> RequestId {
 }
 
 pub(crate) fn wait(lab: &mut Lab, duration: u64) {
-    let until = lab.now + duration;
+    let until = lab.now() + duration;
     lab.run_until(until, |_| false);
 }
 
 /// The request's outcome, as soon as there is one.
 pub(crate) fn outcome(lab: &mut Lab, id: RequestId) -> Result<Reply, Error> {
-    let until = lab.now + 5 * SECOND;
+    let until = lab.now() + 5 * SECOND;
     assert!(lab.run_until(until, |lab| lab.outcome(id).is_some()), "{id:?} ends");
     lab.outcome(id).unwrap().clone()
 }
@@ -128,7 +129,7 @@ pub(crate) fn give_back(lab: &mut Lab, lease: u64) {
 
 /// The node's process ends, and refuses connections.
 pub(crate) fn crash(lab: &mut Lab, node: usize) {
-    lab.servers.catch_up(lab.now);
+    lab.servers.catch_up(lab.now());
     lab.servers.nodes[node].reach = Reach::Refusing;
     for conn in lab.open_conns(Some(node)) {
         lab.cut(conn);
@@ -146,7 +147,7 @@ pub(crate) fn events(lab: &mut Lab) -> Vec<Event> {
 pub(crate) fn sent_since(lab: &Lab, mark: usize) -> Vec<(usize, Vec<String>)> {
     let own = |name: &String| matches!(name.as_str(), "HELLO" | "CLIENT" | "CLUSTER");
     let names = |sent: &Sent| sent.names().into_iter().filter(|name| !own(name)).collect::<Vec<_>>();
-    lab.sent[mark..]
+    lab.sent()[mark..]
         .iter()
         .map(|sent| (sent.node, names(sent)))
         .filter(|(_, names)| !names.is_empty())
@@ -155,5 +156,5 @@ pub(crate) fn sent_since(lab: &Lab, mark: usize) -> Vec<(usize, Vec<String>)> {
 
 pub(crate) fn refreshes_since(lab: &Lab, mark: usize) -> usize {
     let slots = words("CLUSTER SLOTS");
-    lab.sent[mark..].iter().flat_map(|sent| &sent.commands).filter(|words| **words == slots).count()
+    lab.sent()[mark..].iter().flat_map(|sent| &sent.commands).filter(|words| **words == slots).count()
 }

@@ -29,9 +29,9 @@ fn a_write_is_not_lost_on_a_connection_that_died_while_idle() {
     for conn in lab.open_conns(None) {
         lab.sever(conn);
     }
-    let before = lab.now;
+    let before = lab.now();
     assert_eq!(run(&mut lab, &format!("SET {} 1", key_at(0, 's'))), ok());
-    let took = lab.now - before;
+    let took = lab.now() - before;
     assert!(took <= SECOND + 10 * MILLISECOND, "the PING's time and a new connection: {took}");
     assert_eq!(lab.servers.executions.get(&7), Some(&1));
 }
@@ -41,7 +41,7 @@ fn a_connection_that_was_just_used_is_not_checked() {
     let mut lab = lab_where(|_| {});
     for idle in [14, 16] {
         wait(&mut lab, idle * SECOND);
-        let mark = lab.sent.len();
+        let mark = lab.sent().len();
         assert_eq!(run(&mut lab, &format!("SET {} 1", key_at(0, 's'))), ok());
         let names: Vec<_> = sent_since(&lab, mark).into_iter().flat_map(|(_, names)| names).collect();
         let expected: &[&str] = if idle < 15 { &["SET"] } else { &["PING", "SET"] };
@@ -55,16 +55,16 @@ fn a_stalled_node_gets_reads_again_on_a_new_connection_and_no_write_twice() {
         let mut lab = lab_where(|config| config.retry.writes = writes);
         let conn = lab.open_conns(Some(0))[0];
         lab.sever(conn);
-        let before = lab.now;
+        let before = lab.now();
         let read = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
         let write = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
         assert_eq!(outcome(&mut lab, read), bulk("g:7"));
-        assert!(lab.now - before <= 510 * MILLISECOND, "{}", lab.now - before);
+        assert!(lab.now() - before <= 510 * MILLISECOND, "{}", lab.now() - before);
         let result = outcome(&mut lab, write);
         match writes {
             RetryWrites::Never => {
                 let told = matches!(&result, Err(Error::Timeout(late)) if late.possibly_executed);
-                assert!(told && lab.now - before == 4 * SECOND, "{result:?}");
+                assert!(told && lab.now() - before == 4 * SECOND, "{result:?}");
                 assert!(lab.servers.executions.is_empty());
             }
             RetryWrites::AtLeastOnce => assert_eq!(result, ok()),
@@ -133,9 +133,9 @@ fn a_node_that_has_answered_is_dialled_at_once_again() {
     let conn = lab.open_conns(Some(0))[0];
     lab.cut(conn);
     wait(&mut lab, 2 * MILLISECOND);
-    let before = lab.now;
+    let before = lab.now();
     assert_eq!(run(&mut lab, &format!("SET {} 1", key_at(0, 's'))), ok());
-    assert!(lab.now - before <= 10 * MILLISECOND);
+    assert!(lab.now() - before <= 10 * MILLISECOND);
 }
 
 #[test]
@@ -173,11 +173,11 @@ fn a_request_for_one_node_fails_when_that_is_down() {
     let mut lab = lab_where(|_| {});
     crash(&mut lab, 1);
     wait(&mut lab, 100 * MILLISECOND);
-    let before = lab.now;
+    let before = lab.now();
     let id = lab.submit_to(1, &words("PING"), None);
     lab.drain();
     assert!(matches!(outcome(&mut lab, id), Err(Error::Connect(_))));
-    assert!(lab.now - before <= 5 * MILLISECOND);
+    assert!(lab.now() - before <= 5 * MILLISECOND);
     lab.servers.nodes[1].reach = Reach::Up;
     let id = lab.submit_to(1, &words("PING"), None);
     lab.drain();
@@ -188,13 +188,13 @@ fn a_request_for_one_node_fails_when_that_is_down() {
 fn the_next_address_of_a_name_is_tried() {
     for (first, most) in [(REFUSED, 20 * MILLISECOND), (SILENT, 600 * MILLISECOND)] {
         let mut lab = lab_of(Servers::new(Dialect::modern(), 3, 0, true), |_, _| {});
-        lab.weather.first_address = Some(first);
+        lab.weather().first_address = Some(first);
         let conn = lab.open_conns(Some(0))[0];
         lab.cut(conn);
         wait(&mut lab, 2 * MILLISECOND);
-        let before = lab.now;
+        let before = lab.now();
         assert_eq!(run(&mut lab, &format!("GET {}", key_at(0, 'g'))), bulk("g:7"));
-        assert!(lab.now - before <= most, "{first}: {}", lab.now - before);
+        assert!(lab.now() - before <= most, "{first}: {}", lab.now() - before);
     }
 }
 
@@ -257,7 +257,7 @@ fn a_drip_is_no_sign_of_life() {
     for protocol in [Protocol::Resp2, Protocol::Resp3] {
         let mut lab = with_protocol(protocol);
         let conn = lab.open_conns(Some(0))[0];
-        let before = lab.now;
+        let before = lab.now();
         lab.servers.nodes[0].manners.drip = Some(2 * DROP);
         let reads = ['g', 'h'].map(|kind| submit(&mut lab, &format!("GET {}", key_at(0, kind))));
         let write = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
@@ -267,10 +267,10 @@ fn a_drip_is_no_sign_of_life() {
         for (id, value) in reads.into_iter().zip(["g:7", "h:7"]) {
             assert_eq!(outcome(&mut lab, id), bulk(value));
         }
-        assert!(lab.now - before <= 520 * MILLISECOND, "{protocol:?}: {}", lab.now - before);
+        assert!(lab.now() - before <= 520 * MILLISECOND, "{protocol:?}: {}", lab.now() - before);
         // 23 drops come with its answer: it is still found.
         assert_eq!(outcome(&mut lab, write), ok());
-        assert!(lab.now - before <= 3 * SECOND, "{protocol:?}: {}", lab.now - before);
+        assert!(lab.now() - before <= 3 * SECOND, "{protocol:?}: {}", lab.now() - before);
         wait(&mut lab, 10 * MILLISECOND);
         assert!(!lab.open_conns(Some(0)).contains(&conn), "{protocol:?}: it is closed when nobody waits");
         assert_eq!(lab.servers.executions.get(&7), Some(&1));
@@ -282,22 +282,22 @@ fn a_flood_of_pushes_is_no_sign_of_life() {
     let mut lab = lab_where(|_| {});
     let conn = lab.open_conns(Some(0))[0];
     lab.servers.nodes[0].paused = true;
-    let (before, dials) = (lab.now, lab.dials);
+    let (before, dials) = (lab.now(), lab.dials());
     let read = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
     let write = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
-    while lab.now < before + 520 * MILLISECOND {
+    while lab.now() < before + 520 * MILLISECOND {
         lab.push(conn, Push::ManyInvalidated);
         wait(&mut lab, 10 * MILLISECOND);
     }
-    assert_eq!(lab.dials, dials + 1, "the node gets a new connection");
+    assert_eq!(lab.dials(), dials + 1, "the node gets a new connection");
     // It goes on with the new one only.
     lab.sever(conn);
     lab.resume(0);
     assert_eq!(outcome(&mut lab, read), bulk("g:7"));
-    assert!(lab.now - before <= 550 * MILLISECOND, "{}", lab.now - before);
+    assert!(lab.now() - before <= 550 * MILLISECOND, "{}", lab.now() - before);
     let result = outcome(&mut lab, write);
     assert!(matches!(&result, Err(Error::Timeout(late)) if late.possibly_executed), "{result:?}");
-    assert_eq!(lab.now - before, 4 * SECOND);
+    assert_eq!(lab.now() - before, 4 * SECOND);
     assert!(!lab.open_conns(Some(0)).contains(&conn));
 }
 
@@ -310,18 +310,18 @@ fn pushes_do_not_answer_the_health_check_nor_stand_for_it() {
         lab.push(conn, Push::Flushed);
     }
     lab.servers.nodes[0].paused = true;
-    let (before, mark, dials) = (lab.now, lab.sent.len(), lab.dials);
+    let (before, mark, dials) = (lab.now(), lab.sent().len(), lab.dials());
     let write = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
-    while lab.now < before + 990 * MILLISECOND {
+    while lab.now() < before + 990 * MILLISECOND {
         lab.push(conn, Push::ManyInvalidated);
         wait(&mut lab, 10 * MILLISECOND);
     }
     let names: Vec<_> = sent_since(&lab, mark).into_iter().flat_map(|(_, names)| names).collect();
-    assert_eq!((names, lab.dials), (vec!["PING".to_string()], dials));
+    assert_eq!((names, lab.dials()), (vec!["PING".to_string()], dials));
     wait(&mut lab, 20 * MILLISECOND);
     lab.resume(0);
     assert_eq!(outcome(&mut lab, write), ok());
-    assert!(lab.now - before <= 1_100 * MILLISECOND, "{}", lab.now - before);
+    assert!(lab.now() - before <= 1_100 * MILLISECOND, "{}", lab.now() - before);
     assert_eq!(lab.servers.executions.get(&7), Some(&1));
 }
 
@@ -329,7 +329,7 @@ fn pushes_do_not_answer_the_health_check_nor_stand_for_it() {
 fn send_slowly(lab: &mut Lab, conn: ConnId, header: &str, until: u64) -> usize {
     lab.reply(conn, header.as_bytes().to_vec(), false);
     let mut sent = 0;
-    while lab.now < until {
+    while lab.now() < until {
         lab.reply(conn, vec![b'x'; 1_000], false);
         sent += 1_000;
         wait(lab, DROP);
@@ -344,7 +344,7 @@ fn a_large_value_may_take_its_requests_whole_time() {
     lab.servers.nodes[0].paused = true;
     let read = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
     wait(&mut lab, 10 * MILLISECOND);
-    let until = lab.now + 3_900 * MILLISECOND;
+    let until = lab.now() + 3_900 * MILLISECOND;
     assert_eq!(send_slowly(&mut lab, conn, "$78000\r\n", until), 78_000);
     assert_eq!(lab.outcome(read), None);
     lab.reply(conn, b"\r\n".to_vec(), false);
@@ -356,7 +356,7 @@ fn a_large_value_may_take_its_requests_whole_time() {
 fn a_value_too_large_for_its_requests_time_holds_up_nothing_after_it() {
     let mut lab = lab_where(|_| {});
     let conn = lab.open_conns(Some(0))[0];
-    let before = lab.now;
+    let before = lab.now();
     lab.servers.nodes[0].paused = true;
     let large = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
     wait(&mut lab, 10 * MILLISECOND);
@@ -368,7 +368,7 @@ fn a_value_too_large_for_its_requests_time_holds_up_nothing_after_it() {
     assert!(matches!(result, Some(Err(Error::Timeout(_)))), "{result:?}");
     lab.resume(0);
     assert_eq!(outcome(&mut lab, read), bulk("h:7"));
-    assert!(lab.now - before <= 4_100 * MILLISECOND, "{}", lab.now - before);
+    assert!(lab.now() - before <= 4_100 * MILLISECOND, "{}", lab.now() - before);
     send_slowly(&mut lab, conn, "", before + 7 * SECOND + 10 * MILLISECOND);
     let result = lab.outcome(write);
     assert!(matches!(result, Some(Err(Error::Timeout(late))) if late.possibly_executed), "{result:?}");
@@ -385,7 +385,7 @@ fn a_reply_that_nobody_waits_for_may_not_take_for_ever() {
     lab.cluster.forget(forgotten);
     lab.history.forgotten(forgotten);
     lab.drain();
-    let until = lab.now + 600 * MILLISECOND;
+    let until = lab.now() + 600 * MILLISECOND;
     send_slowly(&mut lab, conn, "$100000000\r\n", until);
     assert!(!lab.open_conns(Some(0)).contains(&conn));
 }
@@ -395,13 +395,13 @@ fn a_node_that_only_drips_is_not_asked_for_the_topology_for_ever() {
     let mut lab = lab_where(|config| config.refresh_interval = Duration::from_millis(500));
     let conn = lab.open_conns(Some(0))[0];
     lab.servers.nodes[0].manners.drip = Some(DROP);
-    let before = lab.now;
-    while lab.now < before + 20 * SECOND {
+    let before = lab.now();
+    while lab.now() < before + 20 * SECOND {
         wait(&mut lab, 100 * MILLISECOND);
         assert_eq!(run(&mut lab, &format!("GET {}", key_at(1, 'g'))), bulk("g:7"));
     }
     assert!(!lab.open_conns(Some(0)).contains(&conn));
-    let asked = lab.sent.iter().filter(|sent| sent.node == 0 && sent.names()[0] == "CLUSTER").count();
+    let asked = lab.sent().iter().filter(|sent| sent.node == 0 && sent.names()[0] == "CLUSTER").count();
     assert!(asked <= 3, "{asked}");
     lab.behave(0);
     assert_eq!(run(&mut lab, &format!("GET {}", key_at(0, 'g'))), bulk("g:7"));
@@ -418,13 +418,13 @@ fn a_node_that_greets_and_falls_silent_is_not_dialled_in_a_loop() {
         lab.sever(conn);
     }
     lab.servers.nodes[0].manners.only_greets = true;
-    let (before, dials) = (lab.now, lab.dials);
+    let (before, dials) = (lab.now(), lab.dials());
     let mut ids = Vec::new();
-    while lab.now < before + 10 * SECOND {
+    while lab.now() < before + 10 * SECOND {
         ids.push(submit(&mut lab, &format!("GET {}", key_at(0, 'g'))));
         wait(&mut lab, 10 * MILLISECOND);
     }
-    let dials = lab.dials - dials;
+    let dials = lab.dials() - dials;
     assert!((4..=30).contains(&dials), "{dials} dials");
     lab.behave(0);
     for id in ids.into_iter().rev().take(100) {
@@ -438,11 +438,11 @@ fn a_handshake_that_drips_ends_with_the_connect_time_out() {
     lab.servers.nodes[0].manners.drip = Some(DROP);
     let conn = lab.open_conns(Some(0))[0];
     lab.cut(conn);
-    let (before, dials) = (lab.now, lab.dials);
+    let (before, dials) = (lab.now(), lab.dials());
     let write = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
     let result = outcome(&mut lab, write);
     assert!(matches!(&result, Err(Error::Connect(_) | Error::ConnectionLost(_))), "{result:?}");
-    assert!(lab.now - before <= 4 * SECOND && lab.dials - dials <= 6, "{} dials", lab.dials - dials);
+    assert!(lab.now() - before <= 4 * SECOND && lab.dials() - dials <= 6, "{} dials", lab.dials() - dials);
     lab.behave(0);
     wait(&mut lab, 2 * SECOND);
     assert_eq!(run(&mut lab, &format!("SET {} 1", key_at(0, 's'))), ok());
@@ -453,17 +453,17 @@ fn writes_that_never_complete_cost_only_what_is_written() {
     let mut lab = lab_where(|_| {});
     lab.servers.nodes[0].manners.is_stuck = true;
     let conn = lab.open_conns(Some(0))[0];
-    let before = lab.now;
+    let before = lab.now();
     let write = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
     for _ in 0..40 {
-        let start = lab.now;
+        let start = lab.now();
         assert_eq!(run(&mut lab, &format!("GET {}", key_at(1, 'g'))), bulk("g:7"));
-        assert!(lab.now - start <= 5 * MILLISECOND);
+        assert!(lab.now() - start <= 5 * MILLISECOND);
         wait(&mut lab, 98 * MILLISECOND);
     }
     let result = outcome(&mut lab, write);
     assert!(matches!(&result, Err(Error::Timeout(late)) if late.possibly_executed), "{result:?}");
-    assert_eq!(lab.now - before, 4 * SECOND);
+    assert_eq!(lab.now() - before, 4 * SECOND);
     assert!(!lab.open_conns(Some(0)).contains(&conn));
     lab.behave(0);
     wait(&mut lab, 2 * SECOND);

@@ -12,7 +12,12 @@
 //! | `KEYSLOT_SIM_SEEDS` | so many seeds run |
 //! | `KEYSLOT_SIM_FIRST` | the first of them |
 //! | `KEYSLOT_SIM_SEED` | only this one runs, and everything that happens in it is printed |
+//! | `KEYSLOT_SIM_KEEP` | with it: only these parts of its plan are done, such as `0,4-7,12` |
 //! | `KEYSLOT_SIM_DIGEST` | so many seeds run, and one number is printed that stands for all that the machine did in them |
+//!
+//! A seed that fails is [shrunk](shrink) before it is printed: run again with fewer requests and
+//! fewer faults, as long as it breaks the same promise. The report lists what is left, with times,
+//! and the command that runs just that. `KEYSLOT_SIM_FIRST=… KEYSLOT_SIM_SEEDS=1` shrinks one seed.
 //!
 //! A change that only moves code keeps the digest. Run this before and after it:
 //!
@@ -20,6 +25,7 @@
 //! KEYSLOT_SIM_DIGEST=2000 cargo test -p keyslot-core --test simulation -- --nocapture digest
 //! ```
 
+mod broken;
 mod busy;
 mod contact;
 mod directed;
@@ -34,20 +40,23 @@ mod refresh;
 mod replicas;
 mod scans;
 mod servers;
+mod shrink;
 mod simulator;
 mod start;
 mod unread;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use simulator::choices::Choices;
+use broken::{Broken, caught};
+use shrink::{TIME_MAX, shrink};
 use simulator::coverage::Coverage;
 use simulator::digest::Digest;
-use simulator::scenario;
+use simulator::flaw::Flaw;
+use simulator::plan::Keep;
+use simulator::scenario::{self, Case};
 
 /// So many seeds run, unless asked otherwise.
 const SEEDS: u64 = 12_000;
@@ -55,10 +64,13 @@ const SEEDS: u64 = 12_000;
 /// Failing seeds that are reported before the run gives up.
 const FAILURES_MAX: usize = 10;
 
+/// And so many of them are shrunk, each for another broken promise.
+const SHRUNK_MAX: usize = 3;
+
 #[test]
 fn every_seed_keeps_the_promises() {
     if let Some(seed) = number("KEYSLOT_SIM_SEED") {
-        scenario::run(Choices::Seeded(seed), true);
+        scenario::run(Case { keep: keep(), ..Case::seeded(seed) }, true);
         return;
     }
     let (seeds, first) =
@@ -72,10 +84,9 @@ fn every_seed_keeps_the_promises() {
             if seed >= first + seeds || failures.lock().unwrap().len() >= FAILURES_MAX {
                 return;
             }
-            let run = AssertUnwindSafe(|| scenario::run(Choices::Seeded(seed), false));
-            match catch_unwind(run) {
+            match caught(|| scenario::run(Case::seeded(seed), false)) {
                 Ok(covered) => coverage.lock().unwrap().merge(&covered),
-                Err(panic) => failures.lock().unwrap().push((seed, message(&*panic))),
+                Err(broken) => failures.lock().unwrap().push((seed, broken)),
             }
         }
     };
@@ -85,17 +96,26 @@ fn every_seed_keeps_the_promises() {
     });
     let mut failures = failures.into_inner().unwrap();
     failures.sort();
-    let line = |(seed, message): &(u64, String)| {
-        format!(
-            "{message}\n    KEYSLOT_SIM_SEED={seed} cargo test -p keyslot-core --test simulation -- --nocapture every_seed\n"
-        )
-    };
-    let lines: Vec<_> = failures.iter().map(line).collect();
-    assert!(lines.is_empty(), "{} of the seeds from {first} failed:\n{}", lines.len(), lines.concat());
+    assert!(failures.is_empty(), "{} of the seeds from {first} failed:\n{}", failures.len(), told(failures));
     let coverage = coverage.into_inner().unwrap();
     println!("what the {seeds} seeds from {first} have come to:\n{coverage}");
     let missing = coverage.missing();
     assert!(missing.is_empty() || seeds < SEEDS, "{seeds} seeds never came to: {}", missing.join("; "));
+}
+
+/// What is printed of failing seeds: the first of each broken promise is shrunk.
+fn told(failures: Vec<(u64, Broken)>) -> String {
+    let mut places = BTreeSet::new();
+    let mut text = String::new();
+    for (seed, broken) in failures {
+        text += &match places.len() < SHRUNK_MAX && places.insert(broken.place.clone()) {
+            true => shrink(seed, Flaw::None, broken, TIME_MAX).to_string(),
+            false => {
+                format!("seed {seed}: {}\n    {}\n", broken.message, shrink::command(seed, &Keep::All))
+            }
+        };
+    }
+    text
 }
 
 #[test]
@@ -103,9 +123,9 @@ fn runs_that_bytes_steer_keep_the_promises() {
     for byte in 0..=255u8 {
         let bytes =
             (0..2_000u32).map(|at| byte.wrapping_mul(31).wrapping_add(((at * at) >> 3) as u8)).collect();
-        scenario::run(Choices::Steered { bytes, at: 0 }, false);
+        scenario::run(Case::steered(bytes), false);
     }
-    scenario::run(Choices::Steered { bytes: Vec::new(), at: 0 }, false);
+    scenario::run(Case::steered(Vec::new()), false);
 }
 
 /// Prints the digest when it is asked for. That it is the same each time holds for a few seeds
@@ -135,7 +155,7 @@ fn digest_of(seeds: Range<u64>) -> u64 {
             if seed >= seeds.end {
                 return;
             }
-            let digest = scenario::digest(Choices::Seeded(seed));
+            let digest = scenario::digest(Case::seeded(seed));
             digests.lock().unwrap().insert(seed, digest);
         }
     };
@@ -156,7 +176,8 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text").to_string()
+/// The parts of the plan that are kept.
+fn keep() -> Keep {
+    let Ok(text) = std::env::var("KEYSLOT_SIM_KEEP") else { return Keep::All };
+    text.parse().unwrap_or_else(|why| panic!("KEYSLOT_SIM_KEEP={text}: {why}"))
 }

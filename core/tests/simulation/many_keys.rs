@@ -22,7 +22,7 @@ fn three_keys(kind: char) -> String {
 #[test]
 fn keys_of_all_nodes_cost_one_write_a_node_and_keep_their_order() {
     let mut lab = lab();
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     let keys = format!("{} {} {} {}", key_at(2, 'g'), key_at(0, 'h'), key_at(1, 'g'), key_at(2, 'g'));
     let expected = [Array(4), value("g:7"), value("h:7"), value("g:7"), value("g:7")];
     assert_eq!(run(&mut lab, &format!("MGET {keys}")), Ok(Reply { nodes: expected.to_vec() }));
@@ -74,10 +74,10 @@ fn an_error_says_which_keys_failed_and_that_others_may_have_been_written() {
 fn all_parts_have_the_time_of_the_whole() {
     let mut lab = lab();
     lab.servers.nodes[1].paused = true;
-    let started = lab.now;
+    let started = lab.now();
     let error = run(&mut lab, &format!("DEL {}", three_keys('d'))).unwrap_err();
     assert!(matches!(&error, Error::Timeout(late) if late.possibly_executed), "{error:?}");
-    let took = Duration::from_nanos(lab.now - started);
+    let took = Duration::from_nanos(lab.now() - started);
     assert!((1_000..1_010).contains(&took.as_millis()), "{took:?}");
 }
 
@@ -96,7 +96,7 @@ fn giving_up_the_whole_gives_up_its_parts() {
 #[test]
 fn a_command_for_all_shards_asks_each_primary() {
     let mut lab = lab_with_replicas();
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     assert!(run(&mut lab, "PING").is_ok());
     let mut nodes: Vec<_> = sent_since(&lab, mark).into_iter().map(|(node, _)| node).collect();
     nodes.sort_unstable();
@@ -106,7 +106,7 @@ fn a_command_for_all_shards_asks_each_primary() {
 #[test]
 fn without_splitting_keys_of_two_slots_are_refused_unsent() {
     let mut lab = lab_with(Dialect::modern(), |config, _| config.split_multi_key = false);
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     let result = run(&mut lab, &format!("MGET {} {}", key_at(0, 'g'), key_at(1, 'g')));
     assert!(matches!(result, Err(Error::CrossSlot(_))), "{result:?}");
     // These treat their keys together.
@@ -120,13 +120,13 @@ fn without_splitting_keys_of_two_slots_are_refused_unsent() {
 fn what_no_server_checks_goes_where_its_keys_are() {
     let mut lab = lab();
     let (a, b) = (key_at(0, 's'), key_at(1, 's'));
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     assert_eq!(run(&mut lab, &format!("MSETEX 2 {a} 1 {b} 2 EX 50")), Ok(Reply::single(Integer(1))));
-    let mut sent: Vec<_> = lab.sent[mark..].iter().map(|sent| (sent.node, sent.commands.clone())).collect();
+    let mut sent: Vec<_> = lab.sent()[mark..].iter().map(|sent| (sent.node, sent.commands.clone())).collect();
     sent.sort();
     let part = |key: &str, value: u8| vec![words(&format!("MSETEX 1 {key} {value} EX 50"))];
     assert_eq!(sent, [(0, part(&a, 1)), (1, part(&b, 2))]);
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     for condition in ["NX", "XX", "EX 50 NX", "NEWER"] {
         let result = run(&mut lab, &format!("MSETEX 2 {a} 1 {b} 2 {condition}"));
         assert!(matches!(result, Err(Error::CrossSlot(_))), "{condition}: {result:?}");
@@ -170,7 +170,7 @@ fn a_part_that_was_refused_is_no_lost_connection() {
 #[test]
 fn a_scan_goes_on_where_its_cursor_is_from() {
     let mut lab = lab();
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     let refused = run(&mut lab, "SCAN 17 COUNT 5");
     assert!(matches!(&refused, Err(Error::InvalidArgument(why)) if why.contains("`scan`")), "{refused:?}");
     assert!(sent_since(&lab, mark).is_empty());

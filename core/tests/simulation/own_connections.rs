@@ -23,7 +23,7 @@ fn transaction(lab: &mut Lab, lines: &[&str]) -> Result<Command, Error> {
 
 fn hand_in(lab: &mut Lab, lines: &[&str], destination: &Destination) -> RequestId {
     let command = transaction(lab, lines).expect("a transaction");
-    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now), command, destination);
+    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now()), command, destination);
     lab.note(id, SECOND);
     lab.drain();
     id
@@ -42,7 +42,7 @@ fn counted(numbers: &[i64]) -> Result<Reply, Error> {
 #[test]
 fn a_transaction_is_one_write_to_one_node() {
     let mut lab = lab();
-    let (mark, key) = (lab.sent.len(), key_at(1, 'i'));
+    let (mark, key) = (lab.sent().len(), key_at(1, 'i'));
     let incr = format!("INCR {key}");
     assert_eq!(transact(&mut lab, &[&incr, "PING", &incr]).unwrap().nodes.len(), 4);
     let names = ["MULTI", "INCR", "PING", "INCR", "EXEC"].map(String::from);
@@ -54,7 +54,7 @@ fn a_transaction_is_one_write_to_one_node() {
 fn what_cannot_be_one_transaction_is_refused_unsent() {
     let mut lab = lab();
     let (one, other) = (key_at(0, 'i'), key_at(1, 'i'));
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     let refused = transact(&mut lab, &[&format!("INCR {one}"), &format!("INCR {other}"), "PING"]);
     assert!(matches!(&refused, Err(Error::CrossSlot(why)) if why.contains("command 2")), "{refused:?}");
     let refused = transact(&mut lab, &[&format!("DEL {one} {other}")]);
@@ -69,15 +69,15 @@ fn what_cannot_be_one_transaction_is_refused_unsent() {
 #[test]
 fn a_transaction_without_commands_asks_only_whether_a_watched_key_has_changed() {
     let mut lab = lab();
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     assert_eq!(transact(&mut lab, &[]), counted(&[]));
     assert!(sent_since(&lab, mark).is_empty());
     let key = key_at(0, 'i');
-    let lease = lab.cluster.lend(Instant::from_nanoseconds(lab.now), Slot::new(slot_of(&key)));
+    let lease = lab.cluster.lend(Instant::from_nanoseconds(lab.now()), Slot::new(slot_of(&key)));
     let lent = Destination::Lent(lease);
     for has_changed in [false, true] {
         let watch = Command::for_lent(&["WATCH", &key]).unwrap();
-        let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now), watch, &lent);
+        let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now()), watch, &lent);
         lab.note(id, SECOND);
         lab.drain();
         assert_eq!(outcome(&mut lab, id), ok());
@@ -92,7 +92,7 @@ fn a_transaction_without_commands_asks_only_whether_a_watched_key_has_changed() 
     lab.drain();
     lab.cluster.close();
     let empty = transaction(&mut lab, &[]).unwrap();
-    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now), empty, &Destination::Cluster);
+    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now()), empty, &Destination::Cluster);
     lab.note(id, SECOND);
     lab.drain();
     assert_eq!(outcome(&mut lab, id), Err(Error::Closed));
@@ -109,7 +109,7 @@ fn a_transaction_follows_its_slot_as_a_whole() {
     assert_eq!(lab.cluster.statistics().moved, 1);
 
     lab.servers.migrations.insert(slot_of(&asked), Migration { from: 1, to: 2, progress: 100 });
-    let (mark, incr) = (lab.sent.len(), format!("INCR {asked}"));
+    let (mark, incr) = (lab.sent().len(), format!("INCR {asked}"));
     assert_eq!(transact(&mut lab, &[&incr, &incr]), counted(&[7_001, 7_002]));
     let names: Vec<_> =
         sent_since(&lab, mark).into_iter().map(|(node, names)| (node, names.concat())).collect();
@@ -162,10 +162,10 @@ fn what_is_watched_follows_its_slot_once_and_then_tells() {
     let slot = slot_of(&key);
     lab.servers.migrations.insert(slot, Migration { from: 0, to: 2, progress: 100 });
     lab.servers.finish_migration(slot);
-    let lease = lab.cluster.lend(Instant::from_nanoseconds(lab.now), Slot::new(slot));
+    let lease = lab.cluster.lend(Instant::from_nanoseconds(lab.now()), Slot::new(slot));
     let lent = Destination::Lent(lease);
     let watch = Command::for_lent(&["WATCH", &key]).unwrap();
-    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now), watch, &lent);
+    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now()), watch, &lent);
     lab.note(id, SECOND);
     lab.drain();
     assert_eq!(outcome(&mut lab, id), ok(), "WATCH goes where the slot is");
@@ -189,14 +189,14 @@ fn a_script_that_is_known_is_sent_whole_to_who_does_not_know_it() {
     let mut lab = lab();
     let key = key_at(0, 'i');
     let command = format!("EVALSHA {SCRIPT_SHA1} 1 {key}");
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     // The servers forget it every third time.
     for number in 1..=6 {
         assert_eq!(run(&mut lab, &command), Ok(Reply::single(Integer(7_000 + number))));
     }
     let sent: Vec<_> = sent_since(&lab, mark).into_iter().flat_map(|(_, names)| names).collect();
     assert!(sent.contains(&"EVAL".to_string()) && sent.contains(&"EVALSHA".to_string()), "{sent:?}");
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     assert_eq!(transact(&mut lab, &[&command, &command]), counted(&[7_007, 7_008]));
     assert_eq!(sent_since(&lab, mark)[0].1.concat(), "MULTIEVALEVALEXEC");
 }
@@ -220,12 +220,12 @@ fn every_command_that_is_sent_is_counted() {
     let mut lab = lab();
     let key = key_at(1, 'p');
     lab.servers.migrations.insert(slot_of(&key), Migration { from: 1, to: 2, progress: 100 });
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     run(&mut lab, &format!("BLPOP {key} 1")).unwrap();
     wait(&mut lab, 100 * MILLISECOND);
     let names: Vec<_> = sent_since(&lab, mark).into_iter().map(|(_, names)| names.concat()).collect();
     assert_eq!(names, ["BLPOP", "ASKINGBLPOP"]);
-    let sent: usize = lab.sent.iter().map(|sent| sent.commands.len()).sum();
+    let sent: usize = lab.sent().iter().map(|sent| sent.commands.len()).sum();
     assert_eq!(lab.cluster.statistics().commands, sent as u64);
 }
 
@@ -241,10 +241,10 @@ fn lab_that_blocks() -> (Lab, String) {
 #[test]
 fn what_blocks_waits_as_long_as_it_says() {
     let (mut lab, key) = lab_that_blocks();
-    let (started, id) = (lab.now, submit_blocking(&mut lab, &format!("BLPOP {key} 1.5")));
+    let (started, id) = (lab.now(), submit_blocking(&mut lab, &format!("BLPOP {key} 1.5")));
     let ended = outcome(&mut lab, id);
     assert!(matches!(&ended, Err(Error::Timeout(late)) if late.possibly_executed), "{ended:?}");
-    let took = Duration::from_nanos(lab.now - started);
+    let took = Duration::from_nanos(lab.now() - started);
     assert!((2_500..2_510).contains(&took.as_millis()), "its own time and the request time-out: {took:?}");
     assert_eq!(lab.cluster.pending(), 0);
 }
@@ -269,12 +269,12 @@ fn only_a_demotion_sends_a_blocked_command_elsewhere() {
     let key = key_at(0, 'p');
     let mut blocked = |words: &str| {
         lab.servers.nodes[0].lies.insert(slot_of(&key), format!("UNBLOCKED {words}"));
-        let (started, mark) = (lab.now, lab.sent.len());
+        let (started, mark) = (lab.now(), lab.sent().len());
         let id = submit_blocking(&mut lab, &format!("BLPOP {key} 4"));
         wait(&mut lab, 100 * MILLISECOND);
         lab.servers.nodes[0].lies.clear();
         let ended = outcome(&mut lab, id);
-        (ended, sent_since(&lab, mark).len(), Duration::from_nanos(lab.now - started))
+        (ended, sent_since(&lab, mark).len(), Duration::from_nanos(lab.now() - started))
     };
     for words in
         ["the stream key no longer exists", "client unblocked via CLIENT UNBLOCK", "as a module has it"]
@@ -294,10 +294,10 @@ fn only_a_demotion_sends_a_blocked_command_elsewhere() {
 fn what_is_behind_a_command_that_blocks_has_its_time_once_that_is_answered() {
     let mut lab = lab();
     let (list, key) = (key_at(0, 'p'), key_at(0, 'g'));
-    let lease = lab.cluster.lend(Instant::from_nanoseconds(lab.now), Slot::new(slot_of(&list)));
+    let lease = lab.cluster.lend(Instant::from_nanoseconds(lab.now()), Slot::new(slot_of(&list)));
     let on_lease = |lab: &mut Lab, line: &str| {
         let command = Command::for_lent(&words(line)).unwrap();
-        let now = Instant::from_nanoseconds(lab.now);
+        let now = Instant::from_nanoseconds(lab.now());
         let id = lab.cluster.submit(now, command, &Destination::Lent(lease));
         lab.note(id, 100 * SECOND);
         lab.drain();
@@ -312,10 +312,10 @@ fn what_is_behind_a_command_that_blocks_has_its_time_once_that_is_answered() {
     wait(&mut lab, MILLISECOND * 3 / 4);
     lab.servers.nodes[0].paused = true;
     outcome(&mut lab, popped).unwrap();
-    let answered = lab.now;
+    let answered = lab.now();
     let ended = outcome(&mut lab, behind);
     assert!(matches!(ended, Err(Error::Timeout(_))), "{ended:?}");
-    let took = Duration::from_nanos(lab.now - answered);
+    let took = Duration::from_nanos(lab.now() - answered);
     assert!((1_000..1_010).contains(&took.as_millis()), "{took:?}");
     lab.cluster.give_back(lease);
     lab.drain();
@@ -324,7 +324,7 @@ fn what_is_behind_a_command_that_blocks_has_its_time_once_that_is_answered() {
 /// As `submit`, of a command whose time is not the history's business.
 pub(crate) fn submit_blocking(lab: &mut Lab, line: &str) -> RequestId {
     let command = Command::new(&words(line)).unwrap();
-    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now), command, &Destination::Cluster);
+    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now()), command, &Destination::Cluster);
     lab.note(id, 100 * SECOND);
     lab.drain();
     id

@@ -56,7 +56,7 @@ fn the_connection_used_last_is_lent_first() {
     (1..=3).for_each(|lease| lend(&mut lab, lease, 0));
     assert_eq!(lab.open_conns(Some(0)).len(), 4);
     (1..=3).for_each(|lease| give_back(&mut lab, lease));
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     for lease in 4..20 {
         lend(&mut lab, lease, 0);
         give_back(&mut lab, lease);
@@ -94,11 +94,11 @@ fn who_came_first_is_served_first() {
 fn a_borrower_waits_no_longer_than_the_check_out_time_out() {
     let mut lab = lab_with_pool(|config| config.pool.connections_max = 1);
     lend(&mut lab, 1, 0);
-    let before = lab.now;
+    let before = lab.now();
     let late = ask_for(&mut lab, 2, 0);
     let result = outcome(&mut lab, late);
     assert!(matches!(&result, Err(Error::LimitExceeded(text)) if text.contains("checkout")), "{result:?}");
-    assert_eq!(lab.now - before, 2 * SECOND);
+    assert_eq!(lab.now() - before, 2 * SECOND);
     assert!(matches!(run_on(&mut lab, 2, "PING"), Err(Error::LimitExceeded(_))), "and so for good");
 }
 
@@ -118,7 +118,7 @@ fn what_a_borrower_leaves_is_undone_or_closed() {
         for line in lines {
             run_on(&mut lab, 1, line).unwrap();
         }
-        let mark = lab.sent.len();
+        let mark = lab.sent().len();
         give_back(&mut lab, 1);
         let sent: Vec<_> = sent_since(&lab, mark).into_iter().flat_map(|(_, names)| names).collect();
         assert_eq!(sent, undo, "{lines:?}");
@@ -202,9 +202,9 @@ fn as_many_idle_connections_as_are_wanted_are_kept() {
     for node in 0..3 {
         assert_eq!(lab.open_conns(Some(node)).len(), 3);
     }
-    let before = lab.now;
+    let before = lab.now();
     lend(&mut lab, 1, 0);
-    assert_eq!(lab.now - before, 2 * MILLISECOND, "nothing was dialled");
+    assert_eq!(lab.now() - before, 2 * MILLISECOND, "nothing was dialled");
 }
 
 #[test]
@@ -230,9 +230,9 @@ fn a_connection_that_died_while_idle_is_not_lent() {
     let conn = *lab.open_conns(Some(0)).last().unwrap();
     lab.sever(conn);
     wait(&mut lab, 2 * SECOND);
-    let before = lab.now;
+    let before = lab.now();
     lend(&mut lab, 2, 0);
-    assert!(lab.now - before < SECOND + 20 * MILLISECOND);
+    assert!(lab.now() - before < SECOND + 20 * MILLISECOND);
 }
 
 #[test]
@@ -246,9 +246,9 @@ fn a_borrower_of_a_slot_that_nobody_serves_gets_one_when_somebody_does() {
     wait(&mut lab, SECOND);
     assert_eq!(lab.outcome(id), None);
     lab.servers.nodes.iter_mut().for_each(|node| node.view.owners[slot] = 0);
-    let before = lab.now;
+    let before = lab.now();
     assert!(outcome(&mut lab, id).is_ok());
-    assert!(lab.now - before < SECOND, "{}", lab.now - before);
+    assert!(lab.now() - before < SECOND, "{}", lab.now() - before);
 }
 
 #[test]

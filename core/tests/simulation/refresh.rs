@@ -31,12 +31,12 @@ fn owner(lab: &Lab, slot: u16) -> u16 {
 fn with_a_topology_nobody_is_asked_before_the_first_request() {
     for replica_reads in [ReplicaReads::Primary, ReplicaReads::PreferReplica] {
         let mut lab = lab_that_knows(1, |config, _| config.replica_reads = replica_reads);
-        assert_eq!(lab.ready, Some(Ok(())));
+        assert_eq!(lab.ready(), Some(&Ok(())));
         wait(&mut lab, 5 * SECOND);
-        assert_eq!((lab.dials, lab.sent.len()), (0, 0), "{replica_reads:?}");
-        let before = lab.now;
+        assert_eq!((lab.dials(), lab.sent().len()), (0, 0), "{replica_reads:?}");
+        let before = lab.now();
         assert_eq!(run(&mut lab, &format!("GET {}", key_at(0, 'g'))), bulk("g:7"));
-        assert_eq!(lab.now - before, 5 * MILLISECOND, "a dial, a handshake, the command");
+        assert_eq!(lab.now() - before, 5 * MILLISECOND, "a dial, a handshake, the command");
         wait(&mut lab, SECOND);
         assert!(refreshes_since(&lab, 0) >= 1, "now it is asked for");
     }
@@ -68,9 +68,9 @@ fn when_every_node_of_the_topology_is_gone_the_seeds_are_asked() {
                 member.address = NodeAddr::new(host, member.address.port());
             }
         });
-        let before = lab.now;
+        let before = lab.now();
         assert_eq!(run(&mut lab, &format!("SET {} 1", key_at(0, 's'))), ok());
-        assert!(lab.now - before <= 320 * MILLISECOND, "{host}: {}", lab.now - before);
+        assert!(lab.now() - before <= 320 * MILLISECOND, "{host}: {}", lab.now() - before);
     }
 }
 
@@ -86,7 +86,7 @@ fn an_older_view_does_not_overrule_a_newer_moved() {
         lab.servers.migrations.insert(slot_of(&key), Migration { from: 0, to: target, progress: 100 });
         lab.servers.finish_migration(slot_of(&key));
         run(&mut lab, &format!("GET {key}")).unwrap();
-        let mark = lab.sent.len();
+        let mark = lab.sent().len();
         for _ in 0..10 * seconds {
             assert_eq!(run(&mut lab, &format!("GET {key}")), bulk("g:7"));
             wait(&mut lab, 100 * MILLISECOND);
@@ -140,7 +140,7 @@ fn questions_are_rare_while_the_topology_is_in_doubt() {
     let mut lab = lab();
     let key = key_at(0, 'g');
     crash(&mut lab, 0);
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     for _ in 0..10 {
         assert!(run(&mut lab, &format!("GET {key}")).is_err());
     }
@@ -155,7 +155,7 @@ fn a_failover_is_told() {
     lab.cluster.take_events();
     crash(&mut lab, 0);
     wait(&mut lab, 100 * MILLISECOND);
-    lab.servers.catch_up(lab.now);
+    lab.servers.catch_up(lab.now());
     lab.servers.promote(3);
     (0..6).for_each(|node| lab.servers.gossip(node));
     assert_eq!(run(&mut lab, &format!("SET {} 1", key_at(0, 's'))), ok());
@@ -187,12 +187,12 @@ fn a_failover_while_nothing_waited_is_found_by_the_first_request_that_does() {
     lab.servers.nodes[0].paused = true;
     assert!(run(&mut lab, &format!("SET {} 1", key_at(0, 's'))).is_err());
     wait(&mut lab, SECOND);
-    lab.servers.catch_up(lab.now);
+    lab.servers.catch_up(lab.now());
     lab.servers.promote(3);
     (0..6).for_each(|node| lab.servers.gossip(node));
-    let before = lab.now;
+    let before = lab.now();
     assert_eq!(run(&mut lab, &format!("GET {}", key_at(0, 'g'))), bulk("g:7"));
-    assert!(lab.now - before <= 300 * MILLISECOND, "{}", lab.now - before);
+    assert!(lab.now() - before <= 300 * MILLISECOND, "{}", lab.now() - before);
     lab.check_rounds();
 }
 
@@ -214,7 +214,7 @@ fn nodes_are_reached_where_the_map_says() {
     assert_eq!(run(&mut lab, &format!("GET {key}")), bulk("g:7"));
     lab.servers.finish_migration(slot_of(&key));
     assert_eq!(run(&mut lab, &format!("GET {key}")), bulk("g:7"));
-    assert_eq!(lab.dials, 3);
+    assert_eq!(lab.dials(), 3);
     let members = lab.cluster.topology().shards.iter().flat_map(|shard| &shard.nodes);
     assert!(members.into_iter().all(|member| member.address.host().starts_with("10.0.0.")));
 }
@@ -279,7 +279,7 @@ fn a_node_that_left_and_is_named_again_is_not_dropped() {
     lab.resume(2);
     assert_eq!(outcome(&mut lab, write), ok());
     assert_eq!(outcome(&mut lab, read), bulk("g:7"));
-    let before = lab.now;
+    let before = lab.now();
     assert_eq!(run(&mut lab, &format!("GET {key}")), bulk("g:7"));
-    assert!(lab.now - before <= 10 * MILLISECOND);
+    assert!(lab.now() - before <= 10 * MILLISECOND);
 }

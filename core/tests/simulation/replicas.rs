@@ -22,7 +22,7 @@ fn lab_that_reads(strategy: ReplicaReads, zone: Option<&str>) -> Lab {
 
 /// How many of these reads nodes 0, 3 and 6 were sent.
 fn spread(lab: &mut Lab, reads: usize) -> [usize; 3] {
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     for _ in 0..reads {
         assert_eq!(run(lab, &format!("GET {}", key_at(0, 'g'))), bulk("g:7"));
     }
@@ -63,7 +63,7 @@ fn the_fastest_node_gets_most_reads() {
 #[test]
 fn writes_and_commands_without_keys_go_to_primaries() {
     let mut lab = lab_that_reads(ReplicaReads::PreferReplica, None);
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     for _ in 0..20 {
         assert_eq!(run(&mut lab, &format!("SET {} 1", key_at(0, 's'))), ok());
         run(&mut lab, "PING").unwrap();
@@ -75,9 +75,9 @@ fn writes_and_commands_without_keys_go_to_primaries() {
 fn time_of_a_read(trouble: impl Fn(&mut Lab, usize)) -> u64 {
     let mut lab = lab_that_reads(ReplicaReads::PreferReplica, None);
     [3, 6].into_iter().for_each(|node| trouble(&mut lab, node));
-    let before = lab.now;
+    let before = lab.now();
     assert_eq!(run(&mut lab, &format!("GET {}", key_at(0, 'g'))), bulk("g:7"));
-    lab.now - before
+    lab.now() - before
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn reads_of_a_slot_on_the_move_go_to_the_primary() {
     lab.servers.migrations.insert(slot_of(&key), Migration { from: 0, to: 1, progress: 100 });
     // The first ASK tells that the slot moves.
     run(&mut lab, &format!("SET {} 1", key_at(0, 'g'))).unwrap();
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     for _ in 0..10 {
         run(&mut lab, &format!("GET {key}")).unwrap();
     }

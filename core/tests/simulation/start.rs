@@ -14,8 +14,8 @@ use keyslot_core::topology::{Health, Member, Role, Shard, Topology};
 use crate::lab::*;
 use crate::own_connections::submit_blocking;
 use crate::simulator::manners::{DENIED, FULL, Greeting, Manners};
-use crate::simulator::network::Weather;
 use crate::simulator::server::{Dialect, Migration, Node, Servers};
+use crate::simulator::weather::Weather;
 use crate::simulator::world::{MILLISECOND, SECOND};
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Auto, Protocol::Resp2, Protocol::Resp3];
@@ -36,14 +36,14 @@ fn all(servers: &mut Servers, manners: Manners) {
 /// `Ready` is awaited.
 fn start(config: impl FnOnce(&mut Config), servers: Servers, manners: Manners, time: u64) -> Lab {
     let mut lab = begin(config, servers, manners);
-    let until = lab.now + time;
-    lab.run_until(until, |lab| lab.ready.is_some());
+    let until = lab.now() + time;
+    lab.run_until(until, |lab| lab.ready().is_some());
     for node in 0..lab.servers.nodes.len() {
         lab.behave(node);
     }
     lab.drain();
-    let until = lab.now + 2 * SECOND;
-    assert!(lab.run_until(until, |lab| lab.ready.is_some()), "Ready comes");
+    let until = lab.now() + 2 * SECOND;
+    assert!(lab.run_until(until, |lab| lab.ready().is_some()), "Ready comes");
     lab
 }
 
@@ -63,7 +63,7 @@ fn with_password() -> Servers {
 }
 
 fn why(lab: &Lab) -> String {
-    match &lab.ready {
+    match lab.ready() {
         Some(Err(Error::Connect(why))) => why.clone(),
         other => panic!("{other:?}"),
     }
@@ -82,7 +82,7 @@ fn a_full_or_protected_server_is_named_and_tried_again() {
                     };
                     let what = format!("{manner:?} {protocol:?} {has_password}");
                     let lab = start(config, servers(), greeting(manner), 500 * MILLISECOND);
-                    assert_eq!(lab.ready, Some(Ok(())), "{what}");
+                    assert_eq!(lab.ready(), Some(&Ok(())), "{what}");
                     let lab = start(config, servers(), greeting(manner), 2 * SECOND);
                     assert!(why(&lab).contains(error), "{what}: {}", why(&lab));
                 }
@@ -120,7 +120,7 @@ fn a_wrong_password_is_told_at_once() {
             config.password = Some("wrong".into());
         };
         let lab = start(config, with_password(), Manners::default(), 20 * MILLISECOND);
-        assert!(matches!(&lab.ready, Some(Err(Error::Authentication(_)))), "{:?}", lab.ready);
+        assert!(matches!(lab.ready(), Some(Err(Error::Authentication(_)))), "{:?}", lab.ready());
     }
     for words in [
         "ERR invalid password",
@@ -132,7 +132,7 @@ fn a_wrong_password_is_told_at_once() {
             config.password = Some("wrong".into());
         };
         let lab = start(config, with_password(), refusing(&["AUTH"], Some(words)), 20 * MILLISECOND);
-        assert_eq!(lab.ready, Some(Err(Error::Authentication(words.to_string()))));
+        assert_eq!(lab.ready(), Some(&Err(Error::Authentication(words.to_string()))));
     }
 }
 
@@ -162,8 +162,8 @@ fn hello_refused_in_whatever_words_means_resp2() {
                     assert!(why(&lab).contains(words), "{}", why(&lab));
                     continue;
                 }
-                assert_eq!(lab.ready, Some(Ok(())), "{words}");
-                assert_eq!(lab.dials, 3, "on the same connection");
+                assert_eq!(lab.ready(), Some(&Ok(())), "{words}");
+                assert_eq!(lab.dials(), 3, "on the same connection");
                 assert_eq!(run(&mut lab, &format!("GET {}", key_at(0, 'g'))), bulk("g:7"));
             }
         }
@@ -184,7 +184,7 @@ fn a_proxy_that_hangs_up_on_names_can_be_spared_them() {
                 greeting(Greeting::HangsUpOn(on)),
             );
             wait(&mut lab, SECOND);
-            assert_eq!(matches!(lab.ready, Some(Ok(()))), works, "{on} {:?}", lab.ready);
+            assert_eq!(matches!(lab.ready(), Some(Ok(()))), works, "{on} {:?}", lab.ready());
         }
     }
 }
@@ -215,7 +215,7 @@ fn a_replica_that_refuses_readonly_is_told_of_and_left_alone() {
         config.request_timeout = Duration::from_secs(1);
         all(servers, refusing(&["READONLY"], None));
     });
-    let (mark, key) = (lab.sent.len(), key_at(0, 'g'));
+    let (mark, key) = (lab.sent().len(), key_at(0, 'g'));
     for _ in 0..50 {
         assert_eq!(run(&mut lab, &format!("GET {key}")), bulk("g:7"));
         wait(&mut lab, 100 * MILLISECOND);
@@ -286,8 +286,8 @@ fn a_start_waits_for_what_passes() {
         for commands in [&["CLUSTER"][..], &["CLUSTER", "HELLO", "AUTH"], &["CLUSTER", "CLIENT", "SELECT"]] {
             let manners = refusing(commands, Some(error));
             let lab = start(|_| {}, three(), manners, 600 * MILLISECOND);
-            assert_eq!(lab.ready, Some(Ok(())), "{error} {commands:?}");
-            assert!(lab.dials < 80, "with back-off: {}", lab.dials);
+            assert_eq!(lab.ready(), Some(&Ok(())), "{error} {commands:?}");
+            assert!(lab.dials() < 80, "with back-off: {}", lab.dials());
             let lab = start(|_| {}, three(), manners, 2 * SECOND);
             assert!(why(&lab).contains(error), "{}", why(&lab));
         }
@@ -302,7 +302,7 @@ fn a_server_alone_that_is_busy_can_be_told_to_kill_its_script() {
         let servers = Servers::new(Dialect { cluster: false, ..Dialect::modern() }, 1, 0, false);
         let mut lab = begin(|config| config.mode = mode, servers, manners);
         wait(&mut lab, 20 * MILLISECOND);
-        assert_eq!(lab.ready, Some(Ok(())), "{mode:?}");
+        assert_eq!(lab.ready(), Some(&Ok(())), "{mode:?}");
         let id = lab.submit_to(0, &words("PING"), None);
         lab.drain();
         assert!(outcome(&mut lab, id).is_ok());
@@ -320,9 +320,9 @@ fn with_bad_first_addresses(manners: Manners, time: u64) -> (Lab, u64) {
     }
     let weather = Weather { first_address: Some(bad), ..Weather::calm() };
     let mut lab = lab_at_start(servers, weather, |_, _| {});
-    let before = lab.now;
-    lab.run_until(before + time, |lab| lab.ready.is_some());
-    let took = lab.now - before;
+    let before = lab.now();
+    lab.run_until(before + time, |lab| lab.ready().is_some());
+    let took = lab.now() - before;
     (lab, took)
 }
 
@@ -341,19 +341,19 @@ fn a_names_next_address_is_tried_whatever_is_wrong_with_the_first() {
         (Manners { is_stuck: true, ..Manners::default() }, half),
     ] {
         let (mut lab, took) = with_bad_first_addresses(manners, 2 * SECOND);
-        assert_eq!(lab.ready, Some(Ok(())), "{manners:?}");
+        assert_eq!(lab.ready(), Some(&Ok(())), "{manners:?}");
         assert!(took <= most, "{manners:?}: {took}");
         wait(&mut lab, SECOND);
         for node in 0..3 {
             assert_eq!(run(&mut lab, &format!("GET {}", key_at(node, 'g'))), bulk("g:7"));
         }
         // A running client begins behind the address that failed.
-        let dials = lab.dials;
+        let dials = lab.dials();
         let conn = lab.open_conns(Some(1))[0];
         lab.cut(conn);
         wait(&mut lab, 2 * MILLISECOND);
         assert_eq!(run(&mut lab, &format!("SET {} 1", key_at(1, 's'))), ok());
-        assert!(lab.dials <= dials + 3, "{manners:?}: {} dials", lab.dials - dials);
+        assert!(lab.dials() <= dials + 3, "{manners:?}: {} dials", lab.dials() - dials);
     }
 }
 
@@ -367,7 +367,7 @@ fn a_user_who_may_not_ask_for_the_topology_asks_seldom() {
     for node in 0..3 {
         assert_eq!(run(&mut lab, &format!("GET {}", key_at(node, 'g'))), bulk("g:7"));
     }
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     for _ in 0..60 {
         assert!(run(&mut lab, &format!("GET {}", key_at(0, 'g'))).is_ok());
         wait(&mut lab, 100 * MILLISECOND);
@@ -380,7 +380,7 @@ fn a_user_who_may_not_ask_for_the_topology_asks_seldom() {
     let key = key_at(0, 's');
     lab.servers.migrations.insert(slot_of(&key), Migration { from: 0, to: 2, progress: 100 });
     lab.servers.finish_migration(slot_of(&key));
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     for _ in 0..20 {
         assert_eq!(run(&mut lab, &format!("SET {key} 1")), ok());
         wait(&mut lab, 100 * MILLISECOND);

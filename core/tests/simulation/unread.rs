@@ -6,7 +6,7 @@ use crate::simulator::world::MILLISECOND;
 #[test]
 fn nothing_is_written_to_a_connection_that_owes_nothing_and_is_not_read_to_its_end() {
     let mut lab = lab();
-    let (conn, mark) = (lab.open_conns(Some(0))[0], lab.sent.len());
+    let (conn, mark) = (lab.open_conns(Some(0))[0], lab.sent().len());
     lab.cluster.set_unread(conn, true);
     let held = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
     let other = submit(&mut lab, &format!("GET {}", key_at(1, 'g')));
@@ -25,7 +25,7 @@ fn nothing_is_written_to_a_connection_that_owes_nothing_and_is_not_read_to_its_e
 #[test]
 fn what_is_held_back_runs_out_of_time_and_was_not_executed() {
     let mut lab = lab();
-    let (conn, mark) = (lab.open_conns(Some(0))[0], lab.sent.len());
+    let (conn, mark) = (lab.open_conns(Some(0))[0], lab.sent().len());
     lab.cluster.set_unread(conn, true);
     let id = submit(&mut lab, &format!("SET {} 1", key_at(0, 's')));
     match outcome(&mut lab, id) {
@@ -41,7 +41,7 @@ fn a_connection_that_owes_a_reply_is_written_to_all_the_same() {
     let conn = lab.open_conns(Some(0))[0];
     let first = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
     lab.cluster.set_unread(conn, true);
-    let mark = lab.sent.len();
+    let mark = lab.sent().len();
     let second = submit(&mut lab, &format!("GET {}", key_at(0, 'g')));
     assert_eq!(sent_since(&lab, mark), [(0, vec!["GET".to_string()])]);
     assert_eq!(outcome(&mut lab, first), bulk("g:7"));

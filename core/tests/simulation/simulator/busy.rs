@@ -4,9 +4,10 @@
 
 use keyslot_core::cluster::ConnId;
 
+use super::clock::Event;
 use super::manners::is_greeting;
 use super::wire::{Answer, Words};
-use super::world::{Event, World};
+use super::world::World;
 
 /// How a node runs scripts.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +39,7 @@ pub(super) enum Turn {
 impl<A: std::fmt::Debug> World<A> {
     /// Decides about a command.
     pub(super) fn turn(&mut self, conn: ConnId, node: usize, words: &Words) -> Turn {
-        let now = self.now;
+        let now = self.now();
         let Some(scripts) = self.servers.nodes[node].manners.scripts.as_mut() else { return Turn::Runs };
         let begins = words[0].eq_ignore_ascii_case(b"EVAL");
         let kills = words[0].eq_ignore_ascii_case(b"SCRIPT") && words[1].eq_ignore_ascii_case(b"KILL");

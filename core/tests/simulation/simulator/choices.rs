@@ -7,20 +7,32 @@
 #[derive(Debug)]
 pub(crate) enum Choices {
     /// SplitMix64 from a seed.
-    Seeded(u64),
+    Seeded { state: u64 },
     /// One byte or a few for each decision, then zeros.
     Steered { bytes: Vec<u8>, at: usize },
 }
 
+/// What SplitMix64 adds each time.
+const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// What SplitMix64 makes of a state.
+fn mixed(state: u64) -> u64 {
+    let mut mixed = state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
+
 impl Choices {
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self::Seeded { state: seed }
+    }
+
     pub(crate) fn next(&mut self, width: usize) -> u64 {
         match self {
-            Self::Seeded(state) => {
-                *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-                let mut mixed = *state;
-                mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-                mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-                mixed ^ (mixed >> 31)
+            Self::Seeded { state } => {
+                *state = state.wrapping_add(STEP);
+                mixed(*state)
             }
             Self::Steered { bytes, at } => {
                 let mut value = 0;

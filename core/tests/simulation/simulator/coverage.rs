@@ -10,6 +10,7 @@ use keyslot_core::cluster::Event;
 use keyslot_core::error::Error;
 use keyslot_core::resp::Reply;
 
+use super::history::Way;
 use super::operation::{Kind, Operation};
 use super::store::is_register;
 use super::wire::{Answer, Words};
@@ -37,6 +38,7 @@ features! {
     MasterDownAtReplica: "answers: MASTERDOWN to a replica read",
     ReadOnly: "answers: READONLY",
     NoScript: "answers: NOSCRIPT to EVALSHA",
+    NotACluster: "answers: cluster support disabled",
     ExecAbort: "answers: EXECABORT",
     LongError: "answers: an error of 64 KiB and more",
     Garbage: "answers: no RESP",
@@ -50,11 +52,17 @@ features! {
     ViewOfOlderEpoch: "topology: a view of an older epoch answered",
     ViewRejected: "topology: a view of an older epoch rejected",
     TopologyChanged: "topology: a change reported",
+    SlotMoved: "topology: a slot has moved",
+    Parted: "topology: the nodes fell into two sides",
+    NodeForgot: "topology: a node forgot who is who",
+    NodeCrashed: "nodes: ended",
+    NodePaused: "nodes: stopped for a while",
     StrangerAtAddress: "identity: another cluster's node at an address",
     StrangerNoticed: "identity: noticed by the client",
     DialRefused: "connecting: refused",
     DialTimedOut: "connecting: no answer in time",
     LookUpFailed: "connecting: look-up failed",
+    NextAddress: "connecting: a name's next address answered",
     LookUpTimedOut: "connecting: look-up not answered in time",
     HandshakeLost: "connecting: connection ended during the handshake",
     HandshakeTimedOut: "connecting: handshake not answered in time",
@@ -78,8 +86,11 @@ features! {
     ScanBatchFailed: "scans: a batch failed",
     TransactionServed: "transactions: executed",
     TransactionMisshapen: "transactions: EXEC answered in a wrong shape",
+    TransactionRedirected: "transactions: EXEC redirected",
     WatchFailed: "transactions: a watched key had changed",
+    LeftInTransaction: "transactions: connection given back before the end",
     SplitServed: "requests: split over slots and merged",
+    Addressed: "requests: to one node, served",
     Pipelined: "requests: several in one write",
     Forgotten: "requests: cancelled",
     BlockedCancelled: "requests: a blocked command cancelled (CLIENT UNBLOCK)",
@@ -89,7 +100,9 @@ features! {
     DoubtUnfounded: "requests: possibly executed, and not executed",
     PartlyExecuted: "requests: partly executed",
     QueueFull: "limits: queue full",
-    PoolExhausted: "limits: all connections of a node in use",
+    PoolWaited: "limits: all connections of a node in use, waited for one",
+    PoolExhausted: "limits: all connections of a node in use, waited in vain",
+    TimedOutUnsent: "time-outs: before it was sent",
     TimedOutUnanswered: "time-outs: after it was sent",
     TimedOutUnconnected: "time-outs: while there was no connection",
     TimedOutUnserved: "time-outs: while no node served the slot",
@@ -162,7 +175,7 @@ impl Coverage {
         // Many requests read a register in the same words.
         let is_own = words.get(1).is_some_and(|key| !is_register(key)) && words[0] != b"MULTI";
         if let Answer::Error(text) = answer {
-            self.refused(asked, text);
+            self.refused(asked, words, text);
             if is_own && text.starts_with("MOVED") {
                 self.moved.insert(words.clone());
             } else if is_own && asked.as_replica {
@@ -188,8 +201,11 @@ impl Coverage {
         }
     }
 
-    fn refused(&mut self, asked: Asked, text: &str) {
+    fn refused(&mut self, asked: Asked, words: &Words, text: &str) {
         self.count_if(Feature::LongError, text.len() >= 1 << 16);
+        self.count_if(Feature::NotACluster, text.contains("cluster support disabled"));
+        let is_redirect = text.starts_with("MOVED") || text.starts_with("ASK");
+        self.count_if(Feature::TransactionRedirected, is_redirect && words[0] == b"EXEC");
         let feature = match text.split(' ').next().unwrap_or_default() {
             "MOVED" | "ASK" => {
                 let is_nowhere = text.contains(" 10.9.9.") || text.contains("no-such-host");
@@ -235,10 +251,11 @@ impl Coverage {
     }
 
     /// A request has ended.
-    pub(super) fn ended(&mut self, operation: Option<Operation>, result: &Result<Reply, Error>) {
+    pub(super) fn ended(&mut self, operation: Option<Operation>, way: Way, result: &Result<Reply, Error>) {
         let kind = operation.map(|operation| operation.kind);
         match result {
             Ok(_) => {
+                self.count_if(Feature::Addressed, way == Way::Fixed);
                 self.count_if(Feature::TransactionServed, kind == Some(Kind::Both));
                 self.count_if(Feature::SplitServed, matches!(kind, Some(Kind::Spread | Kind::Wipe)));
             }
@@ -256,6 +273,7 @@ impl Coverage {
             }
             Err(Error::Timeout(late) | Error::ConnectionLost(late)) => {
                 let text = &late.message;
+                self.count_if(Feature::TimedOutUnsent, text.starts_with("not sent within"));
                 self.count_if(Feature::TimedOutUnanswered, text.starts_with("no reply within"));
                 self.count_if(Feature::TimedOutUnconnected, text.starts_with("no connection within"));
                 let is_repeated = text.starts_with("sent ") && text.contains(" times within ");

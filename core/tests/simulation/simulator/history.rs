@@ -2,7 +2,7 @@
 //!
 //! A failed check panics with a text that begins with `INVARIANT`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keyslot_core::cluster::RequestId;
 use keyslot_core::error::Error;
@@ -56,9 +56,9 @@ pub(crate) struct Transaction {
 }
 
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) operation: Option<Operation>,
-    pub(crate) way: Way,
+struct Entry {
+    operation: Option<Operation>,
+    way: Way,
     /// How many requests came before.
     serial: usize,
     /// On the machine's clock, as all times here.
@@ -69,16 +69,18 @@ pub(crate) struct Entry {
     reads_before: usize,
     /// The latest version of the tag's register that was acknowledged before.
     acknowledged_before: u64,
-    pub(crate) outcome: Option<Result<Reply, Error>>,
+    outcome: Option<Result<Reply, Error>>,
 }
 
 /// Every request of a run.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    pub(crate) entries: BTreeMap<RequestId, Entry>,
-    pub(crate) transactions: Vec<Transaction>,
+    entries: BTreeMap<RequestId, Entry>,
+    transactions: Vec<Transaction>,
     /// Whether the client may execute a write more than once.
-    pub(crate) may_repeat: bool,
+    may_repeat: bool,
+    /// The numbers of operations that are sent to one node.
+    addressed: BTreeSet<u64>,
     /// From where to where the machine's clock has jumped.
     jumps: Vec<(u64, u64)>,
     /// The latest acknowledged version of each tag's register.
@@ -86,6 +88,41 @@ pub(crate) struct History {
 }
 
 impl History {
+    /// The client may execute a write more than once.
+    pub(super) fn allow_repeats(&mut self) {
+        self.may_repeat = true;
+    }
+
+    /// How many requests there were.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn outcome(&self, id: RequestId) -> Option<&Result<Reply, Error>> {
+        self.entries[&id].outcome.as_ref()
+    }
+
+    /// What a request is, and how it is sent.
+    pub(super) fn asked(&self, id: RequestId) -> (Option<Operation>, Way) {
+        self.entries.get(&id).map_or((None, Way::Free), |entry| (entry.operation, entry.way))
+    }
+
+    /// The latest request that has not ended.
+    pub(super) fn latest_pending(&self) -> Option<RequestId> {
+        let last = self.entries.iter().rev().find(|(_, entry)| entry.outcome.is_none());
+        last.map(|(id, _)| *id)
+    }
+
+    /// Whether the operation with this number is sent to one node.
+    pub(super) fn is_addressed(&self, number: u64) -> bool {
+        self.addressed.contains(&number)
+    }
+
+    /// A transaction has come to its end, or to that of the run.
+    pub(super) fn ended(&mut self, transaction: Transaction) {
+        self.transactions.push(transaction);
+    }
+
     pub(crate) fn jumped(&mut self, from: u64, to: u64) {
         self.jumps.push((from, to));
     }
@@ -104,6 +141,9 @@ impl History {
         (submitted_at, deadline): (u64, u64),
         servers: &Servers,
     ) {
+        if way == Way::Fixed {
+            self.addressed.extend(operation.map(|operation| operation.number));
+        }
         let acknowledged = operation.and_then(|operation| self.acknowledged.get(&operation.tag));
         let entry = Entry {
             operation,

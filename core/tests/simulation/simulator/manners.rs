@@ -1,16 +1,9 @@
-//! How a node treats its connections and shapes its answers when it is not well: drips, sockets
-//! that nobody reads, answers of other shapes and lengths than they have by right.
-//!
-//! A drip and what could not be written are per connection; they end with [`World::behave`].
-
-use keyslot_core::cluster::ConnId;
+//! What is odd about a node that is not well: how it treats its connections, and answers of other
+//! shapes and lengths than they have by right.
 
 use super::busy::LongScripts;
-use super::coverage::Feature;
-use super::network::Phase;
 use super::server::Servers;
-use super::wire::{Answer, Push, Words};
-use super::world::{Event, World};
+use super::wire::{Answer, Words};
 
 /// Nodes in a list that is as long as lists may be.
 pub(crate) const NODES_MAX: usize = 4_096;
@@ -176,90 +169,4 @@ fn is_redirect(text: &str) -> bool {
 pub(super) fn is_greeting(words: &Words) -> bool {
     let is_own = matches!(&words[0][..], b"HELLO" | b"AUTH" | b"CLIENT" | b"SELECT" | b"READONLY");
     is_own || words.get(1).is_some_and(|word| word == b"MYID")
-}
-
-impl<A: std::fmt::Debug> World<A> {
-    /// The manners at a connection's other end.
-    pub(super) fn manners(&mut self, conn: ConnId) -> Option<Manners> {
-        let state = self.conn(conn);
-        let (node, own) = (state.node, state.manners);
-        own.or_else(|| node.map(|node| self.servers.nodes[node].manners))
-    }
-
-    /// A node that wants no connections says so before it reads.
-    pub(super) fn greet_at_accept(&mut self, conn: ConnId, at: u64) {
-        let Some(Greeting::AtAccept(error)) = self.manners(conn).map(|manners| manners.greeting) else {
-            return;
-        };
-        let dial = self.conn(conn).dial;
-        let bytes = format!("-{error}\r\n").into_bytes();
-        // What the client has sent meanwhile makes no difference.
-        let at = at + 3 * super::world::MILLISECOND;
-        self.schedule(at, Event::ToClient { conn, dial, bytes, last_of_garbage: false });
-        self.schedule(at, Event::Ended(conn, dial, "connection reset"));
-        self.coverage.count(Feature::HandshakeRefused);
-        self.conn(conn).session = None;
-    }
-
-    /// Lets what a node sends drip, when it does; else gives it back.
-    pub(super) fn hold_for_drip(&mut self, conn: ConnId, bytes: Vec<u8>) -> Option<Vec<u8>> {
-        let node = self.conn(conn).node;
-        let drip = node.and_then(|node| self.servers.nodes[node].manners.drip);
-        let state = self.conn(conn);
-        if state.dripping.is_empty() {
-            let Some(every) = drip else { return Some(bytes) };
-            state.drip_every = every;
-            let (at, dial) = (self.now + every, self.conn(conn).dial);
-            self.schedule(at, Event::Drip(conn, dial));
-        }
-        self.conn(conn).dripping.extend(bytes);
-        None
-    }
-
-    /// The next byte falls.
-    pub(super) fn drip(&mut self, conn: ConnId) {
-        let state = self.conn(conn);
-        if state.phase != Phase::Open || state.severed {
-            state.dripping.clear();
-        }
-        let every = state.drip_every;
-        let length = if every == 0 { state.dripping.len() } else { 1 };
-        let bytes: Vec<_> = state.dripping.drain(..length.min(state.dripping.len())).collect();
-        if bytes.is_empty() {
-            return;
-        }
-        let is_last = state.dripping.is_empty();
-        self.coverage.count(Feature::Drip);
-        self.deliver(conn, bytes, false);
-        if !is_last {
-            let (at, dial) = (self.now + every, self.conn(conn).dial);
-            self.schedule(at, Event::Drip(conn, dial));
-        }
-    }
-
-    /// From now on the node behaves; what has been held back comes.
-    pub(crate) fn behave(&mut self, node: usize) {
-        self.servers.nodes[node].manners = Manners::default();
-        let conns = self.conns.iter().filter(|(_, state)| state.node == Some(node));
-        for conn in conns.map(|(conn, _)| *conn).collect::<Vec<_>>() {
-            // The next drop is all that is left.
-            self.conn(conn).drip_every = 0;
-            let bytes = std::mem::take(&mut self.conn(conn).unwritten);
-            let state = self.conn(conn);
-            if !bytes.is_empty() && state.phase == Phase::Open && !state.severed {
-                self.send(conn, bytes);
-            }
-        }
-        if !self.servers.nodes[node].paused {
-            self.resume(node);
-        }
-    }
-
-    /// All that is open to this node and speaks RESP3 gets this push.
-    pub(crate) fn flood(&mut self, node: usize, push: Push) {
-        for conn in self.open_conns(Some(node)) {
-            self.coverage.count(Feature::PushFlood);
-            self.push(conn, push);
-        }
-    }
 }

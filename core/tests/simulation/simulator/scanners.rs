@@ -11,15 +11,22 @@ use keyslot_core::slot::Slot;
 use super::choices::Choices;
 use super::coverage::Feature;
 use super::faults::Act;
+use super::plan::{Kind, Plan};
 use super::standing::standing_keys;
 use super::world::{MILLISECOND, World};
 
 /// How long a scan waits after an error.
 const PAUSE: u64 = 100 * MILLISECOND;
 
+/// All scans of a run.
+#[derive(Debug, Default)]
+pub(super) struct Scanners {
+    all: Vec<Scanner>,
+}
+
 /// One scan.
 #[derive(Debug)]
-pub(crate) struct Scanner {
+struct Scanner {
     /// None after its end.
     scan: Option<ScanId>,
     options: (u32, u32),
@@ -29,17 +36,17 @@ pub(crate) struct Scanner {
     began_at: u64,
 }
 
-pub(super) fn plan_scans(choices: &mut Choices, plan: &mut Vec<(u64, Act)>) {
+pub(super) fn plan_scans(choices: &mut Choices, plan: &mut Plan) {
     for _ in 0..choices.pick(&[0, 0, 1, 1, 2]) {
         let at = choices.below(3_000) * MILLISECOND;
         let (count, parallel) = (choices.pick(&[1, 3, 10, 1_000]), choices.pick(&[1, 1, 2, 5]));
-        plan.push((at, Act::Scan { count, parallel }));
+        plan.add(Kind::Scan, vec![(at, Act::Scan { count, parallel })]);
     }
 }
 
 impl World<Act> {
     pub(super) fn begin_scan(&mut self, count: u32, parallel: u32) {
-        let number = self.scanners.len();
+        let number = self.scanners.all.len();
         let scanner = Scanner {
             scan: None,
             options: (count, parallel),
@@ -47,33 +54,33 @@ impl World<Act> {
             returned: BTreeSet::new(),
             began_at: self.servers.version(),
         };
-        self.scanners.push(scanner);
+        self.scanners.all.push(scanner);
         self.open(number, None);
         self.ask_on(number);
     }
 
     /// Nothing but its token is left of an earlier one.
     fn open(&mut self, number: usize, token: Option<Vec<u8>>) {
-        let (count, parallel) = self.scanners[number].options;
+        let (count, parallel) = self.scanners.all[number].options;
         let options = ScanOptions { count, parallel, token, ..ScanOptions::new(Subject::Cluster) };
         // The client may be of no use.
-        self.scanners[number].scan = self.cluster.open_scan(options).ok();
+        self.scanners.all[number].scan = self.cluster.open_scan(options).ok();
     }
 
     pub(super) fn ask_on(&mut self, number: usize) {
-        if let Some(scan) = self.scanners[number].scan {
-            self.scanners[number].request = Some(self.next_batch(scan));
+        if let Some(scan) = self.scanners.all[number].scan {
+            self.scanners.all[number].request = Some(self.next_batch(scan));
             self.drain();
         }
     }
 
     /// Takes in what has come of the scans.
     pub(super) fn follow_scans(&mut self) {
-        for number in 0..self.scanners.len() {
-            while let Some(request) = self.scanners[number].request
+        for number in 0..self.scanners.all.len() {
+            while let Some(request) = self.scanners.all[number].request
                 && let Some(outcome) = self.outcome(request).cloned()
             {
-                self.scanners[number].request = None;
+                self.scanners.all[number].request = None;
                 match outcome {
                     Ok(reply) if reply.nodes == [ReplyNode::Null] => self.check_scan(number),
                     Ok(reply) => {
@@ -81,7 +88,7 @@ impl World<Act> {
                             ReplyNode::BulkString(key) => Some(key.to_vec()),
                             _ => None,
                         });
-                        self.scanners[number].returned.extend(keys);
+                        self.scanners.all[number].returned.extend(keys);
                         if self.choices.chance(10) {
                             self.move_scan(number);
                         }
@@ -89,7 +96,7 @@ impl World<Act> {
                     }
                     Err(_) => {
                         self.coverage.count(Feature::ScanBatchFailed);
-                        self.plan(self.now + PAUSE, Act::AskOn { scanner: number });
+                        self.plan(self.now() + PAUSE, Act::AskOn { scanner: number });
                     }
                 }
             }
@@ -98,16 +105,16 @@ impl World<Act> {
 
     /// A scan's request was given up: it asks again.
     pub(super) fn forgot_batch(&mut self, request: RequestId) {
-        for number in 0..self.scanners.len() {
-            if self.scanners[number].request.take_if(|own| *own == request).is_some() {
-                self.plan(self.now + PAUSE, Act::AskOn { scanner: number });
+        for number in 0..self.scanners.all.len() {
+            if self.scanners.all[number].request.take_if(|own| *own == request).is_some() {
+                self.plan(self.now() + PAUSE, Act::AskOn { scanner: number });
             }
         }
     }
 
     /// It goes on as another client's would that has its token.
     fn move_scan(&mut self, number: usize) {
-        let Some(scan) = self.scanners[number].scan else { return };
+        let Some(scan) = self.scanners.all[number].scan else { return };
         let token = self.cluster.scan_token(scan);
         self.log(|| format!("{scan:?} is resumed"));
         self.coverage.count(Feature::ScanResumed);
@@ -117,7 +124,7 @@ impl World<Act> {
 
     fn check_scan(&mut self, number: usize) {
         self.end_scan(number);
-        let scanner = &self.scanners[number];
+        let scanner = &self.scanners.all[number];
         let has_changed = self.servers.version() != scanner.began_at;
         self.coverage.count(Feature::ScanEnded);
         self.coverage.count_if(Feature::ScanEpochsChanged, has_changed);
@@ -131,7 +138,7 @@ impl World<Act> {
     }
 
     fn end_scan(&mut self, number: usize) {
-        if let Some(scan) = self.scanners[number].scan.take() {
+        if let Some(scan) = self.scanners.all[number].scan.take() {
             self.cluster.close_scan(scan);
             self.drain();
         }
@@ -139,11 +146,11 @@ impl World<Act> {
 
     /// Whether all scans have come to their end.
     pub(super) fn have_scans_ended(&self) -> bool {
-        self.scanners.iter().all(|scanner| scanner.scan.is_none())
+        self.scanners.all.iter().all(|scanner| scanner.scan.is_none())
     }
 
     /// Ends those that have not.
     pub(super) fn end_scans(&mut self) {
-        (0..self.scanners.len()).for_each(|number| self.end_scan(number));
+        (0..self.scanners.all.len()).for_each(|number| self.end_scan(number));
     }
 }

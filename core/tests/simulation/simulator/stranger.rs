@@ -5,7 +5,6 @@
 //! down.
 
 use keyslot_core::address::NodeAddr;
-use keyslot_core::cluster::ConnId;
 
 use super::coverage::Feature;
 use super::network::line;
@@ -76,7 +75,7 @@ impl<A: std::fmt::Debug> World<A> {
     /// should be there.
     pub(super) fn take_over(&mut self, node: usize, epoch: u64) {
         let dialect = &self.servers.dialect;
-        let is_known = dialect.cluster && dialect.myid && matches!(self.ready, Some(Ok(())));
+        let is_known = dialect.cluster && dialect.myid && matches!(self.ready(), Some(Ok(())));
         if !is_known || self.known_ids(node).is_empty() {
             return;
         }
@@ -86,7 +85,7 @@ impl<A: std::fmt::Debug> World<A> {
             self.cut(conn);
         }
         self.servers.nodes[node].stranger = Some(Stranger { epoch });
-        self.strangers += 1;
+        self.excuses.name_stranger();
         self.coverage.count(Feature::StrangerAtAddress);
     }
 
@@ -103,11 +102,6 @@ impl<A: std::fmt::Debug> World<A> {
         }
     }
 
-    pub(super) fn is_with_stranger(&self, conn: ConnId) -> bool {
-        let session = self.conns.get(&conn).and_then(|state| state.session.as_ref());
-        session.is_some_and(|session| session.stranger.is_some())
-    }
-
     /// Whom the client takes to be at a node's address.
     fn known_ids(&self, node: usize) -> Vec<&str> {
         let state = &self.servers.nodes[node];
@@ -117,10 +111,16 @@ impl<A: std::fmt::Debug> World<A> {
         at.map(|member| member.id.as_str()).collect()
     }
 
+    /// Whether the client takes another cluster's node to be at this node's address, as it does
+    /// when it has lost all of its own. That node may be gone again.
+    pub(super) fn has_gone_over(&self, node: usize) -> bool {
+        self.known_ids(node).contains(&stranger_id(node).as_str())
+    }
+
     /// Another cluster's node gets nothing, unless the client has gone over to its cluster.
     pub(super) fn check_stranger(&self, node: usize, words: &Words) {
         let known = self.known_ids(node);
-        let is_known_otherwise = !known.is_empty() && !known.contains(&stranger_id(node).as_str());
+        let is_known_otherwise = !known.is_empty() && !self.has_gone_over(node);
         assert!(
             is_question(words) || !is_known_otherwise,
             "INVARIANT: no request reaches another cluster's node: {} at node {node}",

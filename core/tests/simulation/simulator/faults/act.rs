@@ -1,5 +1,6 @@
 //! What is done at a planned time: the steps that requests and faults consist of.
 
+use keyslot_core::cluster::ConnId;
 use keyslot_core::slot::Slot;
 
 use super::super::coverage::Feature;
@@ -112,7 +113,7 @@ pub(crate) enum NodeAct {
 
 /// Does what was planned.
 pub(in super::super) fn perform(world: &mut World<Act>, act: Act) {
-    world.servers.catch_up(world.now);
+    world.servers.catch_up(world.now());
     match act {
         Act::Submit(operations) => {
             for operation in operations {
@@ -143,36 +144,42 @@ pub(in super::super) fn perform(world: &mut World<Act>, act: Act) {
                 migration.progress = migration.progress.max(percent);
             }
         }
-        Act::FinishMigration { slot } => world.servers.finish_migration(slot),
-        Act::Part { nodes } => world.servers.part(&nodes),
+        Act::FinishMigration { slot } => {
+            let before = world.servers.version();
+            world.servers.finish_migration(slot);
+            world.coverage.count_if(Feature::SlotMoved, world.servers.version() > before);
+        }
+        Act::Part { nodes } => {
+            world.coverage.count(Feature::Parted);
+            world.servers.part(&nodes);
+        }
         Act::Rejoin => world.servers.rejoin(),
         Act::Link { nodes, link } => nodes.into_iter().for_each(|node| world.link(node, link)),
         Act::Jump { by } => world.jump(by),
-        Act::Push { nth, push } => {
+        Act::Push { nth, .. } | Act::Cut { nth } | Act::Mute { nth } => {
             let open = world.open_conns(None);
             if let Some(conn) = open.get(nth % open.len().max(1)).copied() {
-                world.push(conn, push);
-            }
-        }
-        Act::Cut { nth } | Act::Mute { nth } => {
-            let open = world.open_conns(None);
-            if let Some(conn) = open.get(nth % open.len().max(1)).copied() {
-                match act {
-                    Act::Mute { .. } => {
-                        world.coverage.count(Feature::ConnectionMuted);
-                        world.sever(conn);
-                    }
-                    _ => world.cut(conn),
-                }
+                perform_on(world, conn, &act);
             }
         }
         Act::At(node, act) => perform_at(world, node, act),
     }
 }
 
+/// Something happens to one connection.
+fn perform_on(world: &mut World<Act>, conn: ConnId, act: &Act) {
+    match act {
+        Act::Push { push, .. } => world.push(conn, *push),
+        Act::Mute { .. } => {
+            world.coverage.count(Feature::ConnectionMuted);
+            world.sever(conn);
+        }
+        _ => world.cut(conn),
+    }
+}
+
 fn forget_latest(world: &mut World<Act>) {
-    let last = world.history.entries.iter().rev().find(|(_, entry)| entry.outcome.is_none());
-    if let Some(id) = last.map(|(id, _)| *id) {
+    if let Some(id) = world.history.latest_pending() {
         world.log(|| format!("{id:?} forget"));
         world.coverage.count(Feature::Forgotten);
         world.cluster.forget(id);
@@ -194,7 +201,10 @@ fn perform_at(world: &mut World<Act>, node: usize, act: NodeAct) {
     let state = &mut world.servers.nodes[node];
     match act {
         NodeAct::Gossip => world.servers.gossip(node),
-        NodeAct::Amnesia => world.servers.make_empty(node),
+        NodeAct::Amnesia => {
+            world.coverage.count(Feature::NodeForgot);
+            world.servers.make_empty(node);
+        }
         NodeAct::Deafen => state.deaf = true,
         NodeAct::Undeafen => {
             state.deaf = false;
@@ -204,15 +214,19 @@ fn perform_at(world: &mut World<Act>, node: usize, act: NodeAct) {
         NodeAct::Promote => promote(world, node),
         NodeAct::Condition(condition) => state.condition = condition,
         NodeAct::Lie { slot, text } => {
-            world.is_misled = true;
+            world.excuses.mislead();
             state.lies.insert(slot, text);
         }
         NodeAct::Truth => state.lies.clear(),
-        NodeAct::Pause => state.paused = true,
+        NodeAct::Pause => {
+            state.paused = true;
+            world.coverage.count(Feature::NodePaused);
+        }
         NodeAct::Resume => world.resume(node),
         NodeAct::Reach(reach) => state.reach = reach,
         NodeAct::Crash { silent } => {
             state.reach = if silent { Reach::BlackHole } else { Reach::Refusing };
+            world.coverage.count(Feature::NodeCrashed);
             world.servers.start_anew(node);
             for conn in world.open_conns(Some(node)) {
                 if silent { world.sever(conn) } else { world.cut(conn) }
@@ -227,7 +241,7 @@ fn perform_at(world: &mut World<Act>, node: usize, act: NodeAct) {
         }
         NodeAct::Flood { push, every, until } => {
             world.flood(node, push);
-            let next = world.now + every;
+            let next = world.now() + every;
             if next < until {
                 world.plan(next, Act::At(node, NodeAct::Flood { push, every, until }));
             }
@@ -239,9 +253,9 @@ fn perform_at(world: &mut World<Act>, node: usize, act: NodeAct) {
         NodeAct::TalkMuch { length } => state.manners.error_length = length,
         NodeAct::ListMuch(list) => {
             // Replicas that are read from would all be dialled.
-            let list = if world.may_read_replicas { List::Ranges } else { list };
+            let list = if world.excuses.may_read_replicas() { List::Ranges } else { list };
             if list == List::Nodes {
-                world.strangers = NODES_MAX;
+                world.excuses.name_strangers(NODES_MAX);
             }
             state.manners.list = Some(list);
         }

@@ -13,8 +13,8 @@ impl Planner<'_> {
     }
 
     fn link_is(&mut self, place: Place, nodes: Vec<usize>, link: Link) {
-        self.plan.push((place.from, Act::Link { nodes: nodes.clone(), link }));
-        self.plan.push((place.until, Act::Link { nodes, link: Link::Open }));
+        self.steps.push((place.from, Act::Link { nodes: nodes.clone(), link }));
+        self.steps.push((place.until, Act::Link { nodes, link: Link::Open }));
     }
 
     pub(super) fn partition(&mut self, place: Place) {
@@ -33,14 +33,14 @@ impl Planner<'_> {
             let beyond = all.filter(|node| nodes.contains(node) == is_apart).collect();
             self.link_is(place, beyond, Link::Held);
         }
-        self.plan.push((place.from, Act::Part { nodes }));
-        self.plan.push((place.until, Act::Rejoin));
+        self.steps.push((place.from, Act::Part { nodes }));
+        self.steps.push((place.until, Act::Rejoin));
         self.gossip(place.until);
     }
 
     pub(super) fn clock_jump(&mut self, place: Place) {
         let by = self.choices.pick(&[2, 30, 600, 3_600]) * SECOND;
-        self.plan.push((place.from, Act::Jump { by }));
+        self.steps.push((place.from, Act::Jump { by }));
     }
 
     pub(super) fn flapping(&mut self, place: Place) {

@@ -20,6 +20,7 @@ use keyslot_core::slot::Slot;
 
 use super::choices::Choices;
 use super::operation::{TAG_COUNT, key_of_tag};
+use super::plan::{Kind, Plan};
 use super::server::Servers;
 use super::wire::Push;
 use super::world::MILLISECOND;
@@ -35,7 +36,7 @@ pub(super) enum Mood {
 
 /// What can go wrong, or change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     /// A slot moves from one primary to another, in steps.
     SlotMoves,
     /// A node hears no gossip for a while.
@@ -154,7 +155,8 @@ impl Fault {
 struct Planner<'a> {
     choices: &'a mut Choices,
     servers: &'a Servers,
-    plan: &'a mut Vec<(u64, Act)>,
+    /// Those of one fault.
+    steps: Vec<(u64, Act)>,
 }
 
 /// When a fault begins and ends, and the node that it has to do with.
@@ -165,8 +167,8 @@ struct Place {
     node: usize,
 }
 
-pub(super) fn plan_faults(choices: &mut Choices, servers: &Servers, mood: Mood, plan: &mut Vec<(u64, Act)>) {
-    let mut planner = Planner { choices, servers, plan };
+pub(super) fn plan_faults(choices: &mut Choices, servers: &Servers, mood: Mood, plan: &mut Plan) {
+    let mut planner = Planner { choices, servers, steps: Vec::new() };
     let (lengths, faults): (&[u64], _) = match mood {
         Mood::Orderly => (&[20, 300, 1_500], ORDERLY),
         Mood::Faulty => (&[20, 100, 500, 2_000, 9_000], FAULTY),
@@ -177,6 +179,7 @@ pub(super) fn plan_faults(choices: &mut Choices, servers: &Servers, mood: Mood, 
         let node = planner.choices.index(servers.nodes.len());
         let fault = Fault::random(planner.choices, faults);
         planner.plan_fault(fault, Place { from, until, node });
+        plan.add(Kind::Fault(fault), std::mem::take(&mut planner.steps));
     }
 }
 
@@ -192,7 +195,7 @@ impl Planner<'_> {
             Fault::Failover => self.promotion(place.node, place.from),
             Fault::Push => {
                 let (nth, push) = (self.choices.index(8), self.choices.pick(&Push::ALL));
-                self.plan.push((place.from, Act::Push { nth, push }));
+                self.steps.push((place.from, Act::Push { nth, push }));
             }
             Fault::Condition => self.condition(place),
             Fault::Lies => self.lies(place),
@@ -202,11 +205,11 @@ impl Planner<'_> {
             Fault::Amnesia => self.amnesia(place),
             Fault::MutedConnection => {
                 let nth = self.choices.index(8);
-                self.plan.push((place.from, Act::Mute { nth }));
+                self.steps.push((place.from, Act::Mute { nth }));
             }
             Fault::CutConnection => {
                 let nth = self.choices.index(8);
-                self.plan.push((place.from, Act::Cut { nth }));
+                self.steps.push((place.from, Act::Cut { nth }));
             }
             Fault::BrokenLink => self.broken_link(place),
             Fault::Partition => self.partition(place),
@@ -227,7 +230,7 @@ impl Planner<'_> {
     }
 
     fn at(&mut self, at: u64, node: usize, act: NodeAct) {
-        self.plan.push((at, Act::At(node, act)));
+        self.steps.push((at, Act::At(node, act)));
     }
 
     /// Something begins and ends at a node.
@@ -244,12 +247,12 @@ impl Planner<'_> {
             return;
         }
         let to = self.choices.index(primaries);
-        self.plan.push((place.from, Act::Migrate { slot, to }));
+        self.steps.push((place.from, Act::Migrate { slot, to }));
         for step in 1..=3 {
             let at = place.from + (place.until - place.from) * step / 4;
-            self.plan.push((at, Act::MoveKeys { slot, percent: 33 * step }));
+            self.steps.push((at, Act::MoveKeys { slot, percent: 33 * step }));
         }
-        self.plan.push((place.until, Act::FinishMigration { slot }));
+        self.steps.push((place.until, Act::FinishMigration { slot }));
         self.gossip(place.until);
     }
 
