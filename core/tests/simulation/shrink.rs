@@ -1,7 +1,11 @@
 //! Makes a failing run small before it is printed.
 //!
 //! The seed is run again without some of its plan's parts: requests, borrowers, scans, faults, and
-//! the network's nuisances. What is not needed to break the same promise stays out.
+//! the network's nuisances. What is not needed to break the same promise stays out. What happens
+//! at one time is drawn from the seed and that time ([`Choices::turn_to`]), so that a part that is
+//! left out changes little of the rest.
+//!
+//! [`Choices::turn_to`]: crate::simulator::choices::Choices::turn_to
 
 use std::time::{Duration, Instant};
 
@@ -140,6 +144,13 @@ fn shrunk(flaw: Flaw, promise: &str) -> Shrunk {
     let case = Case { keep, flaw, ..Case::seeded(seed) };
     assert_eq!(caught(|| scenario::run(case, false)).err().map(|broken| broken.place), Some(place));
     shrunk
+}
+
+#[test]
+fn a_client_that_repeats_writes_is_found_out_by_a_write_and_a_fault() {
+    let shrunk = shrunk(Flaw::RepeatsWrites, "INVARIANT: no write is executed twice");
+    let (left, all) = shrunk.sizes();
+    assert!(left * 8 <= all, "{left} of {all}: {shrunk}");
 }
 
 #[test]

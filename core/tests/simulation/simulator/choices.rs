@@ -1,5 +1,9 @@
 //! Where every decision of a run comes from: a seed, or the bytes of a fuzzer.
 //!
+//! From a seed, what is decided at one time depends on the seed and that time
+//! ([`Choices::turn_to`]), not on how many decisions came before. So a run without one of its
+//! requests or faults goes on as it did with it, apart from what that has to do with.
+//!
 //! Zero always means the calm choice (the shortest latency, no fault), so that a fuzzer's input
 //! that has run out ends the run quietly, and a shorter input is a simpler run.
 
@@ -7,7 +11,7 @@
 #[derive(Debug)]
 pub(crate) enum Choices {
     /// SplitMix64 from a seed.
-    Seeded { state: u64 },
+    Seeded { seed: u64, state: u64 },
     /// One byte or a few for each decision, then zeros.
     Steered { bytes: Vec<u8>, at: usize },
 }
@@ -25,12 +29,19 @@ fn mixed(state: u64) -> u64 {
 
 impl Choices {
     pub(crate) fn seeded(seed: u64) -> Self {
-        Self::Seeded { state: seed }
+        Self::Seeded { seed, state: seed }
+    }
+
+    /// It is another time: what comes now has nothing to do with what came before.
+    pub(crate) fn turn_to(&mut self, now: u64) {
+        if let Self::Seeded { seed, state } = self {
+            *state = mixed(seed.wrapping_mul(STEP) ^ mixed(now));
+        }
     }
 
     pub(crate) fn next(&mut self, width: usize) -> u64 {
         match self {
-            Self::Seeded { state } => {
+            Self::Seeded { state, .. } => {
                 *state = state.wrapping_add(STEP);
                 mixed(*state)
             }

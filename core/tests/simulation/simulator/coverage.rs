@@ -63,6 +63,7 @@ features! {
     DialTimedOut: "connecting: no answer in time",
     LookUpFailed: "connecting: look-up failed",
     NextAddress: "connecting: a name's next address answered",
+    DescriptorsExhausted: "connecting: no descriptor left",
     LookUpTimedOut: "connecting: look-up not answered in time",
     HandshakeLost: "connecting: connection ended during the handshake",
     HandshakeTimedOut: "connecting: handshake not answered in time",
@@ -246,7 +247,8 @@ impl Coverage {
                 let was_old = std::mem::take(&mut self.is_view_old);
                 self.count_if(Feature::ViewRejected, was_old && !changed);
             }
-            Event::Connected { .. } | Event::Refused { .. } | Event::DescriptorsExhausted { .. } => {}
+            Event::DescriptorsExhausted { .. } => self.count(Feature::DescriptorsExhausted),
+            Event::Connected { .. } | Event::Refused { .. } => {}
         }
     }
 

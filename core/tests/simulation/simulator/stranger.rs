@@ -95,6 +95,9 @@ impl<A: std::fmt::Debug> World<A> {
             return;
         }
         self.servers.nodes[node].reach = Reach::Up;
+        if self.has_gone_over(node) {
+            self.excuses.mislead();
+        }
         for conn in self.open_conns(Some(node)) {
             if self.is_with_stranger(conn) {
                 self.cut(conn);
@@ -118,7 +121,10 @@ impl<A: std::fmt::Debug> World<A> {
     }
 
     /// Another cluster's node gets nothing, unless the client has gone over to its cluster.
-    pub(super) fn check_stranger(&self, node: usize, words: &Words) {
+    pub(super) fn check_stranger(&mut self, node: usize, words: &Words) {
+        if self.has_gone_over(node) {
+            self.excuses.mislead();
+        }
         let known = self.known_ids(node);
         let is_known_otherwise = !known.is_empty() && !self.has_gone_over(node);
         assert!(

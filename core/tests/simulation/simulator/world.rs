@@ -151,7 +151,12 @@ impl<A: std::fmt::Debug> World<A> {
 
     /// Does the next thing, if it happens before `until`.
     pub(crate) fn step(&mut self, until: u64) -> Step<A> {
-        match self.clock.turn(until) {
+        let before = self.now();
+        let turn = self.clock.turn(until);
+        if self.now() > before {
+            self.choices.turn_to(self.now());
+        }
+        match turn {
             Turn::Quiet => return Step::Quiet,
             Turn::Tick => {
                 self.log(|| "tick".into());

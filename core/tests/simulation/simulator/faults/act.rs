@@ -46,6 +46,8 @@ pub(crate) enum Act {
     Link { nodes: Vec<usize>, link: Link },
     /// The machine's clock jumps forward.
     Jump { by: u64 },
+    /// The client's host has so many sockets.
+    Sockets { most: usize },
     /// A server says something unasked (RESP3), on the nth connection.
     Push { nth: usize, push: Push },
     /// The nth connection ends.
@@ -156,6 +158,13 @@ pub(in super::super) fn perform(world: &mut World<Act>, act: Act) {
         Act::Rejoin => world.servers.rejoin(),
         Act::Link { nodes, link } => nodes.into_iter().for_each(|node| world.link(node, link)),
         Act::Jump { by } => world.jump(by),
+        Act::Sockets { most } => {
+            // A shortage outlasts its cause: for long, requests that wait for a socket are more
+            // than a small limit allows.
+            if world.config.waiting.requests >= 100 {
+                world.limit_sockets(most);
+            }
+        }
         Act::Push { nth, .. } | Act::Cut { nth } | Act::Mute { nth } => {
             let open = world.open_conns(None);
             if let Some(conn) = open.get(nth % open.len().max(1)).copied() {

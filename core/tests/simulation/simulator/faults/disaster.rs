@@ -43,6 +43,12 @@ impl Planner<'_> {
         self.steps.push((place.from, Act::Jump { by }));
     }
 
+    pub(super) fn few_sockets(&mut self, place: Place) {
+        let most = self.choices.pick(&[2, 1, 3, 5]);
+        self.steps.push((place.from, Act::Sockets { most }));
+        self.steps.push((place.until, Act::Sockets { most: usize::MAX }));
+    }
+
     pub(super) fn flapping(&mut self, place: Place) {
         let period = self.choices.pick(&[2, 20, 100]) * MILLISECOND;
         for round in 0..self.choices.between(2, 12) {

@@ -69,6 +69,8 @@ pub(crate) enum Fault {
     Partition,
     /// The client's clock jumps.
     ClockJump,
+    /// The client's host has few sockets.
+    FewSockets,
     /// A node crashes and comes back again and again.
     Flapping,
     /// Several nodes crash at once.
@@ -123,6 +125,7 @@ const FAULTY: &[(Fault, u64)] = &[
     (Fault::BrokenLink, 1),
     (Fault::Partition, 2),
     (Fault::ClockJump, 1),
+    (Fault::FewSockets, 1),
     (Fault::Flapping, 1),
     (Fault::MassCrash, 1),
     (Fault::LossyFailover, 2),
@@ -214,6 +217,7 @@ impl Planner<'_> {
             Fault::BrokenLink => self.broken_link(place),
             Fault::Partition => self.partition(place),
             Fault::ClockJump => self.clock_jump(place),
+            Fault::FewSockets => self.few_sockets(place),
             Fault::Flapping => self.flapping(place),
             Fault::MassCrash => self.mass_crash(place),
             Fault::LossyFailover => self.lossy_failover(place),

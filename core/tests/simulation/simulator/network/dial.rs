@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use keyslot_core::cluster::ConnId;
+use keyslot_core::cluster::{ConnId, Input};
 
 use super::super::clock::Event;
 use super::super::coverage::Feature;
 use super::super::manners::{Greeting, Manners};
 use super::super::server::Reach;
 use super::super::world::{MILLISECOND, World};
-use super::{Link, Phase, REFUSED, SILENT};
+use super::{Conn, Link, Phase, REFUSED, SILENT};
 
 impl<A: std::fmt::Debug> World<A> {
     pub(in super::super) fn resolve(&mut self, conn: ConnId, host: &str) {
@@ -39,6 +39,9 @@ impl<A: std::fmt::Debug> World<A> {
 
     pub(in super::super) fn connect(&mut self, conn: ConnId, address: SocketAddr) {
         self.log(|| format!("{conn:?} connect {address}"));
+        if self.is_out_of_sockets() {
+            return self.refuse_socket(conn);
+        }
         self.network.dials += 1;
         if self.network.conns.contains_key(&conn) {
             let state = self.conn(conn);
@@ -80,6 +83,24 @@ impl<A: std::fmt::Debug> World<A> {
                 self.schedule(at, Event::Ended(conn, dial, "connection refused"));
             }
         }
+    }
+
+    fn is_out_of_sockets(&self) -> bool {
+        let has_socket = |state: &&Conn| matches!(state.phase, Phase::Dialling | Phase::Open);
+        self.network.conns.values().filter(has_socket).count() >= self.network.sockets
+    }
+
+    /// The host has no socket left: the driver says so at once.
+    fn refuse_socket(&mut self, conn: ConnId) {
+        self.network.refused += 1;
+        if !self.network.conns.contains_key(&conn) {
+            self.enter(conn, Phase::Closed);
+        }
+        let state = self.conn(conn);
+        (state.phase, state.redialable) = (Phase::Closed, true);
+        self.log(|| format!("{conn:?} → client: no socket"));
+        let reason = "no descriptor is left".to_string();
+        self.cluster.handle(self.machine_now(), Input::NoSocket { conn, reason });
     }
 
     /// The manners at a connection's other end.

@@ -46,6 +46,9 @@ pub(super) struct Network<A> {
     /// What waits until a node's link is open again.
     held: Vec<(usize, Event<A>)>,
     dials: u64,
+    /// How many sockets the client's host has, and how often it had none.
+    sockets: usize,
+    refused: u64,
     sent: Vec<Sent>,
 }
 
@@ -150,6 +153,8 @@ impl<A> Network<A> {
             links: vec![Link::Open; nodes],
             held: Vec::new(),
             dials: 0,
+            sockets: usize::MAX,
+            refused: 0,
             sent: Vec::new(),
         }
     }
@@ -163,6 +168,16 @@ impl<A: std::fmt::Debug> World<A> {
     /// How many times the client has dialled.
     pub(crate) fn dials(&self) -> u64 {
         self.network.dials
+    }
+
+    /// From now on the client's host has so many sockets.
+    pub(super) fn limit_sockets(&mut self, sockets: usize) {
+        self.network.sockets = sockets;
+    }
+
+    /// Whether the host had no socket for the client at some time.
+    pub(super) fn was_short_of_sockets(&self) -> bool {
+        self.network.refused > 0
     }
 
     /// What the client has sent, a Transmit each.

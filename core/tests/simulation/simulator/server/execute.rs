@@ -72,6 +72,7 @@ impl Servers {
         if let Some(error) = self.refusal(session.node, &name) {
             return Answer::Error(error);
         }
+        self.pages_asked += u64::from(matches!(name.as_str(), "SCAN" | "INFO"));
         match name.as_str() {
             "HELLO" => self.hello(session, words),
             "AUTH" => match (&self.dialect.password, words.last()) {

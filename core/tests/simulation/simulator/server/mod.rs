@@ -165,6 +165,8 @@ pub(crate) struct Servers {
     pub(crate) executions: BTreeMap<u64, u32>,
     pub(crate) commands_seen: u64,
     pub(crate) topologies_asked: u64,
+    /// Pages of scans, and questions that they take.
+    pub(crate) pages_asked: u64,
     /// Reads that replicas have answered.
     pub(crate) replica_reads: u64,
     sessions: u64,
@@ -226,6 +228,7 @@ impl Servers {
             executions: BTreeMap::new(),
             commands_seen: 0,
             topologies_asked: 0,
+            pages_asked: 0,
             replica_reads: 0,
             sessions: 0,
             borrowers: Borrowers::default(),
