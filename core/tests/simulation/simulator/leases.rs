@@ -40,14 +40,19 @@ pub(super) fn plan_leases(choices: &mut Choices, number: &mut u64, plan: &mut Pl
         let tag = (!choices.chance(15)).then(|| choices.below(TAG_COUNT));
         plan.add(Part::Borrower, vec![(from, Act::Lend { lease, tag })]);
         let mut at = from;
+        // Where the last commands that belong together begin.
+        let mut last = from;
         for _ in 0..choices.between(0, 5) {
             at += choices.pick(&[0, 1, 20, 200, 800]) * MILLISECOND;
+            last = at;
             for (wait, lines) in burst(choices, number, tag.unwrap_or(0)) {
                 at += wait;
                 plan.add(Part::Borrower, vec![(at, Act::Use { lease, lines })]);
             }
         }
         if !choices.chance(10) {
+            // Some go before they have done all.
+            at = if lease % 5 == 1 { last } else { at };
             at += choices.pick(&[0, 1, 10, 100, 1_000]) * MILLISECOND;
             plan.add(Part::Borrower, vec![(at, Act::GiveBack { lease })]);
         }
