@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use keyslot_core::address::NodeAddr;
 use keyslot_core::cluster::{
-    Cluster, Command, ConnId, Destination, Input, LeaseId, Output, RequestId, ScanId,
+    Cluster, Command, ConnId, Destination, Input, LeaseId, Output, RequestId, ScanId, Token,
 };
 use keyslot_core::config::{Config, ReplicaReads};
 use keyslot_core::error::Error;
@@ -105,6 +105,8 @@ pub(crate) struct World<A> {
     wait_until: Option<u64>,
     ticks_at_once: u32,
     pub(crate) history: History,
+    /// The requests by their tokens.
+    tokens: Vec<RequestId>,
     pub(crate) ready: Option<Result<(), Error>>,
     pub(crate) sent: Vec<Sent>,
     pub(crate) dials: u64,
@@ -178,6 +180,7 @@ impl<A: std::fmt::Debug> World<A> {
             wait_until: None,
             ticks_at_once: 0,
             history: History::default(),
+            tokens: Vec::new(),
             ready: None,
             sent: Vec::new(),
             dials: 0,
@@ -348,10 +351,23 @@ impl<A: std::fmt::Debug> World<A> {
         self.drain();
     }
 
+    /// Gives the machine a command, which the history does not hear of; [`Self::drain`] has to
+    /// follow.
+    pub(crate) fn hand_in(&mut self, command: Command, destination: &Destination) -> RequestId {
+        let token = self.next_token();
+        let id = self.cluster.submit(self.machine_now(), command, destination, token);
+        self.tokens.push(id);
+        id
+    }
+
+    fn next_token(&self) -> Token {
+        Token(self.tokens.len() as u64)
+    }
+
     /// Submits a command; [`Self::drain`] has to follow.
     pub(crate) fn submit(&mut self, words: &Words, operation: Option<Operation>) -> Result<RequestId, Error> {
         let command = Command::new(words)?;
-        let id = self.cluster.submit(self.machine_now(), command, &Destination::Cluster);
+        let id = self.hand_in(command, &Destination::Cluster);
         self.submitted(id, words, operation, Way::Free);
         Ok(id)
     }
@@ -359,14 +375,14 @@ impl<A: std::fmt::Debug> World<A> {
     /// As [`Self::submit`], of one that the history knows what to expect of.
     pub(crate) fn submit_operation(&mut self, operation: Operation) -> RequestId {
         let command = operation.command(self.cluster.scripts());
-        let id = self.cluster.submit(self.machine_now(), command, &Destination::Cluster);
+        let id = self.hand_in(command, &Destination::Cluster);
         self.submitted(id, &operation.words(), Some(operation), Way::Free);
         id
     }
 
     /// As [`Self::submit`], of a command that is made already.
     pub(crate) fn submit_command(&mut self, command: Command) -> RequestId {
-        let id = self.cluster.submit(self.machine_now(), command, &Destination::Cluster);
+        let id = self.hand_in(command, &Destination::Cluster);
         self.submitted(id, &vec![b"(made)".to_vec()], None, Way::Free);
         id
     }
@@ -388,7 +404,7 @@ impl<A: std::fmt::Debug> World<A> {
         let address = NodeAddr::new(&state.host, state.address.port());
         let command = Command::new(words).expect("a command that can be sent");
         self.addressed.extend(operation.map(|operation| operation.number));
-        let id = self.cluster.submit(self.machine_now(), command, &Destination::Node(address));
+        let id = self.hand_in(command, &Destination::Node(address));
         self.submitted(id, words, operation, Way::Fixed);
         id
     }
@@ -399,14 +415,16 @@ impl<A: std::fmt::Debug> World<A> {
         if let Some(operation) = operation {
             self.servers.borrowers.of_number.insert(operation.number, lease);
         }
-        let id = self.cluster.submit(self.machine_now(), command, &Destination::Lent(self.leases[&lease]));
+        let id = self.hand_in(command, &Destination::Lent(self.leases[&lease]));
         self.submitted(id, words, operation, Way::Lent);
         id
     }
 
     /// Asks for a scan's next batch; [`Self::drain`] has to follow.
     pub(crate) fn next_batch(&mut self, scan: ScanId) -> RequestId {
-        let id = self.cluster.next_batch(self.machine_now(), scan);
+        let token = self.next_token();
+        let id = self.cluster.next_batch(self.machine_now(), scan, token);
+        self.tokens.push(id);
         self.submitted(id, &vec![b"(next batch)".to_vec()], None, Way::Free);
         id
     }
@@ -447,7 +465,14 @@ impl<A: std::fmt::Debug> World<A> {
     pub(crate) fn drain(&mut self) {
         for _ in 0..1_000_000 {
             let output = self.cluster.poll_output();
-            self.digest(&output);
+            match &output {
+                // Ids tell more of the machine than tokens do.
+                Output::Done { token, result } => {
+                    let id = self.tokens[token.0 as usize];
+                    self.digest(format_args!("Done {{ id: {id:?}, result: {result:?} }}"));
+                }
+                output => self.digest(output),
+            }
             match output {
                 Output::Resolve { conn, host } => self.resolve(conn, &host),
                 Output::Connect { conn, address } => self.connect(conn, address),
@@ -471,7 +496,8 @@ impl<A: std::fmt::Debug> World<A> {
                     self.coverage.count_if(Feature::NotReady, result.is_err());
                     self.ready = Some(result);
                 }
-                Output::Done { id, result } => {
+                Output::Done { token, result } => {
+                    let id = self.tokens[token.0 as usize];
                     self.log(|| format!("{id:?} done: {result:?}"));
                     let now = self.machine_now().as_nanoseconds();
                     let result = result.map(|reply| reply.decode());
