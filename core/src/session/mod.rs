@@ -1,4 +1,4 @@
-//! Whose each command is that a driver has handed in, and what has ended.
+//! A driver's bookkeeping: whose each command is, and what has ended.
 //!
 //! A driver of the [`Cluster`] serves two kinds of callers:
 //!
@@ -31,15 +31,12 @@ use alloc::collections::VecDeque;
 use alloc::vec::{Drain, Vec};
 
 pub use self::portion::{Budget, Portion};
-pub use self::replies::{EncodedCompletions, RepliesInOrder};
+pub use self::replies::{EncodedCompletions, Ended, RepliesInOrder};
 use self::tickets::Tickets;
 use crate::cluster::{Cluster, Command, Destination, Token};
 use crate::error::Error;
 use crate::resp::RawReply;
 use crate::time::Instant;
-
-/// How a command has ended.
-pub type Ended = Result<RawReply, Error>;
 
 /// The bit that a call's tokens have. Tickets never come to it.
 const CALL: u64 = 1 << 63;

@@ -2,8 +2,7 @@
 
 use alloc::format;
 
-use super::Ended;
-use super::replies::LARGE;
+use super::replies::{Ended, LARGE};
 use crate::error::Error;
 
 /// How large the replies of one call may still be together.

@@ -2,8 +2,12 @@
 
 use alloc::vec::Vec;
 
-use super::Ended;
+use crate::error::Error;
+use crate::resp::RawReply;
 use crate::wire::encode_error;
+
+/// How a command has ended.
+pub type Ended = Result<RawReply, Error>;
 
 /// From this size on a reply's memory is handed over instead of copied, where it comes alone.
 pub(super) const LARGE: u64 = 64 << 10;
@@ -93,8 +97,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::error::Error;
-    use crate::resp::RawReply;
 
     fn reply(text: String) -> Ended {
         Ok(RawReply::new(text.into_bytes().into(), 1))

@@ -1,4 +1,5 @@
-//! The poll loop over WASI 0.2: does what the machine says, tells it what happens, sleeps in between.
+//! The poll loop over WASI 0.2: it does what the machine says, tells it what happens, and sleeps in
+//! between.
 //!
 //! One `poll` covers all sockets, all look-ups and the machine's next deadline. Nothing runs
 //! between two calls of the component; `Driver::resume` catches up with what the sockets did
@@ -137,6 +138,7 @@ impl Driver {
     /// Runs commands until each has its result: `take` gets it with the command's number. They are
     /// handed in as fast as the sockets take them, so that the memory for what is on its way
     /// has a bound.
+    #[inline(never)] // It is large, and has many callers.
     pub(crate) fn run(&mut self, commands: Commands<'_>, take: &mut dyn FnMut(usize, Ended)) {
         let mut now = self.resume();
         let mut commands = commands.enumerate();

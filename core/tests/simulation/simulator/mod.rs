@@ -12,6 +12,7 @@
 //! | [`stranger`] | a node of another cluster in the place of one of these |
 //! | [`transaction`] | MULTI, EXEC and the like |
 //! | [`world`] | the clock, the driver loop and its checks |
+//! | `tokens` | which request an end is of |
 //! | [`network`] | dials, pieces, cuts, links |
 //! | [`manners`] | drips, sockets that nobody reads, answers of odd shapes and lengths |
 //! | [`busy`] | scripts that run until they are killed |
@@ -44,6 +45,7 @@ pub(crate) mod settings;
 pub(crate) mod standing;
 pub(crate) mod store;
 pub(crate) mod stranger;
+mod tokens;
 pub(crate) mod transaction;
 pub(crate) mod view;
 pub(crate) mod wire;

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use keyslot_core::address::NodeAddr;
 use keyslot_core::cluster::{
-    Cluster, Command, ConnId, Destination, Input, LeaseId, Output, RequestId, ScanId, Token,
+    Cluster, Command, ConnId, Destination, Input, LeaseId, Output, RequestId, ScanId,
 };
 use keyslot_core::config::{Config, ReplicaReads};
 use keyslot_core::error::Error;
@@ -26,6 +26,7 @@ use super::operation::{Operation, SCRIPT, SCRIPT_SHA1};
 use super::promises::News;
 use super::scanners::Scanner;
 use super::server::{Servers, lease_marker};
+use super::tokens::Tokens;
 use super::wire::Words;
 
 pub(crate) const MICROSECOND: u64 = 1_000;
@@ -105,8 +106,7 @@ pub(crate) struct World<A> {
     wait_until: Option<u64>,
     ticks_at_once: u32,
     pub(crate) history: History,
-    /// The requests by their tokens.
-    tokens: Vec<RequestId>,
+    pub(super) tokens: Tokens,
     pub(crate) ready: Option<Result<(), Error>>,
     pub(crate) sent: Vec<Sent>,
     pub(crate) dials: u64,
@@ -180,7 +180,7 @@ impl<A: std::fmt::Debug> World<A> {
             wait_until: None,
             ticks_at_once: 0,
             history: History::default(),
-            tokens: Vec::new(),
+            tokens: Tokens::default(),
             ready: None,
             sent: Vec::new(),
             dials: 0,
@@ -351,19 +351,6 @@ impl<A: std::fmt::Debug> World<A> {
         self.drain();
     }
 
-    /// Gives the machine a command, which the history does not hear of; [`Self::drain`] has to
-    /// follow.
-    pub(crate) fn hand_in(&mut self, command: Command, destination: &Destination) -> RequestId {
-        let token = self.next_token();
-        let id = self.cluster.submit(self.machine_now(), command, destination, token);
-        self.tokens.push(id);
-        id
-    }
-
-    fn next_token(&self) -> Token {
-        Token(self.tokens.len() as u64)
-    }
-
     /// Submits a command; [`Self::drain`] has to follow.
     pub(crate) fn submit(&mut self, words: &Words, operation: Option<Operation>) -> Result<RequestId, Error> {
         let command = Command::new(words)?;
@@ -422,9 +409,7 @@ impl<A: std::fmt::Debug> World<A> {
 
     /// Asks for a scan's next batch; [`Self::drain`] has to follow.
     pub(crate) fn next_batch(&mut self, scan: ScanId) -> RequestId {
-        let token = self.next_token();
-        let id = self.cluster.next_batch(self.machine_now(), scan, token);
-        self.tokens.push(id);
+        let id = self.ask_for_batch(scan);
         self.submitted(id, &vec![b"(next batch)".to_vec()], None, Way::Free);
         id
     }
@@ -465,14 +450,7 @@ impl<A: std::fmt::Debug> World<A> {
     pub(crate) fn drain(&mut self) {
         for _ in 0..1_000_000 {
             let output = self.cluster.poll_output();
-            match &output {
-                // Ids tell more of the machine than tokens do.
-                Output::Done { token, result } => {
-                    let id = self.tokens[token.0 as usize];
-                    self.digest(format_args!("Done {{ id: {id:?}, result: {result:?} }}"));
-                }
-                output => self.digest(output),
-            }
+            self.digest_output(&output);
             match output {
                 Output::Resolve { conn, host } => self.resolve(conn, &host),
                 Output::Connect { conn, address } => self.connect(conn, address),
@@ -497,7 +475,7 @@ impl<A: std::fmt::Debug> World<A> {
                     self.ready = Some(result);
                 }
                 Output::Done { token, result } => {
-                    let id = self.tokens[token.0 as usize];
+                    let id = self.tokens.request(token);
                     self.log(|| format!("{id:?} done: {result:?}"));
                     let now = self.machine_now().as_nanoseconds();
                     let result = result.map(|reply| reply.decode());
