@@ -11,6 +11,7 @@
 //! | [`slot`], [`address`], [`topology`] | key → slot → node |
 //! | [`command`] | the command table and its key specifications |
 //! | [`cluster`] | the machine: routing, connections, redirects, retries |
+//! | [`session`] | whose each command is: tickets, completions, replies of one call |
 //! | [`scan`] | what a scan of all keys has seen, while slots move |
 //! | [`wire`] | errors of the client among replies as bytes |
 //! | [`config`], [`error`], [`time`] | settings, errors, instants |
@@ -35,6 +36,7 @@ pub mod config;
 pub mod error;
 pub mod resp;
 pub mod scan;
+pub mod session;
 pub mod slot;
 pub mod time;
 pub mod topology;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use keyslot_core::cluster::{Command, ConnId, Destination, Input, Output, ScanOptions, Subject};
+use keyslot_core::cluster::{Command, ConnId, Destination, Input, Output, ScanOptions, Subject, Token};
 use keyslot_core::command::Finder;
 use keyslot_core::error::Error;
 use keyslot_core::resp::encode_command;
@@ -351,7 +351,8 @@ fn a_large_command_is_copied_nowhere_on_its_way_out() {
     let held = HELD.load(Ordering::Relaxed);
     PEAK.store(held, Ordering::Relaxed);
     let command = Command::of_request(frame.clone(), &words, false, &mut Finder::default()).unwrap();
-    rig.cluster.submit(Instant::from_nanoseconds(rig.now), command, &Destination::Cluster);
+    let now = Instant::from_nanoseconds(rig.now);
+    rig.cluster.submit(now, command, &Destination::Cluster, Token(0));
     let mut sent = 0;
     loop {
         match rig.cluster.poll_output() {

@@ -7,6 +7,3 @@ wit_bindgen::generate!({
     path: "../wit",
     world: "redis",
 });
-
-use super::Component;
-export!(Component);

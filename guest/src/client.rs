@@ -3,18 +3,11 @@
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::cell::RefCell;
-use core::time::Duration;
 
-use keyslot_core::address::NodeAddr;
-use keyslot_core::cluster::{Cluster, Command, Destination};
-use keyslot_core::error::{Error, Quoted};
-use keyslot_core::resp::RawReply;
+use keyslot_core::cluster::{Command, Destination};
+use keyslot_core::error::Error;
+use keyslot_core::session::Portion;
 use keyslot_core::slot::Slot;
-use keyslot_core::time::Instant;
-use keyslot_core::topology::{self, Member};
-use wasi::clocks::monotonic_clock;
-use wasi::random::random::get_random_u64;
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
     self, Completion, Counter, Event, EventList, GuestClient, NodeReply, NodeReport, NodeStatistics,
@@ -23,191 +16,18 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::{
 use crate::bindings::exports::keyslot::redis::types;
 use crate::connection::Connection;
 use crate::convert;
-use crate::driver::{Driver, Ended};
 use crate::options::Options;
 use crate::scanner::Scanner;
+use crate::shared::{CommandWords, Shared, WitResult, destination, primary_of};
 use crate::watched::Watched;
-
-/// How large the replies are together that one `wait` returns, unless the first alone is larger.
-/// While they are copied to the caller no deadline is looked at, and they are held twice.
-const WAIT_SIZE: u64 = 16 << 20;
-
-pub(crate) type CommandWords = Vec<Vec<u8>>;
-pub(crate) type WitResult = Result<types::Reply, types::Error>;
 
 /// A connected client.
 pub(crate) struct Client(pub(crate) Rc<Shared>);
 
-/// What a client and the connections that it has lent have together: the machine and its driver.
-pub(crate) struct Shared {
-    pub(crate) driver: RefCell<Driver>,
-    decode_responses: bool,
-    /// How large the replies of one call may be together.
-    pub(crate) reply_size: u64,
-    made_at: Instant,
-}
-
-impl Shared {
-    /// Runs many commands and gives the results in their order.
-    pub(crate) fn run_all(
-        &self,
-        commands: Vec<CommandWords>,
-        lent: bool,
-        destination: Destination,
-    ) -> Vec<WitResult> {
-        // Every place is written over.
-        let mut results: Vec<WitResult> = commands.iter().map(|_| Err(types::Error::Closed)).collect();
-        let mut left = self.reply_size;
-        let mut commands = encoded(commands, lent, destination);
-        self.driver.borrow_mut().run(&mut commands, &mut |index, ended| {
-            if let Some(result) = results.get_mut(index) {
-                let ended = within(&mut left, self.reply_size, ended);
-                *result = convert::result(ended, self.decode_responses);
-            }
-        });
-        results
-    }
-
-    /// Commands as one transaction.
-    pub(crate) fn transaction(&self, commands: &[CommandWords]) -> Result<Command, Error> {
-        let commands: Vec<Vec<&[u8]>> =
-            commands.iter().map(|words| words.iter().map(Vec::as_slice).collect()).collect();
-        Command::transaction(&commands, self.driver.borrow().cluster().scripts())
-    }
-
-    /// What a transaction's commands have come to; none when it was not executed.
-    pub(crate) fn results_of(&self, ended: Ended) -> Result<Option<Vec<WitResult>>, types::Error> {
-        let reply = ended.map_err(convert::wit_error)?;
-        if reply.root().is_some_and(|root| root.is_null()) {
-            return Ok(None);
-        }
-        Ok(Some(reply.children().map(|child| convert::child(child, self.decode_responses)).collect()))
-    }
-
-    /// The nodes that a route leads to.
-    fn nodes_of(&self, route: Route) -> Result<Vec<NodeAddr>, Error> {
-        let driver = self.driver.borrow();
-        let cluster = driver.cluster();
-        let wanted: fn(&Member) -> bool = match route {
-            Route::Node(node) => {
-                return Ok(Vec::from([parse_node(&node)?]));
-            }
-            Route::Slot(number) => {
-                let wrong = || Error::InvalidArgument(alloc::format!("the slot {number} is not below 16384"));
-                let slot = Slot::new(number).ok_or_else(wrong)?;
-                return Ok(Vec::from([primary_of(cluster, slot)?.clone()]));
-            }
-            Route::AllPrimaries => |member| member.role == topology::Role::Primary,
-            Route::AllReplicas => |member| member.role == topology::Role::Replica,
-            Route::AllNodes => |_| true,
-        };
-        if cluster.is_closed() {
-            return Err(Error::Closed);
-        }
-        let members = cluster.topology().shards.iter().flat_map(|shard| &shard.nodes);
-        Ok(members.filter(|member| wanted(member)).map(|member| member.address.clone()).collect())
-    }
-
-    /// Sends a command to each of these nodes and to no other. Gives how it has ended and after how
-    /// many microseconds.
-    fn ask_each(&self, nodes: &[NodeAddr], command: &Command) -> Vec<(Ended, u64)> {
-        let started = monotonic_clock::now();
-        let mut answers: Vec<(Ended, u64)> = nodes.iter().map(|_| (Err(Error::Closed), 0)).collect();
-        let mut commands = nodes.iter().map(|node| Ok((command.clone(), Destination::Node(node.clone()))));
-        self.driver.borrow_mut().run(&mut commands, &mut |index, ended| {
-            if let Some(answer) = answers.get_mut(index) {
-                *answer = (ended, monotonic_clock::now().saturating_sub(started) / 1_000);
-            }
-        });
-        answers
-    }
-
-    /// Waits for tickets' commands to end, and gives those that have, up to [`WAIT_SIZE`]. A larger
-    /// reply comes alone.
-    pub(crate) fn wait(&self, timeout_ms: u32, give: impl FnMut(u64, Ended)) {
-        self.wait_for(timeout_ms, WAIT_SIZE, u64::MAX, give);
-    }
-
-    /// As `wait`, up to this many bytes of replies. One that is as large as `alone_from` is given
-    /// alone.
-    pub(crate) fn wait_for(
-        &self,
-        timeout_ms: u32,
-        most: u64,
-        alone_from: u64,
-        mut give: impl FnMut(u64, Ended),
-    ) {
-        let mut driver = self.driver.borrow_mut();
-        driver.wait(Duration::from_millis(timeout_ms.into()));
-        let completed = driver.completed();
-        let mut left = most.min(self.reply_size);
-        let mut is_first = true;
-        while let Some((_, ended)) = completed.front() {
-            let size = ended.as_ref().map_or(0, RawReply::size);
-            let fits = take_from(&mut left, size) && size < alone_from;
-            if !fits && !is_first {
-                break;
-            }
-            if let Some((ticket, ended)) = completed.pop_front() {
-                give(ticket, ended);
-            }
-            if !fits {
-                break;
-            }
-            is_first = false;
-        }
-    }
-
-    /// Hands many commands in and gives the first one's ticket.
-    pub(crate) fn submit_all(
-        &self,
-        commands: Vec<CommandWords>,
-        lent: bool,
-        destination: Destination,
-    ) -> u64 {
-        self.driver.borrow_mut().submit(&mut encoded(commands, lent, destination))
-    }
-}
-
-/// The commands as they are sent. Each one's words are dropped when it has been encoded.
-fn encoded(
-    commands: Vec<CommandWords>,
-    lent: bool,
-    destination: Destination,
-) -> impl Iterator<Item = Result<(Command, Destination), Error>> {
-    commands.into_iter().map(move |words: CommandWords| {
-        let command = if lent { Command::for_lent(&words)? } else { Command::new(&words)? };
-        Ok((command, destination.clone()))
-    })
-}
-
-fn primary_of(cluster: &Cluster, slot: Slot) -> Result<&NodeAddr, Error> {
-    match cluster.primary_of(slot) {
-        _ if cluster.is_closed() => Err(Error::Closed),
-        Some(address) => Ok(address),
-        None => Err(Error::ClusterDown(alloc::format!("no node serves slot {slot}"))),
-    }
-}
-
-/// The node that a caller names.
-pub(crate) fn destination(node: &str) -> Result<Destination, Error> {
-    parse_node(node).map(Destination::Node)
-}
-
-fn parse_node(node: &str) -> Result<NodeAddr, Error> {
-    let wrong = || Error::InvalidArgument(alloc::format!("the node {} is not host:port", Quoted(node)));
-    NodeAddr::parse(node).ok_or_else(wrong)
-}
-
 impl GuestClient for Client {
     fn connect(options: OptionsBorrow<'_>) -> Result<redis_cluster::Client, types::Error> {
         let valid = options.get::<Options>().validate().map_err(convert::wit_error)?;
-        let made_at = Instant::from_nanoseconds(monotonic_clock::now());
-        let reply_size = valid.config.limits.reply_size;
-        let mut driver = Driver::new(Cluster::new(valid.config, made_at, get_random_u64()));
-        driver.start().map_err(convert::wit_error)?;
-        let driver = RefCell::new(driver);
-        let shared = Shared { driver, decode_responses: valid.decode_responses, reply_size, made_at };
+        let shared = Shared::connect(valid).map_err(convert::wit_error)?;
         Ok(redis_cluster::Client::new(Self(Rc::new(shared))))
     }
 
@@ -236,15 +56,15 @@ impl GuestClient for Client {
 
     fn wait(&self, timeout_ms: u32) -> Vec<Completion> {
         let mut completions = Vec::new();
-        self.0.wait(timeout_ms, |ticket, ended| {
+        self.0.wait(timeout_ms, Portion::decoded(self.0.reply_size), |ticket, ended| {
             completions.push(Completion { ticket, result: convert::result(ended, self.0.decode_responses) });
         });
         completions
     }
 
     fn cancel(&self, tickets: Vec<TicketRange>) -> Vec<u64> {
-        let tickets = tickets.into_iter().filter(|range| range.count > 0);
-        self.0.driver.borrow_mut().cancel(&tickets.map(|range| (range.first, range.count)).collect())
+        let tickets = tickets.into_iter().map(|range| (range.first, range.count));
+        self.0.driver.borrow_mut().cancel(tickets)
     }
 
     fn transaction(&self, commands: Vec<CommandWords>) -> Result<Vec<WitResult>, types::Error> {
@@ -369,22 +189,4 @@ impl GuestClient for Client {
     fn close(&self) {
         self.0.driver.borrow_mut().close();
     }
-}
-
-/// The result, if what is `left` of the call's limit holds its reply.
-pub(crate) fn within(left: &mut u64, limit: u64, ended: Ended) -> Ended {
-    let reply = ended?;
-    if take_from(left, reply.size()) {
-        return Ok(reply);
-    }
-    Err(Error::LimitExceeded(alloc::format!(
-        "the pipeline's replies are larger than {limit} bytes together (limit reply-size); the command was executed"
-    )))
-}
-
-/// Takes `size` from what is left, if there is as much.
-fn take_from(left: &mut u64, size: u64) -> bool {
-    let rest = left.checked_sub(size);
-    *left = rest.unwrap_or(*left);
-    rest.is_some()
 }

@@ -4,11 +4,11 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use keyslot_core::cluster::{Command, Destination, LeaseId};
+use keyslot_core::session::Ended;
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::GuestConnection;
 use crate::bindings::exports::keyslot::redis::types;
-use crate::client::{CommandWords, Shared, WitResult};
-use crate::driver::Ended;
+use crate::shared::{CommandWords, Shared, WitResult};
 
 /// A connection of the caller's own, until it is dropped.
 pub(crate) struct Connection {

@@ -2,11 +2,12 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `component` | what is exported, and by which types |
 //! | `client`, `connection`, `watched`, `script`, `scanner`, `options` | the exported resources |
+//! | `wire` | the same with requests and replies as bytes |
+//! | `shared` | what a client and all that was made with it have together |
 //! | `convert` | the core's types ↔ WIT's |
-//! | `driver` | the poll loop over all sockets and the next deadline |
-//! | `socket`, `lookup` | one TCP connection, one name look-up |
-//! | `dying` | connections that cannot be dropped yet |
+//! | `io/p2` | the poll loop over the sockets, look-ups and clock of WASI 0.2 |
 //! | `allocation` | the allocator, and the one that the canonical ABI asks for |
 //! | `bindings` | what wit-bindgen makes of `wit/` |
 //!
@@ -26,39 +27,20 @@ extern crate alloc;
 mod allocation;
 mod bindings;
 mod client;
+mod component;
 mod connection;
 mod convert;
-mod driver;
-mod dying;
-mod lookup;
+mod io;
 mod options;
 mod scanner;
 mod script;
-mod socket;
+mod shared;
 mod watched;
 mod wire;
-
-use keyslot_core::slot::Slot;
 
 /// The core and this crate are written so that they do not panic; if they do, the component stops
 /// at once.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     core::arch::wasm32::unreachable()
-}
-
-struct Component;
-
-impl bindings::exports::keyslot::redis::redis_cluster::Guest for Component {
-    type Options = options::Options;
-    type Client = client::Client;
-    type Connection = connection::Connection;
-    type Watched = watched::Watched;
-    type Script = script::Script;
-    type ScanOptions = scanner::Options;
-    type Scanner = scanner::Scanner;
-
-    fn keyslot(key: alloc::vec::Vec<u8>) -> u16 {
-        Slot::of_key(&key).number()
-    }
 }

@@ -14,8 +14,8 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::{
     self, GuestScanOptions, GuestScanner, ScanSubject,
 };
 use crate::bindings::exports::keyslot::redis::types;
-use crate::client::Shared;
 use crate::convert;
+use crate::shared::Shared;
 
 /// Settings as they were given. What is wrong with the node is told by the scan that they are for.
 pub(crate) struct Options(RefCell<Given>);

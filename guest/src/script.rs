@@ -5,7 +5,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{ClientBorrow, GuestScript};
-use crate::client::{Client, CommandWords, Shared};
+use crate::client::Client;
+use crate::shared::{CommandWords, Shared};
 
 /// A script that its client knows until this is dropped.
 pub(crate) struct Script {

@@ -9,8 +9,8 @@ use keyslot_core::error::Error;
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::GuestWatched;
 use crate::bindings::exports::keyslot::redis::types;
-use crate::client::{CommandWords, WitResult};
 use crate::connection::Connection;
+use crate::shared::{CommandWords, WitResult};
 
 /// It has its connection until it is dropped.
 pub(crate) struct Watched {

@@ -8,37 +8,28 @@ use keyslot_core::cluster::{Command, Destination};
 use keyslot_core::command::Finder;
 use keyslot_core::error::Error;
 use keyslot_core::resp::{Frames, RequestError, take_request};
-use keyslot_core::wire::encode_error;
+use keyslot_core::session::{Budget, EncodedCompletions, Portion, RepliesInOrder};
 
-use crate::Component;
 use crate::bindings::exports::keyslot::redis::redis_cluster::{ClientBorrow, ConnectionBorrow};
 use crate::bindings::exports::keyslot::redis::types;
 use crate::bindings::exports::keyslot::redis::wire::{Completions, Guest};
-use crate::client::{Client, Shared, destination, within};
+use crate::client::Client;
+use crate::component::Component;
 use crate::connection::Connection;
 use crate::convert;
-use crate::driver::Ended;
-
-/// So many bytes are not doubled when they grow.
-const MUCH: usize = 16 << 20;
-
-/// How large the replies are together that one `wait` returns, unless the first alone is larger.
-const PORTION: u64 = 1 << 20;
-
-/// From this size on a reply is returned alone, so that its memory is handed over.
-const LARGE: u64 = 64 << 10;
+use crate::shared::{Shared, destination};
 
 impl Guest for Component {
     fn exchange(client: ClientBorrow<'_>, requests: Vec<u8>) -> Result<Vec<u8>, types::Error> {
         let shared = &client.get::<Client>().0;
         let requests = Requests::new(requests)?;
-        let mut replies = InOrder::new(requests.count);
-        let mut left = shared.reply_size;
+        let mut replies = RepliesInOrder::new(requests.count);
+        let mut budget = Budget::new(shared.reply_size);
         let mut commands = requests.commands(false, Destination::Cluster);
         shared.driver.borrow_mut().run(&mut commands, &mut |index, ended| {
-            replies.put(index, within(&mut left, shared.reply_size, ended));
+            replies.put(index, budget.within(ended));
         });
-        Ok(replies.bytes)
+        Ok(replies.into_bytes())
     }
 
     fn submit(client: ClientBorrow<'_>, requests: Vec<u8>) -> Result<u64, types::Error> {
@@ -68,18 +59,13 @@ impl Guest for Component {
     }
 
     fn wait(client: ClientBorrow<'_>, timeout_ms: u32) -> Completions {
-        let mut completions = Completions { tickets: Vec::new(), replies: Vec::new() };
-        client.get::<Client>().0.wait_for(timeout_ms, PORTION, LARGE, |ticket, ended| {
-            completions.tickets.push(ticket);
-            match ended {
-                // The first one is often all there is, and always when it is large.
-                Ok(reply) if completions.replies.is_empty() && reply.size() >= LARGE => {
-                    completions.replies = reply.into_vec();
-                }
-                ended => put_reply(&ended, &mut completions.replies),
-            }
+        let shared = &client.get::<Client>().0;
+        let mut completions = EncodedCompletions::default();
+        shared.wait(timeout_ms, Portion::encoded(shared.reply_size), |ticket, ended| {
+            completions.put(ticket, ended);
         });
-        completions
+        let EncodedCompletions { tickets, replies } = completions;
+        Completions { tickets, replies }
     }
 }
 
@@ -153,48 +139,4 @@ fn no_requests(whole: usize, error: RequestError) -> types::Error {
     convert::wit_error(Error::InvalidArgument(alloc::format!(
         "behind {whole} requests: {error} (requests are RESP arrays of bulk strings)"
     )))
-}
-
-/// Replies, put together in the requests' order as they come.
-struct InOrder {
-    bytes: Vec<u8>,
-    /// Those that came before their turn.
-    early: Vec<Option<Ended>>,
-    /// Whose turn it is.
-    next: usize,
-}
-
-impl InOrder {
-    fn new(count: usize) -> Self {
-        let mut early = Vec::new();
-        early.resize_with(count, || None);
-        Self { bytes: Vec::new(), early, next: 0 }
-    }
-
-    fn put(&mut self, index: usize, ended: Ended) {
-        if let Some(place) = self.early.get_mut(index) {
-            *place = Some(ended);
-        }
-        while let Some(ended) = self.early.get_mut(self.next).and_then(Option::take) {
-            put_reply(&ended, &mut self.bytes);
-            self.next += 1;
-        }
-    }
-}
-
-fn put_reply(ended: &Ended, bytes: &mut Vec<u8>) {
-    match ended {
-        Ok(reply) => append(bytes, reply.as_bytes()),
-        Err(error) => encode_error(error, bytes),
-    }
-}
-
-/// Appends to what is handed out. Twice of much would not fit beside what connections hold, so much
-/// grows by an eighth.
-fn append(bytes: &mut Vec<u8>, more: &[u8]) {
-    let length = bytes.len();
-    if length >= MUCH && bytes.capacity() - length < more.len() {
-        bytes.reserve_exact(more.len().max(length / 8));
-    }
-    bytes.extend_from_slice(more);
 }

@@ -19,12 +19,8 @@ slotmap::new_key_type! {
     pub(super) struct NodeKey;
 }
 
-impl RequestId {
-    /// A small number that no other request under way has: an index for a driver's table.
-    #[must_use]
-    pub fn index(self) -> usize {
-        // The low half of the key is its place in the arena, from 1 on; the high half tells its
-        // users apart.
-        (slotmap::Key::data(&self).as_ffi() & u64::from(u32::MAX)) as usize
-    }
-}
+/// What the caller calls a request: its end comes with this.
+///
+/// It is the caller's business whether a token is used twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);

@@ -6,7 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
-use super::ids::{ConnId, LeaseId, RequestId, ScanId};
+use super::ids::{ConnId, LeaseId, ScanId, Token};
 use crate::address::NodeAddr;
 use crate::error::Error;
 use crate::resp::RawReply;
@@ -104,8 +104,8 @@ pub enum Output {
     Ready(Result<(), Error>),
     /// The request has ended. Comes once for each.
     Done {
-        /// The request.
-        id: RequestId,
+        /// What its caller calls it.
+        token: Token,
         /// Its reply as it was sent, or why there is none. A reply that is an error is
         /// [`Error::Server`].
         result: Result<RawReply, Error>,

@@ -24,7 +24,7 @@
 //!         Output::Transmit { conn, bytes } => { /* one write */ }
 //!         Output::Close { conn } => { /* drop the socket */ }
 //!         Output::Ready(result) => { /* the topology is known, or the client is of no use */ }
-//!         Output::Done { id, result } => { /* give the result to whoever asked */ }
+//!         Output::Done { token, result } => { /* give the result to whoever asked */ }
 //!         Output::WaitUntil(instant) => break, // sleep on the sockets and this instant
 //!     }
 //! }
@@ -72,7 +72,7 @@ use crate::time::Instant;
 use context::Context;
 pub use events::Event;
 use ids::NodeKey;
-pub use ids::{ConnId, LeaseId, RequestId, ScanId};
+pub use ids::{ConnId, LeaseId, RequestId, ScanId, Token};
 pub use io::{Destination, Input, Output};
 use links::Links;
 use nodes::Nodes;
@@ -161,8 +161,14 @@ impl Cluster {
         cluster
     }
 
-    /// Takes a request. Its end is an [`Output::Done`] with this id.
-    pub fn submit(&mut self, now: Instant, command: Command, destination: &Destination) -> RequestId {
+    /// Takes a request. Its end is an [`Output::Done`] with this token.
+    pub fn submit(
+        &mut self,
+        now: Instant,
+        command: Command,
+        destination: &Destination,
+        token: Token,
+    ) -> RequestId {
         if now > self.cx.now {
             self.advance(now);
         }
@@ -174,6 +180,7 @@ impl Cluster {
                 Destination::Lent(lease) => Some(Target::Lent(*lease)),
                 Destination::Scan(scan) => Some(Target::Scan(*scan)),
             },
+            token,
         );
         self.drive_refresh();
         id

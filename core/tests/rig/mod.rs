@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use keyslot_core::address::NodeAddr;
-use keyslot_core::cluster::{Cluster, Command, ConnId, Destination, Input, Output, RequestId};
+use keyslot_core::cluster::{Cluster, Command, ConnId, Destination, Input, Output, RequestId, Token};
 use keyslot_core::config::Config;
 use keyslot_core::error::Error;
 use keyslot_core::resp::{RawReply, take_request};
@@ -25,6 +25,8 @@ pub(crate) struct Rig {
     /// What was sent and is not answered, in order.
     pub(crate) asked: VecDeque<(ConnId, Words)>,
     pub(crate) done: BTreeMap<RequestId, Result<RawReply, Error>>,
+    /// The requests by their tokens.
+    tokens: Vec<RequestId>,
     /// The connections that the client has closed.
     pub(crate) closed: Vec<ConnId>,
     pub(crate) nodes: BTreeMap<ConnId, u16>,
@@ -45,6 +47,7 @@ impl Rig {
             ready: None,
             asked: VecDeque::new(),
             done: BTreeMap::new(),
+            tokens: Vec::new(),
             closed: Vec::new(),
             nodes: BTreeMap::new(),
             answers,
@@ -96,7 +99,9 @@ impl Rig {
     }
 
     pub(crate) fn hand_in(&mut self, command: Command, destination: &Destination) -> RequestId {
-        let id = self.cluster.submit(self.time(), command, destination);
+        let token = Token(self.tokens.len() as u64);
+        let id = self.cluster.submit(self.time(), command, destination, token);
+        self.tokens.push(id);
         self.drain();
         id
     }
@@ -129,7 +134,9 @@ impl Rig {
                 Output::Transmit { conn, bytes } => self.take(conn, &bytes),
                 Output::Close { conn } => self.closed.push(conn),
                 Output::Ready(result) => self.ready = Some(result),
-                Output::Done { id, result } => drop(self.done.insert(id, result)),
+                Output::Done { token, result } => {
+                    self.done.insert(self.tokens[token.0 as usize], result);
+                }
                 Output::WaitUntil(_) => return,
             }
         }

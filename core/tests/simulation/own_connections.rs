@@ -23,7 +23,7 @@ fn transaction(lab: &mut Lab, lines: &[&str]) -> Result<Command, Error> {
 
 fn hand_in(lab: &mut Lab, lines: &[&str], destination: &Destination) -> RequestId {
     let command = transaction(lab, lines).expect("a transaction");
-    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now()), command, destination);
+    let id = lab.hand_in(command, destination);
     lab.note(id, SECOND);
     lab.drain();
     id
@@ -77,7 +77,7 @@ fn a_transaction_without_commands_asks_only_whether_a_watched_key_has_changed() 
     let lent = Destination::Lent(lease);
     for has_changed in [false, true] {
         let watch = Command::for_lent(&["WATCH", &key]).unwrap();
-        let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now()), watch, &lent);
+        let id = lab.hand_in(watch, &lent);
         lab.note(id, SECOND);
         lab.drain();
         assert_eq!(outcome(&mut lab, id), ok());
@@ -92,7 +92,7 @@ fn a_transaction_without_commands_asks_only_whether_a_watched_key_has_changed() 
     lab.drain();
     lab.cluster.close();
     let empty = transaction(&mut lab, &[]).unwrap();
-    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now()), empty, &Destination::Cluster);
+    let id = lab.hand_in(empty, &Destination::Cluster);
     lab.note(id, SECOND);
     lab.drain();
     assert_eq!(outcome(&mut lab, id), Err(Error::Closed));
@@ -165,7 +165,7 @@ fn what_is_watched_follows_its_slot_once_and_then_tells() {
     let lease = lab.cluster.lend(Instant::from_nanoseconds(lab.now()), Slot::new(slot));
     let lent = Destination::Lent(lease);
     let watch = Command::for_lent(&["WATCH", &key]).unwrap();
-    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now()), watch, &lent);
+    let id = lab.hand_in(watch, &lent);
     lab.note(id, SECOND);
     lab.drain();
     assert_eq!(outcome(&mut lab, id), ok(), "WATCH goes where the slot is");
@@ -297,8 +297,7 @@ fn what_is_behind_a_command_that_blocks_has_its_time_once_that_is_answered() {
     let lease = lab.cluster.lend(Instant::from_nanoseconds(lab.now()), Slot::new(slot_of(&list)));
     let on_lease = |lab: &mut Lab, line: &str| {
         let command = Command::for_lent(&words(line)).unwrap();
-        let now = Instant::from_nanoseconds(lab.now());
-        let id = lab.cluster.submit(now, command, &Destination::Lent(lease));
+        let id = lab.hand_in(command, &Destination::Lent(lease));
         lab.note(id, 100 * SECOND);
         lab.drain();
         id
@@ -324,7 +323,7 @@ fn what_is_behind_a_command_that_blocks_has_its_time_once_that_is_answered() {
 /// As `submit`, of a command whose time is not the history's business.
 pub(crate) fn submit_blocking(lab: &mut Lab, line: &str) -> RequestId {
     let command = Command::new(&words(line)).unwrap();
-    let id = lab.cluster.submit(Instant::from_nanoseconds(lab.now()), command, &Destination::Cluster);
+    let id = lab.hand_in(command, &Destination::Cluster);
     lab.note(id, 100 * SECOND);
     lab.drain();
     id

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keyslot_core::address::NodeAddr;
-use keyslot_core::cluster::{Cluster, ConnId, Input, Output, RequestId};
+use keyslot_core::cluster::{Cluster, Command, ConnId, Destination, Input, Output, Token};
 use keyslot_core::config::Config;
 use keyslot_core::resp::take_request;
 use keyslot_core::time::Instant;
@@ -33,7 +33,7 @@ pub(crate) struct Machine {
     /// How many sockets the host has, and how often it had none.
     pub(crate) sockets: usize,
     pub(crate) refused: usize,
-    pub(crate) done: Vec<RequestId>,
+    pub(crate) done: Vec<Token>,
     pub(crate) failed: Vec<String>,
 }
 
@@ -88,6 +88,10 @@ impl Machine {
         self.run(answer);
     }
 
+    pub(crate) fn submit(&mut self, command: Command, destination: &Destination) {
+        self.cluster.submit(self.now, command, destination, Token::default());
+    }
+
     /// Does what the machine wants until it wants nothing more: one event for each dial, and one
     /// for each write.
     pub(crate) fn run(&mut self, answer: &mut Answer<'_>) {
@@ -131,8 +135,8 @@ impl Machine {
                 self.dialled.remove(&conn);
                 self.looked_up.remove(&conn);
             }
-            Output::Done { id, result } => {
-                self.done.push(id);
+            Output::Done { token, result } => {
+                self.done.push(token);
                 self.failed.extend(result.err().map(|error| error.to_string()));
             }
             Output::Ready(_) | Output::WaitUntil(_) => {}

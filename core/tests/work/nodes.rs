@@ -30,7 +30,7 @@ pub(crate) fn answer(slots: &Bytes, epoch: usize) -> impl FnMut(&[&[u8]]) -> Opt
 pub(crate) fn ask_each(machine: &mut Machine, first: usize, count: usize) {
     for node in first..first + count {
         let ping = Command::new(&["PING"]).unwrap();
-        machine.cluster.submit(machine.now, ping, &Destination::Node(address(node)));
+        machine.submit(ping, &Destination::Node(address(node)));
     }
 }
 
@@ -46,7 +46,7 @@ fn nodes_that_are_all_replaced() {
         machine.run(&mut answer(&before, 1));
         // The topology is asked for after a minute, by the way.
         machine.wait(Duration::from_secs(61), &mut answer(&after, 2));
-        machine.cluster.submit(machine.now, Command::new(&["PING"]).unwrap(), &Destination::Cluster);
+        machine.submit(Command::new(&["PING"]).unwrap(), &Destination::Cluster);
         for _ in 0..100 {
             machine.wait(Duration::from_millis(100), &mut answer(&after, 2));
         }
@@ -83,11 +83,7 @@ fn cost_of_one_get(nodes: usize) -> Duration {
     machine.run(&mut answer(&slots, 1));
     let whole = time(|| {
         for _ in 0..REQUESTS {
-            machine.cluster.submit(
-                machine.now,
-                Command::new(&["GET", "key"]).unwrap(),
-                &Destination::Cluster,
-            );
+            machine.submit(Command::new(&["GET", "key"]).unwrap(), &Destination::Cluster);
             machine.wait(Duration::from_millis(1), &mut answer(&slots, 1));
         }
     });

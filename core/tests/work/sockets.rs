@@ -42,7 +42,7 @@ fn lent_connections_count_and_wait_as_well() {
     let leases: Vec<_> = (0..20).map(|_| machine.cluster.lend(machine.now, None)).collect();
     for lease in leases {
         let ping = Command::for_lent(&["PING"]).unwrap();
-        machine.cluster.submit(machine.now, ping, &Destination::Lent(lease));
+        machine.submit(ping, &Destination::Lent(lease));
         machine.run(&mut answer(&slots, 1));
         // One that is given back is used by the next, whichever node it is for.
         machine.cluster.give_back(lease);
@@ -131,7 +131,7 @@ fn borrowers_wait_for_sockets() {
     let leases: Vec<_> = (0..100).map(|_| machine.cluster.lend(machine.now, None)).collect();
     for lease in &leases {
         let ping = Command::for_lent(&["PING"]).unwrap();
-        machine.cluster.submit(machine.now, ping, &Destination::Lent(*lease));
+        machine.submit(ping, &Destination::Lent(*lease));
     }
     machine.run(&mut answer(&slots, 1));
     let held = machine.done.len();
@@ -190,7 +190,7 @@ fn names_are_looked_up_a_few_at_a_time() {
     machine.run(&mut answer(&slots, 1));
     for shard in 0..200 {
         let to = Destination::Node(NodeAddr::new(&format!("host-{shard}.example"), 7000));
-        machine.cluster.submit(machine.now, Command::new(&["PING"]).unwrap(), &to);
+        machine.submit(Command::new(&["PING"]).unwrap(), &to);
     }
     machine.run(&mut answer(&slots, 1));
     assert_eq!((machine.done.len(), machine.failed.len()), (200, 0), "{:?}", machine.failed.first());
@@ -214,7 +214,7 @@ fn an_address_that_only_redirects_name_is_not_dialled_more_often_than_a_node() {
     for step in 0..4_000 {
         if step % 10 == 0 {
             let get = Command::new(&["GET", "foo"]).unwrap();
-            machine.cluster.submit(machine.now, get, &Destination::Cluster);
+            machine.submit(get, &Destination::Cluster);
         }
         machine.wait(SECOND / 1_000, serve);
     }

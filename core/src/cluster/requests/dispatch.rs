@@ -5,7 +5,7 @@ use alloc::format;
 use super::route::{Next, route};
 use crate::address::NodeAddr;
 use crate::cluster::ids::LeaseId;
-use crate::cluster::ids::{NodeKey, RequestId};
+use crate::cluster::ids::{NodeKey, RequestId, Token};
 use crate::cluster::links::connection::{Connection, Expected};
 use crate::cluster::requests::request::{Stage, Target};
 use crate::cluster::{Cluster, Phase};
@@ -16,13 +16,18 @@ use crate::resp::RawReply;
 
 impl Cluster {
     /// Takes a request in and sends it on its way.
-    pub(in crate::cluster) fn accept(&mut self, command: Command, target: Option<Target>) -> RequestId {
+    pub(in crate::cluster) fn accept(
+        &mut self,
+        command: Command,
+        target: Option<Target>,
+        token: Token,
+    ) -> RequestId {
         self.cx.statistics.requests += 1;
         let deadline = match &target {
             Some(Target::Lent(lease)) => self.deadline_on_lease(&command, *lease),
             _ => self.cx.deadline_of(&command),
         };
-        let id = self.requests.add(&self.cx, command, target, deadline);
+        let id = self.requests.add(&self.cx, command, target, token, deadline);
         self.dispatch(id);
         if self.requests.contains(id) {
             self.requests.set_deadline(id, deadline);

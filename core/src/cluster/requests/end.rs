@@ -23,7 +23,7 @@ impl Cluster {
         }
         match request.parent {
             Some(parent) => self.tell_parent(parent, request.stage, Ok(reply)),
-            None => self.cx.output(Output::Done { id, result: Ok(reply) }),
+            None => self.cx.output(Output::Done { token: request.token, result: Ok(reply) }),
         }
     }
 
@@ -34,11 +34,11 @@ impl Cluster {
         };
         // A copy that got no answer may have run, whatever has become of the last.
         let result = if request.may_have_run { result.map_err(doubt) } else { result };
-        let (parent, stage) = (request.parent, request.stage);
+        let (parent, stage, token) = (request.parent, request.stage, request.token);
         self.abandon(id);
         match parent {
             Some(parent) => self.tell_parent(parent, stage, result),
-            None => self.cx.output(Output::Done { id, result }),
+            None => self.cx.output(Output::Done { token, result }),
         }
     }
 

@@ -137,9 +137,9 @@ impl Cluster {
             return;
         };
         let chance = self.cx.random.below(gather.parts.len());
-        let result = conclude(&request.command, *gather, chance);
+        let (token, result) = (request.token, conclude(&request.command, *gather, chance));
         self.abandon(id);
-        self.cx.output(Output::Done { id, result });
+        self.cx.output(Output::Done { token, result });
     }
 
     /// Gives the parts of a request up with it.

@@ -34,7 +34,7 @@ use bytes::BytesMut;
 use slotmap::SlotMap as Arena;
 
 use super::context::Context;
-use super::ids::{ConnId, LeaseId, RequestId};
+use super::ids::{ConnId, LeaseId, RequestId, Token};
 use super::links::connection::{Connection, Expected};
 use super::queue::Queue;
 use super::timers::Timers;
@@ -120,10 +120,12 @@ impl Requests {
         cx: &Context,
         command: Command,
         target: Option<Target>,
+        token: Token,
         deadline: Instant,
     ) -> RequestId {
         let serial = self.order.next();
-        self.all.insert(Request::new(command, target, serial, cx.now, deadline))
+        let request = Request::new(command, target, serial, cx.now, deadline);
+        self.all.insert(Request { token, ..request })
     }
 
     /// Takes in a part of another request, whose place in the order it has.
@@ -149,7 +151,7 @@ impl Requests {
         parent: Parent,
         deadline: Instant,
     ) -> RequestId {
-        let id = self.add(cx, command, target, deadline);
+        let id = self.add(cx, command, target, Token::default(), deadline);
         if let Some(request) = self.all.get_mut(id) {
             request.parent = Some(parent);
             // Replicas have cursors of their own.

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 
 use crate::address::NodeAddr;
+use crate::cluster::ids::Token;
 use crate::cluster::requests::parts::Gather;
 use crate::cluster::requests::queueing::QueueingBox;
 use crate::command::prepared::Command;
@@ -48,6 +49,8 @@ pub(in crate::cluster) struct Request {
     pub(in crate::cluster) deadline: Instant,
     /// What it is a part of.
     pub(in crate::cluster) parent: Option<Parent>,
+    /// What the caller calls it. A part's is of no use.
+    pub(super) token: Token,
     /// Its parts, while they are under way.
     pub(super) gather: Option<Box<Gather>>,
 }
@@ -88,6 +91,7 @@ impl Request {
             sent_at: now,
             deadline,
             parent: None,
+            token: Token::default(),
             gather: None,
         }
     }

@@ -9,7 +9,7 @@ use slotmap::SecondaryMap;
 
 use super::page::is_passing;
 use crate::address::NodeAddr;
-use crate::cluster::ids::{NodeKey, RequestId, ScanId};
+use crate::cluster::ids::{NodeKey, RequestId, ScanId, Token};
 use crate::cluster::io::Destination;
 use crate::cluster::requests::request::{Parent, Stage, Target};
 use crate::cluster::scans::pass::{Pass, Question};
@@ -50,8 +50,8 @@ impl Cluster {
     /// Of one hash or sorted set the array has two items for each element. Keys that were there
     /// throughout the scan come at least once. After an error the scan goes on with the next
     /// call.
-    pub fn next_batch(&mut self, now: Instant, scan: ScanId) -> RequestId {
-        self.submit(now, Command::next_batch(), &Destination::Scan(scan))
+    pub fn next_batch(&mut self, now: Instant, scan: ScanId, token: Token) -> RequestId {
+        self.submit(now, Command::next_batch(), &Destination::Scan(scan), token)
     }
 
     /// How far a scan has come, as of the last batch that was handed out: for

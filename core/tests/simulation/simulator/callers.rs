@@ -69,14 +69,9 @@ impl<A: std::fmt::Debug> World<A> {
 
     /// Asks for a scan's next batch; [`Self::drain`] has to follow.
     pub(crate) fn next_batch(&mut self, scan: ScanId) -> RequestId {
-        let id = self.cluster.next_batch(self.machine_now(), scan);
+        let id = self.ask_for_batch(scan);
         self.submitted(id, &vec![b"(next batch)".to_vec()], None, Way::Free);
         id
-    }
-
-    /// The one place where the machine is handed a command.
-    fn hand_in(&mut self, command: Command, destination: &Destination) -> RequestId {
-        self.cluster.submit(self.machine_now(), command, destination)
     }
 
     fn submitted(&mut self, id: RequestId, words: &Words, operation: Option<Operation>, way: Way) {

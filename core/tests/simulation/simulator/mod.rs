@@ -15,6 +15,7 @@
 //! | [`clock`] | the virtual time: what happens when |
 //! | [`callers`] | how commands are handed in |
 //! | [`weather`] | how badly the network behaves |
+//! | `tokens` | which request an end is of |
 //! | [`network`] | dials, pieces, cuts, links |
 //! | [`manners`] | what is odd about a node: greetings, answers of odd shapes and lengths |
 //! | [`busy`] | scripts that run until they are killed |
@@ -55,6 +56,7 @@ pub(crate) mod settings;
 pub(crate) mod standing;
 pub(crate) mod store;
 pub(crate) mod stranger;
+mod tokens;
 pub(crate) mod transaction;
 pub(crate) mod view;
 pub(crate) mod weather;

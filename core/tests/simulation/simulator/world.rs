@@ -19,6 +19,7 @@ use super::operation::{SCRIPT, SCRIPT_SHA1};
 use super::promises::Reports;
 use super::scanners::Scanners;
 use super::server::Servers;
+use super::tokens::Tokens;
 use super::weather::Weather;
 
 pub(crate) const MICROSECOND: u64 = 1_000;
@@ -38,6 +39,7 @@ pub(crate) struct World<A> {
     /// What is wrong with the client.
     pub(super) flaw: Flaw,
     pub(crate) history: History,
+    pub(super) tokens: Tokens,
     pub(super) leases: Leases,
     pub(super) scanners: Scanners,
     pub(super) reports: Reports,
@@ -89,6 +91,7 @@ impl<A: std::fmt::Debug> World<A> {
             config,
             flaw: Flaw::None,
             history: History::default(),
+            tokens: Tokens::default(),
             leases: Leases::default(),
             scanners: Scanners::default(),
             reports: Reports::default(),
@@ -200,14 +203,15 @@ impl<A: std::fmt::Debug> World<A> {
     pub(crate) fn drain(&mut self) {
         for _ in 0..1_000_000 {
             let output = self.cluster.poll_output();
-            self.digest(&output);
+            self.digest_output(&output);
             match output {
                 Output::Resolve { conn, host } => self.resolve(conn, &host),
                 Output::Connect { conn, address } => self.connect(conn, address),
                 Output::Transmit { conn, bytes } => self.transmit(conn, &bytes),
                 Output::Close { conn } => self.close(conn),
                 Output::Ready(result) => self.is_ready(result),
-                Output::Done { id, result } => {
+                Output::Done { token, result } => {
+                    let id = self.tokens.request(token);
                     if !self.flaw.loses_outcome() {
                         self.done(id, result.map(|reply| reply.decode()));
                     }

@@ -9,7 +9,7 @@ use wasi::sockets::instance_network::instance_network;
 use wasi::sockets::ip_name_lookup::{ResolveAddressStream, resolve_addresses};
 use wasi::sockets::network::{ErrorCode, IpAddress};
 
-use crate::socket::describe;
+use super::socket::describe;
 
 /// A look-up under way. The pollable stands first: it has to be dropped before its stream.
 pub(crate) struct Lookup {

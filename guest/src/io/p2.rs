@@ -1,4 +1,5 @@
-//! The poll loop: does what the machine says, tells it what happens, sleeps in between.
+//! The poll loop over WASI 0.2: it does what the machine says, tells it what happens, and sleeps in
+//! between.
 //!
 //! One `poll` covers all sockets, all look-ups and the machine's next deadline. Nothing runs
 //! between two calls of the component; `Driver::resume` catches up with what the sockets did
@@ -10,7 +11,7 @@
 //! | call | waits? |
 //! |---|---|
 //! | `poll` | yes, and it alone: for all sockets, look-ups and the next deadline together |
-//! | drop of an output-stream | **yes**, until the write under way has ended: called when `check-write` gives a permit or an error (`dying`) |
+//! | drop of an output-stream | **yes**, until the write under way has ended: called when `check-write` gives a permit or an error (`dying.rs`) |
 //! | drop of an input-stream | could, as its trait says; a socket's has nothing to wait for |
 //! | `check-write`, `write`, `read` | no: what the system does not take now a task of the host writes; `read` gives an empty list |
 //! | `shutdown` | no: it takes effect after the write under way |
@@ -22,28 +23,35 @@
 //! | `create-tcp-socket`, `instance-network`, `now`, `get-random-u64`, what is asked of an error | no |
 //!
 //! The crate's own host (`host/src/tcp.rs`) ends the write instead of waiting for it.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `socket.rs`, `lookup.rs` | one TCP connection, one name look-up |
+//! | `dying.rs` | connections that cannot be dropped yet |
+//! | `sleep.rs` | the clock, and the one poll |
 
-use alloc::collections::VecDeque;
-use alloc::string::{String, ToString};
+mod dying;
+mod lookup;
+mod sleep;
+mod socket;
+
+use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
 use core::time::Duration;
 
 use bytes::Bytes;
 use keyslot_core::cluster::{
-    Cluster, Command, ConnId, Destination, Event, Input, LeaseId, Output, RequestId, ScanId, ScanOptions,
+    Cluster, Command, ConnId, Destination, Event, Input, LeaseId, Output, ScanId, ScanOptions,
 };
 use keyslot_core::error::Error;
-use keyslot_core::resp::RawReply;
+use keyslot_core::session::{Ended, Portion, Session};
 use keyslot_core::slot::Slot;
 use keyslot_core::time::Instant;
 use litemap::LiteMap;
-use wasi::clocks::monotonic_clock;
-use wasi::io::poll::{Pollable, poll};
 
-use crate::dying;
-use crate::lookup::Lookup;
-use crate::socket::{READ_LARGE, READ_SMALL, Refusal, Socket};
+use self::lookup::Lookup;
+use self::sleep::{Source, Timer, now, sleep};
+use self::socket::{READ_LARGE, READ_SMALL, Refusal, Socket};
 
 /// After so long without a call all sockets are looked at first, not only those that are about to
 /// be used.
@@ -56,9 +64,6 @@ const TURN: u64 = 512 << 10;
 /// machine.
 const WINDOW: usize = 4 << 20;
 
-/// How a command has ended.
-pub(crate) type Ended = Result<RawReply, Error>;
-
 /// Commands to hand in, and where to; those that cannot be sent are their errors.
 pub(crate) type Commands<'a> = &'a mut dyn Iterator<Item = Result<(Command, Destination), Error>>;
 
@@ -66,49 +71,13 @@ pub(crate) struct Driver {
     cluster: Cluster,
     sockets: LiteMap<ConnId, Socket>,
     lookups: LiteMap<ConnId, Lookup>,
-    /// Whose request it is, by the id's small number.
-    owners: Vec<Option<(RequestId, Owner)>>,
-    /// Owners whose request had ended, but was not yet among those done, when another one got its
-    /// small number.
-    displaced: VecDeque<(RequestId, Owner)>,
-    /// Requests that have ended since their owners were last told.
-    done: Vec<(RequestId, Ended)>,
-    next_ticket: u64,
-    /// How many tickets are under way.
-    open_tickets: usize,
-    /// Tickets whose command has ended, until they are taken.
-    completed: VecDeque<(u64, Ended)>,
+    session: Session,
     ready: Option<Result<(), Error>>,
-    timer: Option<Timer>,
+    timer: Timer,
     /// Sockets that may hold more than was read in their last turn. They get another one soon.
     unread: Vec<ConnId>,
     socket_writes: u64,
     last_call_end: Instant,
-}
-
-/// Who waits for a request's end.
-#[derive(Clone, Copy)]
-enum Owner {
-    /// The call of `run` that is under way: its command of this index.
-    Call(usize),
-    /// Whoever takes the completion with this ticket.
-    Ticket(u64),
-}
-
-/// A pollable that is ready at an instant.
-struct Timer {
-    at: Instant,
-    pollable: Pollable,
-}
-
-/// Whether a ticket is among these: the first ones, and how many follow each.
-fn is_among(ticket: u64, ranges: &LiteMap<u64, u64>) -> bool {
-    let place = match ranges.find_index(&ticket) {
-        Ok(_) => return true,
-        Err(place) => place,
-    };
-    let before = place.checked_sub(1).and_then(|before| ranges.get_indexed(before));
-    before.is_some_and(|(first, count)| ticket - first < *count)
 }
 
 /// How long a socket is read.
@@ -120,28 +89,15 @@ enum Until {
     Empty,
 }
 
-/// What a pollable of the list was for.
-#[derive(Clone, Copy)]
-enum Source {
-    Socket(ConnId),
-    Lookup(ConnId),
-    Timer,
-}
-
 impl Driver {
     pub(crate) fn new(cluster: Cluster) -> Self {
         Self {
             cluster,
             sockets: LiteMap::new(),
             lookups: LiteMap::new(),
-            owners: Vec::new(),
-            displaced: VecDeque::new(),
-            done: Vec::new(),
-            next_ticket: 0,
-            open_tickets: 0,
-            completed: VecDeque::new(),
+            session: Session::default(),
             ready: None,
-            timer: None,
+            timer: Timer::default(),
             unread: Vec::new(),
             socket_writes: 0,
             last_call_end: now(),
@@ -182,6 +138,7 @@ impl Driver {
     /// Runs commands until each has its result: `take` gets it with the command's number. They are
     /// handed in as fast as the sockets take them, so that the memory for what is on its way
     /// has a bound.
+    #[inline(never)] // It is large, and has many callers.
     pub(crate) fn run(&mut self, commands: Commands<'_>, take: &mut dyn FnMut(usize, Ended)) {
         let mut now = self.resume();
         let mut commands = commands.enumerate();
@@ -193,8 +150,7 @@ impl Driver {
                 match commands.next() {
                     Some((index, Ok((command, destination)))) => {
                         room = room.saturating_sub(command.length());
-                        let id = self.cluster.submit(now, command, &destination);
-                        self.own(id, Owner::Call(index));
+                        self.session.call(&mut self.cluster, now, index, command, &destination);
                         open += 1;
                         self.write_what_is_much(now);
                     }
@@ -204,10 +160,10 @@ impl Driver {
             }
             self.look_before_writing(now);
             let wake = self.drain();
-            self.settle(&mut |index, result| {
+            for (index, ended) in self.session.take_returned() {
                 open -= 1;
-                take(index, result);
-            });
+                take(index, ended);
+            }
             if open == 0 && all_in {
                 break;
             }
@@ -229,18 +185,14 @@ impl Driver {
     /// others' follow it. One that cannot be sent has ended with its error.
     pub(crate) fn submit(&mut self, commands: Commands<'_>) -> u64 {
         let started = self.resume();
-        let first = self.next_ticket;
+        let first = self.session.next_ticket();
         for command in commands {
-            let ticket = self.next_ticket;
-            self.next_ticket += 1;
             match command {
                 Ok((command, destination)) => {
-                    let id = self.cluster.submit(started, command, &destination);
-                    self.own(id, Owner::Ticket(ticket));
-                    self.open_tickets += 1;
+                    self.session.submit(&mut self.cluster, started, command, &destination);
                     self.write_what_is_much(started);
                 }
-                Err(error) => self.completed.push_back((ticket, Err(error))),
+                Err(error) => self.session.refuse(error),
             }
         }
         self.look_before_writing(started);
@@ -283,8 +235,7 @@ impl Driver {
         self.look_before_writing(started);
         loop {
             let wake = self.drain();
-            self.settle(&mut |_, _| {});
-            if over || self.open_tickets == 0 || !self.completed.is_empty() {
+            if over || self.session.is_wait_over() {
                 break;
             }
             let woken = self.sleep(Some(wake.map_or(deadline, |wake| wake.min(deadline))));
@@ -293,26 +244,17 @@ impl Driver {
         }
     }
 
-    /// Gives up the commands with these tickets. Gives those that were under way.
-    pub(crate) fn cancel(&mut self, tickets: &LiteMap<u64, u64>) -> Vec<u64> {
-        let mut cancelled = Vec::new();
-        for place in &mut self.owners {
-            if let Some((id, Owner::Ticket(ticket))) = *place
-                && is_among(ticket, tickets)
-            {
-                *place = None;
-                self.cluster.forget(id);
-                cancelled.push(ticket);
-            }
-        }
-        self.open_tickets -= cancelled.len();
+    /// Gives up the commands with these tickets: first ones, and how many there are. Gives those
+    /// that were under way.
+    pub(crate) fn cancel(&mut self, tickets: impl Iterator<Item = (u64, u64)>) -> Vec<u64> {
+        let cancelled = self.session.cancel(&mut self.cluster, tickets);
         self.look_and_drain();
         cancelled
     }
 
-    /// Tickets whose command has ended, in the order of their ends.
-    pub(crate) fn completed(&mut self) -> &mut VecDeque<(u64, Ended)> {
-        &mut self.completed
+    /// Takes the completions that are in this portion.
+    pub(crate) fn take_completions(&mut self, portion: Portion, give: impl FnMut(u64, Ended)) {
+        self.session.take_completions(portion, give);
     }
 
     /// Lends a connection, which may still have to come.
@@ -397,40 +339,6 @@ impl Driver {
         self.drain();
     }
 
-    /// Remembers whose request it is. The last owner of its small number, if it is still there, has
-    /// only to be told.
-    fn own(&mut self, id: RequestId, owner: Owner) {
-        if self.owners.len() <= id.index() {
-            self.owners.resize(id.index() + 1, None);
-        }
-        if let Some(place) = self.owners.get_mut(id.index())
-            && let Some(ended) = place.replace((id, owner))
-        {
-            self.displaced.push_back(ended);
-        }
-    }
-
-    /// Tells the owners of the requests that have ended: `take` those of `run`.
-    fn settle(&mut self, take: &mut dyn FnMut(usize, Ended)) {
-        for (id, result) in self.done.drain(..) {
-            let place = self.owners.get_mut(id.index());
-            let mut owner = place.and_then(|place| place.take_if(|(owned, _)| *owned == id));
-            if owner.is_none() {
-                // Mostly the first: requests are told done in the order in which they ended.
-                let found = self.displaced.iter().position(|(owned, _)| *owned == id);
-                owner = found.and_then(|index| self.displaced.remove(index));
-            }
-            match owner.map(|(_, owner)| owner) {
-                Some(Owner::Call(index)) => take(index, result),
-                Some(Owner::Ticket(ticket)) => {
-                    self.open_tickets -= 1;
-                    self.completed.push_back((ticket, result));
-                }
-                None => {}
-            }
-        }
-    }
-
     fn look_at_all(&mut self, conns: Vec<ConnId>, now: Instant) {
         for conn in conns {
             self.look_at(conn, now, Until::Short);
@@ -447,7 +355,7 @@ impl Driver {
                     }
                     Err(reason) => self.tell(Input::Resolved { conn, result: Err(reason) }),
                 },
-                Output::Connect { conn, address } => match dial(address) {
+                Output::Connect { conn, address } => match dying::dial(address) {
                     Ok(socket) => {
                         self.sockets.insert(conn, socket);
                     }
@@ -460,7 +368,7 @@ impl Driver {
                     self.lookups.remove(&conn);
                 }
                 Output::Ready(result) => self.ready = Some(result),
-                Output::Done { id, result } => self.done.push((id, result)),
+                Output::Done { token, result } => self.session.done(token, result),
                 Output::WaitUntil(wake) => return wake,
             }
         }
@@ -470,28 +378,8 @@ impl Driver {
     /// time then; none when the host ended the sleep early.
     fn sleep(&mut self, wake: Option<Instant>) -> Option<Instant> {
         let unread = core::mem::take(&mut self.unread);
-        self.set_timer(if unread.is_empty() { wake } else { Some(now()) });
-        let mut sources = Vec::new();
-        let mut pollables = Vec::new();
-        for (conn, socket) in &self.sockets {
-            socket.subscribe(|pollable| {
-                sources.push(Source::Socket(*conn));
-                pollables.push(pollable);
-            });
-        }
-        for (conn, lookup) in &self.lookups {
-            sources.push(Source::Lookup(*conn));
-            pollables.push(lookup.ready());
-        }
-        if let Some(timer) = &self.timer {
-            sources.push(Source::Timer);
-            pollables.push(&timer.pollable);
-        }
-        // An empty list would trap. The machine always has a deadline while a request is open.
-        if pollables.is_empty() {
-            return None;
-        }
-        let ready = poll(&pollables);
+        self.timer.set(if unread.is_empty() { wake } else { Some(now()) });
+        let ready = sleep(&self.sockets, &self.lookups, &self.timer);
         if ready.is_empty() {
             self.unread = unread;
             return None;
@@ -499,16 +387,16 @@ impl Driver {
         let now = now();
         dying::look(now);
         let mut seen = None;
-        for index in ready {
-            match sources.get(index as usize) {
+        for source in ready {
+            match source {
                 // A socket that can be read and written is in the list twice in a row.
-                Some(Source::Socket(conn)) if seen != Some(*conn) => {
-                    seen = Some(*conn);
-                    self.look_at(*conn, now, Until::Short);
+                Source::Socket(conn) if seen == Some(conn) => {}
+                Source::Socket(conn) => {
+                    seen = Some(conn);
+                    self.look_at(conn, now, Until::Short);
                 }
-                Some(Source::Lookup(conn)) => self.look_up(*conn, now),
-                Some(Source::Timer) => self.timer = None,
-                Some(Source::Socket(_)) | None => {}
+                Source::Lookup(conn) => self.look_up(conn, now),
+                Source::Timer => self.timer = Timer::default(),
             }
         }
         for conn in unread {
@@ -516,19 +404,6 @@ impl Driver {
         }
         self.cluster.handle(now, Input::Tick);
         Some(now)
-    }
-
-    /// Keeps a timer that is ready no later than `wake`. One that is early costs a turn of the
-    /// loop, a new one for each request would cost two calls of the host.
-    fn set_timer(&mut self, wake: Option<Instant>) {
-        let Some(wake) = wake else {
-            self.timer = None;
-            return;
-        };
-        if self.timer.as_ref().is_none_or(|timer| timer.at > wake) {
-            let pollable = monotonic_clock::subscribe_instant(wake.as_nanoseconds());
-            self.timer = Some(Timer { at: wake, pollable });
-        }
     }
 
     /// Writes, reads or finishes dialling, as the socket is ready to.
@@ -620,17 +495,4 @@ impl Drop for Driver {
             self.close_socket(conn);
         }
     }
-}
-
-/// Begins to dial, unless too many connections are dying of which some are the address's.
-fn dial(address: SocketAddr) -> Result<Socket, Refusal> {
-    if dying::refuses(address) {
-        let reason = "too many closed connections still have a write under way";
-        return Err(Refusal::Failed(reason.to_string()));
-    }
-    Socket::dial(address)
-}
-
-fn now() -> Instant {
-    Instant::from_nanoseconds(monotonic_clock::now())
 }

@@ -9,6 +9,7 @@
 //! be. Nobody is woken for it. Whoever runs looks at it, at most every [`LOOK_EVERY`].
 #![allow(unsafe_code, reason = "a static needs `Sync`, and `RefCell` is not")]
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::net::SocketAddr;
@@ -16,7 +17,7 @@ use core::time::Duration;
 
 use keyslot_core::time::Instant;
 
-use crate::socket::{Dying, Socket};
+use super::socket::{Dying, Refusal, Socket};
 
 /// How often the connections are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -61,8 +62,17 @@ pub(crate) fn look(now: Instant) {
     }
 }
 
+/// Begins to dial, unless too many connections are dying of which some are the address's.
+pub(super) fn dial(address: SocketAddr) -> Result<Socket, Refusal> {
+    if refuses(address) {
+        let reason = "too many closed connections still have a write under way";
+        return Err(Refusal::Failed(reason.to_string()));
+    }
+    Socket::dial(address)
+}
+
 /// Whether an address is not to be dialled now.
-pub(crate) fn refuses(address: SocketAddr) -> bool {
+fn refuses(address: SocketAddr) -> bool {
     DYING.0.try_borrow().is_ok_and(|list| {
         list.connections.len() >= DYING_MAX && list.connections.iter().any(|dying| dying.address == address)
     })
