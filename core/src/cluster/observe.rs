@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 use super::events::Event;
 use super::ids::RequestId;
+use super::machine::{Cluster, Phase};
 use super::statistics::{NodeStatistics, Statistics};
-use super::{Cluster, Phase};
 use crate::address::NodeAddr;
 use crate::slot::Slot;
 use crate::time::Instant;

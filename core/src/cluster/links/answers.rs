@@ -12,12 +12,12 @@
 use alloc::format;
 use alloc::string::String;
 
-use crate::cluster::Cluster;
 use crate::cluster::ids::ConnId;
 use crate::cluster::links::connection::Connection;
 use crate::cluster::links::connection::Expected;
+use crate::cluster::links::ended::Driver;
 use crate::cluster::links::handshake::HandshakeStep;
-use crate::cluster::links::loss::Driver;
+use crate::cluster::machine::Cluster;
 use crate::cluster::requests::request::Parent;
 use crate::error::Error;
 use crate::resp::{DecodeError, RawReply};

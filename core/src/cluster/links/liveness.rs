@@ -16,18 +16,16 @@
 //! | a question for the topology | the round's end; its connection: the stall |
 
 use alloc::format;
-use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::cluster::Cluster;
 use crate::cluster::context::Context;
 use crate::cluster::ids::{ConnId, RequestId};
 use crate::cluster::links::Links;
 use crate::cluster::links::connection::Expected;
-use crate::cluster::links::loss::Driver;
+use crate::cluster::machine::Cluster;
 use crate::cluster::requests::request::Stage;
-use crate::error::{Error, Within};
+use crate::error::Within;
 
 /// So long a connection has for the answer to the health check's PING, or to what cleans it.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -156,14 +154,10 @@ impl Cluster {
         self.dispatch(id);
     }
 
-    /// Closes a connection that takes no new commands, once nobody waits for its replies.
-    pub(in crate::cluster) fn close_if_drained(&mut self, conn: ConnId) {
-        let drained = self
-            .links
-            .get(conn)
-            .is_some_and(|connection| connection.draining && !self.requests.is_awaited(conn, connection));
-        if drained {
-            self.lose(conn, Error::Connect("the node stopped answering".to_string()), Driver::MustClose);
+    /// A node that answers is well: it is dialled at once when its connection ends.
+    pub(in crate::cluster) fn mark_healthy(&mut self, conn: ConnId) {
+        if let Some(key) = self.links.node_of(conn) {
+            self.nodes.mark_healthy(key);
         }
     }
 }

@@ -14,7 +14,7 @@
 use core::time::Duration;
 
 use crate::cluster::ids::ConnId;
-use crate::cluster::{Cluster, Phase};
+use crate::cluster::machine::{Cluster, Phase};
 use crate::error::ServerError;
 
 /// So long a node that refuses READONLY gets no reads that its primary could serve.

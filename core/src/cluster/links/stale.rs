@@ -9,9 +9,9 @@
 
 use alloc::string::ToString;
 
-use crate::cluster::Cluster;
 use crate::cluster::events::Event;
 use crate::cluster::ids::ConnId;
+use crate::cluster::machine::Cluster;
 use crate::cluster::nodes::staleness::Leave;
 
 impl Cluster {

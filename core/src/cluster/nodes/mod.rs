@@ -3,8 +3,10 @@
 pub(in crate::cluster) mod failures;
 pub(in crate::cluster) mod node;
 pub(in crate::cluster) mod staleness;
+mod tend;
 
 use alloc::string::ToString;
+use alloc::vec::Vec;
 
 use litemap::LiteMap;
 use slotmap::SlotMap as Arena;
@@ -198,8 +200,12 @@ impl Nodes {
         None
     }
 
-    /// Takes out the next node whose alarm goes off.
-    pub(in crate::cluster) fn expire(&mut self, cx: &Context) -> Option<NodeKey> {
+    /// Takes out the nodes whose alarms go off.
+    pub(in crate::cluster) fn due(&mut self, cx: &Context) -> Vec<NodeKey> {
+        core::iter::from_fn(|| self.expire(cx)).collect()
+    }
+
+    fn expire(&mut self, cx: &Context) -> Option<NodeKey> {
         while let Some((at, key)) = self.alarms.pop_entry(cx.now) {
             if self.all.get_mut(key).is_some_and(|node| node.alarm.goes_off(at)) {
                 return Some(key);

@@ -11,14 +11,14 @@
 //! their order: behind the script, or anything else that is due, they would come too late. So they
 //! have a connection for themselves then.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::cluster::Cluster;
 use crate::cluster::ids::{ConnId, LeaseId, NodeKey, RequestId};
-use crate::cluster::links::connection::{Connection, Expected};
+use crate::cluster::links::connection::Expected;
+use crate::cluster::machine::Cluster;
 use crate::cluster::pool::Lending;
 use crate::cluster::requests::request::Target;
 use crate::command::blocking::after_blocking;
@@ -55,18 +55,6 @@ impl Cluster {
         }
         if let Some(lease) = self.pool.get_mut(id) {
             lease.blocks_until = free_at;
-        }
-    }
-
-    /// Ends what blocks on another connection of this node. The server hears of a closed connection
-    /// only some time later, and would give it what is pushed until then; what this client
-    /// sends from now on comes after this.
-    pub(in crate::cluster) fn unblock(&mut self, node: NodeKey, client_id: i64) {
-        let shared = self.nodes.get(node).and_then(|node| node.connection);
-        let usable = |conn: &ConnId| self.links.get(*conn).is_some_and(Connection::is_usable);
-        if let Some(conn) = shared.filter(usable) {
-            let words = ["CLIENT", "UNBLOCK", &client_id.to_string()];
-            self.links.send_words(&mut self.cx, conn, &words, Expected::Unblocking);
         }
     }
 

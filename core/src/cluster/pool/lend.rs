@@ -5,39 +5,21 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::lease::{Lease, LeaseState, Lending};
+use super::lease::{Lease, LeaseState, Lending, given_back};
 use super::line::Acquired;
 use crate::cluster::ids::{ConnId, LeaseId, NodeKey, RequestId};
 use crate::cluster::links::connection::{Connection, Dedicated, Expected, Usage};
+use crate::cluster::machine::{Cluster, Phase};
 use crate::cluster::queue::Queue;
 use crate::cluster::requests::request::{Request, Stage, Target};
-use crate::cluster::{Cluster, Phase};
 use crate::command::prepared::Effect;
 use crate::error::{Error, Interrupted, Within};
 use crate::resp::Reply;
-use crate::slot::Slot;
-use crate::time::Instant;
 use crate::topology::in_order;
 
 impl Cluster {
-    /// Lends a connection of one's own to the primary of a slot, or to any, until
-    /// [`give_back`](Self::give_back).
-    ///
-    /// It may have to be opened, or to come back from somebody else: requests wait for it. When
-    /// none is there within the check-out time-out, they end with the reason, and so does every
-    /// one after them.
-    pub fn lend(&mut self, now: Instant, slot: Option<Slot>) -> LeaseId {
-        if now > self.cx.now {
-            self.advance(now);
-        }
-        let place = slot.map_or(Lending::Anywhere, Lending::Owner);
-        let id = self.open_lease(place, self.cx.config.pool.checkout_timeout);
-        self.drive_refresh();
-        id
-    }
-
     /// As `lend`, while the machine is at work.
-    pub(super) fn open_lease(&mut self, place: Lending, patience: Duration) -> LeaseId {
+    pub(in crate::cluster) fn open_lease(&mut self, place: Lending, patience: Duration) -> LeaseId {
         let lease = Lease {
             state: LeaseState::Waiting(None),
             queue: Queue::default(),
@@ -66,8 +48,9 @@ impl Cluster {
         self.place_lease(id);
     }
 
-    /// Gives a connection back, or stops waiting for one. Requests that are under way on it end.
-    pub fn give_back(&mut self, lease: LeaseId) {
+    /// Takes a connection back, or out of the line who waits for one. Requests that are under way
+    /// on it end.
+    pub(in crate::cluster) fn release_lease(&mut self, lease: LeaseId) {
         let Some(Lease { state, mut queue, .. }) = self.pool.all.remove(lease) else {
             return;
         };
@@ -392,11 +375,9 @@ impl Cluster {
     }
 
     /// Tells those who have waited long enough why they get nothing.
-    pub(in crate::cluster) fn check_lease_deadlines(&mut self) {
-        while let Some(id) = self.pool.expire(&self.cx) {
-            let error = self.lease_error(id);
-            self.end_lease(id, &error);
-        }
+    pub(in crate::cluster) fn end_late_lease(&mut self, id: LeaseId) {
+        let error = self.lease_error(id);
+        self.end_lease(id, &error);
     }
 
     /// Why a connection has not come.
@@ -431,9 +412,16 @@ impl Cluster {
             Error::Connect(format!("{address}: no connection within {}", Within(within)))
         }
     }
-}
 
-pub(super) fn given_back(node: String, possibly_executed: bool) -> Error {
-    let message = "the connection was given back before the reply".to_string();
-    Error::ConnectionLost(Interrupted { node, message, possibly_executed })
+    /// Ends what blocks on another connection of this node. The server hears of a closed connection
+    /// only some time later, and would give it what is pushed until then; what this client
+    /// sends from now on comes after this.
+    pub(in crate::cluster) fn unblock(&mut self, node: NodeKey, client_id: i64) {
+        let shared = self.nodes.get(node).and_then(|node| node.connection);
+        let usable = |conn: &ConnId| self.links.get(*conn).is_some_and(Connection::is_usable);
+        if let Some(conn) = shared.filter(usable) {
+            let words = ["CLIENT", "UNBLOCK", &client_id.to_string()];
+            self.links.send_words(&mut self.cx, conn, &words, Expected::Unblocking);
+        }
+    }
 }

@@ -24,7 +24,7 @@ mod tend;
 use slotmap::SlotMap as Arena;
 
 use super::context::Context;
-use super::ids::LeaseId;
+use super::ids::{LeaseId, RequestId};
 use super::timers::Timers;
 use crate::time::Instant;
 use lease::Lease;
@@ -64,6 +64,21 @@ impl Pool {
         });
     }
 
+    /// A request that waited for a lease's connection is gone; `is_live` is false for it.
+    pub(in crate::cluster) fn forget_waiting(
+        &mut self,
+        cx: &Context,
+        lease: LeaseId,
+        id: RequestId,
+        is_live: impl Fn(RequestId) -> bool,
+    ) {
+        if let Some(lease) = self.all.get_mut(lease) {
+            // It may have been the one that blocks.
+            lease.blocks_until = cx.now;
+            lease.queue.forget(id, is_live);
+        }
+    }
+
     /// When the next lease has waited long enough.
     pub(in crate::cluster) fn next_deadline(&mut self) -> Option<Instant> {
         while let Some((at, id)) = self.deadlines.first() {
@@ -76,7 +91,7 @@ impl Pool {
     }
 
     /// The next lease that has waited long enough.
-    fn expire(&mut self, cx: &Context) -> Option<LeaseId> {
+    pub(in crate::cluster) fn expire(&mut self, cx: &Context) -> Option<LeaseId> {
         while let Some(id) = self.deadlines.pop_due(cx.now) {
             if self.all.get(id).is_some_and(|lease| lease.is_waiting() && lease.deadline <= cx.now) {
                 return Some(id);

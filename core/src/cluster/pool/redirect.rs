@@ -5,14 +5,12 @@
 //! may be a WATCH that moving would lose: then the server's word is the caller's.
 
 use alloc::format;
-use alloc::string::{String, ToString};
 
 use crate::cluster::ids::{LeaseId, NodeKey, RequestId};
+use crate::cluster::machine::{Cluster, Phase};
 use crate::cluster::requests::PROMPT_REDIRECTS;
 use crate::cluster::requests::error_policy::ErrorAction;
-use crate::cluster::requests::request::{Request, Target};
-use crate::cluster::{Cluster, Phase};
-use crate::command::route::Route;
+use crate::cluster::requests::request::Target;
 use crate::error::{Error, ServerError};
 use crate::resp::RawReply;
 
@@ -62,21 +60,6 @@ impl Cluster {
             ErrorAction::Authentication | ErrorAction::Surface => {
                 self.finish(id, Err(Error::Server(error.clone())));
             }
-        }
-    }
-
-    /// Why no node could serve a request for a holder: its keys, or those of a transaction and what
-    /// is watched, are in several slots.
-    pub(in crate::cluster) fn spans_slots(&self, request: &Request, lease: LeaseId) -> Option<String> {
-        let own = self.pool.get(lease)?.slot();
-        match &request.command.route {
-            _ if !matches!(self.phase, Phase::Clustered) => None,
-            Route::CrossSlot(why) => Some(why.to_string()),
-            Route::Slot(slot) if request.command.queued.is_some() && own.is_some_and(|own| own != *slot) => {
-                let own = own?;
-                Some(format!("the transaction is for slot {slot}, the connection was lent for slot {own}"))
-            }
-            Route::Slot(_) | Route::Any | Route::OneNode => None,
         }
     }
 

@@ -1,13 +1,14 @@
 //! Requests over a dedicated connection, or behind one that is still to come.
 
-use super::lend::given_back;
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 
-use super::lease::{Lease, LeaseState};
-use crate::cluster::Cluster;
+use super::lease::{Lease, LeaseState, given_back};
 use crate::cluster::ids::{LeaseId, RequestId};
 use crate::cluster::links::connection::Expected;
-use crate::cluster::requests::request::Stage;
+use crate::cluster::machine::{Cluster, Phase};
+use crate::cluster::requests::request::{Request, Stage};
+use crate::command::route::Route;
 
 impl Cluster {
     /// Lets a request wait for its lease's next connection.
@@ -61,13 +62,18 @@ impl Cluster {
         self.requests.set_stage(id, Stage::OnConnection(conn));
     }
 
-    /// A request that waited for a connection is gone.
-    pub(in crate::cluster) fn forget_at_lease(&mut self, lease: LeaseId, id: RequestId) {
-        if let Some(lease) = self.pool.get_mut(lease) {
-            // It may have been the one that blocks.
-            lease.blocks_until = self.cx.now;
-            let requests = &self.requests;
-            lease.queue.forget(id, |id| requests.contains(id));
+    /// Why no node could serve a request for a holder: its keys, or those of a transaction and what
+    /// is watched, are in several slots.
+    pub(in crate::cluster) fn spans_slots(&self, request: &Request, lease: LeaseId) -> Option<String> {
+        let own = self.pool.get(lease)?.slot();
+        match &request.command.route {
+            _ if !matches!(self.phase, Phase::Clustered) => None,
+            Route::CrossSlot(why) => Some(why.to_string()),
+            Route::Slot(slot) if request.command.queued.is_some() && own.is_some_and(|own| own != *slot) => {
+                let own = own?;
+                Some(format!("the transaction is for slot {slot}, the connection was lent for slot {own}"))
+            }
+            Route::Slot(_) | Route::Any | Route::OneNode => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::cluster::links::connection::{Dedicated, Usage};
-use crate::cluster::{Cluster, Phase};
+use crate::cluster::machine::{Cluster, Phase};
 
 /// How often idle connections are looked through.
 const TEND_INTERVAL: Duration = Duration::from_millis(500);

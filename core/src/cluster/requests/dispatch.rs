@@ -3,12 +3,11 @@
 use alloc::format;
 
 use super::route::{Next, route};
-use crate::address::NodeAddr;
 use crate::cluster::ids::LeaseId;
 use crate::cluster::ids::{NodeKey, RequestId};
 use crate::cluster::links::connection::{Connection, Expected};
+use crate::cluster::machine::{Cluster, Phase};
 use crate::cluster::requests::request::{Stage, Target};
-use crate::cluster::{Cluster, Phase};
 use crate::command::prepared::Command;
 use crate::command::script::ScriptUse;
 use crate::error::Error;
@@ -53,8 +52,9 @@ impl Cluster {
             return;
         };
         if next == Next::Gather {
-            if self.scatter(id) {
-                return;
+            let parts = self.scatter(id);
+            if !parts.is_empty() {
+                return self.send_parts(&parts);
             }
             // It concerns one node.
             let Some(request) = self.requests.get(id) else {
@@ -67,7 +67,10 @@ impl Cluster {
             Next::Refuse(error) => return self.finish(id, Err(error)),
             Next::Alone => return self.send_alone(id),
             Next::OnLease(lease) => return self.send_to_lease(id, lease),
-            Next::AtScan(scan) => return self.wait_at_scan(id, scan),
+            Next::AtScan(scan) if self.scans.wait(scan, id) => {
+                return self.requests.set_stage(id, Stage::AtScan(scan));
+            }
+            Next::AtScan(_) => return self.finish(id, Err(Error::Closed)),
             Next::Named(address) => self.node_for_caller(&address),
             Next::Redirected(address) => Some(self.nodes.find(&self.cx, &address)),
             Next::Server(node, slot) => {
@@ -100,6 +103,18 @@ impl Cluster {
         }
     }
 
+    /// Sends the parts of a request on their way.
+    fn send_parts(&mut self, parts: &[RequestId]) {
+        for part in parts {
+            self.dispatch(*part);
+            if let Some(request) = self.requests.get(*part) {
+                let deadline = request.deadline;
+                self.requests.set_deadline(*part, deadline);
+                self.refuse_beyond_limits(*part);
+            }
+        }
+    }
+
     /// Puts a request on the connection that its caller has been lent, unless no node could serve
     /// it there.
     fn send_to_lease(&mut self, id: RequestId, lease: LeaseId) {
@@ -108,28 +123,6 @@ impl Cluster {
             Some(why) => self.finish(id, Err(Error::CrossSlot(why))),
             None => self.send_on_lease(id, lease),
         }
-    }
-
-    /// A node that the caller names is dialled at once, whatever happened before.
-    pub(in crate::cluster) fn node_for_caller(&mut self, address: &NodeAddr) -> Option<NodeKey> {
-        let key = self.nodes.redirect_target(&self.cx, address)?;
-        if let Some(node) = self.nodes.get_mut(key) {
-            node.redial_at = node.redial_at.min(self.cx.now);
-        }
-        self.nodes.look_after(&self.cx, key);
-        Some(key)
-    }
-
-    /// A primary for a command without keys: by chance, but none that cannot be reached while
-    /// others can.
-    pub(in crate::cluster) fn any_primary(&mut self) -> Option<NodeKey> {
-        let owners = self.map.owners();
-        let first = self.cx.random.below(owners.len());
-        let (before, after) = owners.split_at_checked(first)?;
-        let mut in_turn = after.iter().chain(before);
-        let reachable =
-            |node: &NodeKey| self.nodes.get(*node).is_some_and(|node| !self.links.is_out_of_reach(node));
-        in_turn.clone().find(|node| reachable(node)).or_else(|| in_turn.next()).copied()
     }
 
     /// Puts a request on its node's connection, or into the node's queue until there is one.

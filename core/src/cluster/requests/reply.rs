@@ -4,9 +4,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use crate::cluster::ids::{ConnId, NodeKey, RequestId};
+use crate::cluster::machine::{Cluster, Phase};
 use crate::cluster::requests::error_policy::{ErrorAction, classify};
 use crate::cluster::requests::request::{Stage, Target};
-use crate::cluster::{Cluster, Phase};
 use crate::error::{Error, ServerError};
 use crate::resp::RawReply;
 

@@ -107,6 +107,12 @@ impl Request {
         self.stage
     }
 
+    /// The slot whose order it keeps.
+    pub(super) fn ordered_slot(&self) -> Option<Slot> {
+        let is_fixed = self.target.as_ref().is_some_and(Target::is_fixed);
+        self.command.route.slot().filter(|_| !is_fixed && !self.at_replica)
+    }
+
     pub(in crate::cluster) fn is_on_connection(&self) -> bool {
         matches!(self.stage, Stage::OnConnection(_))
     }
@@ -147,7 +153,7 @@ pub(in crate::cluster) enum Stage {
     /// On no list: it is being dispatched.
     Nowhere,
     /// In a node's queue, until that is connected.
-    AtNode(crate::cluster::NodeKey),
+    AtNode(crate::cluster::ids::NodeKey),
     /// On a connection.
     OnConnection(crate::cluster::ConnId),
     /// In the queue of those whose slot has no node.

@@ -7,8 +7,8 @@
 
 use alloc::string::String;
 
-use crate::cluster::Cluster;
 use crate::cluster::ids::{ConnId, RequestId};
+use crate::cluster::machine::Cluster;
 use crate::command::script::{ScriptUse, Scripts};
 use crate::error::ServerError;
 use crate::resp::RawReply;

@@ -6,9 +6,10 @@ use alloc::string::ToString;
 use super::end::{interrupted, last_word};
 use super::request::Request;
 use crate::cluster::ids::RequestId;
-use crate::cluster::links::loss::Driver;
+use crate::cluster::links::ended::Driver;
+use crate::cluster::machine::{Cluster, Phase};
+use crate::cluster::news::News;
 use crate::cluster::requests::request::Stage;
-use crate::cluster::{Cluster, Phase};
 use crate::command::route::Route;
 use crate::error::{Error, Within};
 
@@ -24,7 +25,11 @@ impl Cluster {
             return;
         }
         if let Stage::AtScan(scan) = request.stage {
-            return self.time_out_at_scan(id, scan);
+            // What was asked for it says why, and is as late.
+            for asked in self.scans.asked(scan) {
+                self.time_out(asked);
+            }
+            return self.news.push_back(News::BatchIsLate(id, scan));
         }
         let stage = request.stage;
         let conn = if let Stage::OnConnection(conn) = stage { self.links.get(conn) } else { None };

@@ -4,9 +4,8 @@
 use alloc::vec::Vec;
 
 use crate::cluster::events::Event;
-use crate::cluster::ids::NodeKey;
 use crate::cluster::io::Output;
-use crate::cluster::{Cluster, Phase};
+use crate::cluster::machine::{Cluster, Phase};
 use crate::config::ReplicaReads;
 use crate::time::Instant;
 use crate::topology::{Health, Role, Topology};
@@ -15,14 +14,6 @@ use crate::topology::{Health, Role, Topology};
 const REPLICAS_MAX: usize = 64;
 
 impl Cluster {
-    /// Whether requests wait for a node that is down or unknown: somebody may have taken over.
-    pub(super) fn is_anything_unserved(&self) -> bool {
-        let waits = |node: &crate::cluster::Node| {
-            node.is_down() && (!node.queue.is_empty() || node.line.has_waiters())
-        };
-        self.requests.has_unrouted() || self.nodes.values().any(waits)
-    }
-
     /// From now on this topology counts, apart from what MOVED has said since it was asked for.
     pub(in crate::cluster) fn adopt(&mut self, topology: &Topology, epoch: Option<u64>, asked_at: Instant) {
         let is_first = self.map.topology.shards.is_empty();
@@ -50,7 +41,7 @@ impl Cluster {
             }
         }
         let nodes = &self.nodes;
-        self.map.forget_patches(|key| nodes.get(key).is_none_or(crate::cluster::Node::is_down));
+        self.map.forget_patches(|key| nodes.get(key).is_none_or(crate::cluster::nodes::node::Node::is_down));
         let before = self.requests.owners_of_busy_slots(|slot| self.map.owner(slot));
         self.map.slots.replace(owners.iter().cloned(), asked_at, epoch);
         self.requests.hold_moved(&before, |slot| self.map.owner(slot));
@@ -118,32 +109,6 @@ impl Cluster {
         self.nodes.retire_all_but(&kept);
         for key in self.nodes.keys().collect::<Vec<_>>() {
             self.drop_if_retired(key);
-        }
-    }
-
-    /// Closes a retired node's connections when nobody waits for their replies, and forgets it when
-    /// it has none left.
-    pub(in crate::cluster) fn drop_if_retired(&mut self, key: NodeKey) {
-        let Some(node) = self.nodes.get(key).filter(|node| node.retired) else {
-            return;
-        };
-        if !node.queue.is_empty() || node.line.has_waiters() {
-            return;
-        }
-        let own = node.connections.iter();
-        let own = own.filter_map(|conn| Some((*conn, self.links.get(*conn)?)));
-        let (mut unused, mut used) = (Vec::new(), 0);
-        for (conn, connection) in own {
-            match connection.lease().is_some() || self.requests.is_awaited(conn, connection) {
-                true => used += 1,
-                false => unused.push(conn),
-            }
-        }
-        for conn in unused {
-            self.close_quietly(conn);
-        }
-        if used == 0 {
-            self.nodes.forget(&self.cx, key);
         }
     }
 }

@@ -28,30 +28,18 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use crate::address::NodeAddr;
-use crate::cluster::events::Event;
 use crate::cluster::ids::{ConnId, NodeKey};
 use crate::cluster::links::connection::{Connection, State};
-use crate::cluster::links::loss::Driver;
+use crate::cluster::links::ended::Driver;
+use crate::cluster::machine::Cluster;
+use crate::cluster::news::News;
 use crate::cluster::nodes::node::Node;
-use crate::cluster::topology::round::{STRANGE_ROUNDS_MAX, View};
-use crate::cluster::{Cluster, Phase};
 use crate::error::Error;
 use crate::topology::Topology;
 
-/// So long the start waits for seeds that have been asked, so that it is noticed when they are of
-/// different clusters.
-const SEED_PATIENCE: Duration = Duration::from_millis(100);
-
 impl Cluster {
-    /// Whether a new connection asks for the node's id.
-    pub(in crate::cluster) fn asks_identity(&self) -> bool {
-        let standalone = self.cx.config.mode == crate::config::Mode::Standalone;
-        !standalone && !matches!(self.phase, Phase::Standalone(_))
-    }
-
     /// The id that a connection to this node has to give, where one is known.
     fn expected_id<'a>(&'a self, node: &'a Node) -> Option<&'a str> {
         if node.is_unchecked {
@@ -143,7 +131,7 @@ impl Cluster {
         // What the first connection said binds nobody when the topology does not say it.
         node.id = None;
         match self.links.get(conn).and_then(|connection| self.mismatch(connection)) {
-            None => self.on_ready(conn),
+            None => self.news.push_back(News::Greeted(conn)),
             Some(_) => self.lose(conn, Error::Connect(self.why_strange(conn)), Driver::MustClose),
         }
     }
@@ -230,71 +218,10 @@ impl Cluster {
             Some(_) => self.discard(conn),
         }
     }
-
-    /// Ends the start when the seeds that were asked have answered, or have had as long as the
-    /// first: by its topology, or because they are of different clusters.
-    pub(super) fn settle_start(&mut self, is_over: bool) {
-        let Phase::Starting(_) = self.phase else {
-            return;
-        };
-        let waits =
-            self.start_patience().is_some_and(|until| until > self.cx.now) && self.are_seeds_awaited();
-        let views = core::mem::take(&mut self.map.refresh.views);
-        let Some(first) = views.first().filter(|_| !waits || is_over) else {
-            self.map.refresh.views = views;
-            return;
-        };
-        let known = crate::topology::Index::of(&first.topology);
-        if let Some(other) = views.iter().find(|view| !known.is_kin(&first.topology, &view.topology)) {
-            let text = format!("seed {} and seed {} are of different clusters", first.from, other.from);
-            return self.refuse_start(&Error::Connect(text));
-        }
-        for view in &views {
-            let connection = self.links.get(view.conn);
-            if let Some((connection, id)) =
-                connection.and_then(|connection| Some((connection, connection.node_id.as_deref()?)))
-                && let Some(node) = self.nodes.get_mut(connection.node)
-            {
-                node.is_unchecked |= is_named_otherwise(&view.topology, &node.address, id);
-            }
-        }
-        let View { topology, epoch, asked_at, .. } = first;
-        self.adopt(topology, *epoch, *asked_at);
-        self.map.refresh.views = views;
-    }
-
-    /// Until when the start waits for the seeds that have been asked.
-    pub(super) fn start_patience(&self) -> Option<crate::time::Instant> {
-        let (began, first) = (self.map.refresh.began_at?, self.map.refresh.first_answer_at?);
-        matches!(self.phase, Phase::Starting(_))
-            .then(|| first + first.saturating_since(began).min(SEED_PATIENCE))
-    }
-
-    /// Whether a seed that is connected has not answered yet.
-    fn are_seeds_awaited(&self) -> bool {
-        let greets = |connection: &Connection| matches!(connection.state(), State::Handshaking { .. });
-        !self.map.refresh.queries.is_empty() || self.links.iter().map(|(_, own)| own).any(greets)
-    }
-
-    /// Another cluster has taken the place of the one that was known.
-    pub(super) fn go_over(&mut self, view: &View) {
-        self.cx.tell(Event::ConnectFailed {
-            node: view.from.clone(),
-            reason: "no known node answers; the client goes over to the cluster that is at this address"
-                .to_string(),
-            attempts: STRANGE_ROUNDS_MAX,
-        });
-        self.map.forget_patches(|_| true);
-        for node in self.nodes.values_mut() {
-            (node.id, node.is_unchecked) = (None, false);
-            node.redial_at = node.redial_at.min(self.cx.now);
-        }
-        self.adopt(&view.topology, view.epoch, view.asked_at);
-    }
 }
 
 /// Whether a view has other nodes at this address, and not the one with this id.
-fn is_named_otherwise(view: &Topology, address: &NodeAddr, id: &str) -> bool {
+pub(super) fn is_named_otherwise(view: &Topology, address: &NodeAddr, id: &str) -> bool {
     let at = view.members().filter(|(_, member)| member.address == *address && !member.id.is_empty());
     let mut ids = at.map(|(_, member)| member.id.as_str()).peekable();
     ids.peek().is_some() && ids.all(|other| other != id)
