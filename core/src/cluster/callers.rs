@@ -40,7 +40,7 @@ impl Cluster {
     pub fn forget(&mut self, id: RequestId) {
         let request = self.requests.get(id);
         let blocked =
-            request.filter(|request| request.command.blocks.is_some() && request.is_on_connection());
+            request.filter(|request| request.command().blocks.is_some() && request.is_on_connection());
         let blocked = blocked.and_then(Request::lease);
         let on = self.requests.connections_of(id);
         self.abandon(id);

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Steps call the steps below them. What concerns a step above is news. So no step is entered
-//! twice, and when a step comes back nothing is gone but what it has taken out itself. A reply that simply
-//! ends its request tells nothing.
+//! twice, and when a step comes back nothing is gone but what it has taken out itself. A reply that
+//! simply ends its request tells nothing.
 
 use bytes::Bytes;
 

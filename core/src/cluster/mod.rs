@@ -173,7 +173,7 @@ impl Cluster {
         let bytes = self.links.flush(&mut self.cx, conn)?;
         let node = self.links.node_of(conn).and_then(|key| self.nodes.get_mut(key));
         if let Some(node) = node {
-            node.statistics.bytes_out += bytes.len() as u64;
+            node.statistics_mut().bytes_out += bytes.len() as u64;
         }
         Some(bytes)
     }

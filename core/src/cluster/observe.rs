@@ -25,7 +25,7 @@ impl Cluster {
             Phase::Standalone(node) => node,
             _ => self.map.owner(slot)?,
         };
-        self.nodes.get(node).map(|node| &node.address)
+        self.nodes.get(node).map(|node| node.address())
     }
 
     /// The counters.
@@ -45,9 +45,9 @@ impl Cluster {
     /// way on connections.
     pub fn node_statistics(&self) -> impl Iterator<Item = (&NodeAddr, &NodeStatistics, usize)> {
         self.nodes.in_order().map(|node| {
-            let own = node.connections.iter().filter_map(|conn| self.links.get(*conn));
-            let in_flight = own.map(|connection| connection.expected.len()).sum();
-            (&node.address, &node.statistics, in_flight)
+            let own = node.connections().iter().filter_map(|conn| self.links.get(*conn));
+            let in_flight = own.map(|connection| connection.expected().len()).sum();
+            (node.address(), node.statistics(), in_flight)
         })
     }
 

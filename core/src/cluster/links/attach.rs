@@ -26,10 +26,7 @@ impl Cluster {
         };
         let is_shared = connection.is_shared();
         if let Some(node) = self.nodes.get_mut(connection.node) {
-            node.connections.push(conn);
-            if !is_shared {
-                node.line.note_open();
-            }
+            node.attach(conn, is_shared);
         }
     }
 
@@ -40,12 +37,7 @@ impl Cluster {
             self.links.note_ready();
         }
         if let Some(node) = self.nodes.get_mut(connection.node) {
-            if let Some(index) = node.connections.iter().position(|own| *own == conn) {
-                node.connections.swap_remove(index);
-            }
-            if !connection.is_shared() {
-                node.line.note_closed();
-            }
+            node.detach(conn, connection.is_shared());
         }
         if connection.looks_up {
             self.end_look_up();
@@ -74,7 +66,7 @@ impl Cluster {
             (connection.deadline, connection.last_deadline) = (deadline, deadline);
             self.links.dials.look_ups += 1;
             let node = self.nodes.get(connection.node);
-            let host = node.map(|node| node.address.host()).unwrap_or_default().to_string();
+            let host = node.map(|node| node.address().host()).unwrap_or_default().to_string();
             self.cx.output(Output::Resolve { conn, host });
             self.links.watch(&self.cx, conn);
         }

@@ -17,11 +17,9 @@ impl Cluster {
         }
         self.cx.statistics.disconnects += 1;
         if let Some(node) = self.nodes.get_mut(connection.node) {
-            node.statistics.disconnects += 1;
-            node.line.forget(conn);
-            if node.connection == Some(conn) {
-                node.connection = None;
-            }
+            node.statistics_mut().disconnects += 1;
+            node.line_mut().forget(conn);
+            node.stop_sharing(conn);
         }
         self.map.forget_connection(conn);
         self.nodes.look_after(&self.cx, connection.node);
@@ -30,13 +28,13 @@ impl Cluster {
     /// Closes a retired node's connections when nobody waits for their replies, and forgets it when
     /// it has none left.
     pub(in crate::cluster) fn drop_if_retired(&mut self, key: NodeKey) {
-        let Some(node) = self.nodes.get(key).filter(|node| node.retired) else {
+        let Some(node) = self.nodes.get(key).filter(|node| node.is_retired()) else {
             return;
         };
-        if !node.queue.is_empty() || node.line.has_waiters() {
+        if node.is_awaited() {
             return;
         }
-        let own = node.connections.iter();
+        let own = node.connections().iter();
         let own = own.filter_map(|conn| Some((*conn, self.links.get(*conn)?)));
         let (mut unused, mut used) = (Vec::new(), 0);
         for (conn, connection) in own {

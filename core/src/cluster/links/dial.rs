@@ -23,13 +23,11 @@ impl Cluster {
         let Some(node) = self.nodes.get(node_key) else {
             return;
         };
-        let may_dial = node.connection.is_none() && node.redial_at <= self.cx.now;
+        let may_dial = node.connection().is_none() && node.may_be_dialled(self.cx.now);
         if may_dial && self.has_room_for(node_key) {
             let conn = self.open(node_key, Usage::Shared);
             if let Some(node) = self.nodes.get_mut(node_key) {
-                node.connection = conn;
-                node.is_new = false;
-                node.dials = node.dials.saturating_add(1);
+                node.note_dialled(conn);
             }
         }
         self.nodes.look_after(&self.cx, node_key);
@@ -37,7 +35,7 @@ impl Cluster {
 
     /// Begins to connect to a node. There has to be room.
     pub(in crate::cluster) fn open(&mut self, node_key: NodeKey, usage: Usage) -> Option<ConnId> {
-        let ip = self.nodes.get(node_key)?.address.ip();
+        let ip = self.nodes.get(node_key)?.address().ip();
         let deadline = self.cx.now + self.cx.config.connect_timeout;
         let decoder = self.cx.decoder();
         let connection = Connection::new(node_key, usage, decoder, self.cx.now, deadline);
@@ -75,7 +73,7 @@ impl Cluster {
         let share = connection.share(self.cx.now);
         let is_hasty = !next.is_second && !connection.others.is_empty();
         connection.deadline = self.cx.now + if is_hasty { share.min(ADDRESS_PATIENCE) } else { share };
-        let address = SocketAddr::new(next.ip, node.address.port());
+        let address = SocketAddr::new(next.ip, node.address().port());
         self.cx.output(Output::Connect { conn, address });
         self.links.watch(&self.cx, conn);
     }
@@ -89,7 +87,7 @@ impl Cluster {
         };
         let is_in_use = connection.is_ready() && !(is_starting && connection.is_shared());
         if !is_in_use && let Some(node) = self.nodes.get_mut(connection.node) {
-            node.failed_ip = connection.ip;
+            node.note_failed_ip(connection.ip);
         }
         let is_over = connection.draining || connection.last_deadline <= self.cx.now;
         if connection.others.is_empty() || is_in_use || is_over || is_final(error) {
@@ -101,7 +99,7 @@ impl Cluster {
         if connection.state() != State::Dialling {
             self.cx.statistics.disconnects += 1;
             if let Some(node) = self.nodes.get_mut(connection.node) {
-                node.statistics.disconnects += 1;
+                node.statistics_mut().disconnects += 1;
             }
         }
         if connection.is_ready() {

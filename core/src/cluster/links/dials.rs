@@ -24,7 +24,7 @@ impl Cluster {
     /// Whether somebody waits for a connection to this node.
     fn is_awaited_at(&self, node: &Node) -> bool {
         let starts = matches!(self.phase, Phase::Starting(_));
-        starts || !node.queue.is_empty() || node.line.has_waiters()
+        starts || node.is_awaited()
     }
 
     /// Whether a node may be dialled now; else it is listed.
@@ -44,10 +44,10 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
-        if node.listed == listed || node.listed == Listed::Next {
+        if node.listed() == listed || node.listed() == Listed::Next {
             return;
         }
-        node.listed = listed;
+        node.set_listed(listed);
         match listed {
             Listed::Next => self.links.dials.next.push_back(key),
             _ => self.links.dials.later.push_back(key),
@@ -59,7 +59,7 @@ impl Cluster {
         {
             if list.len() > 64 + 2 * nodes.len() {
                 list.clear();
-                let listed = nodes.iter().filter(|(_, node)| node.listed == kind);
+                let listed = nodes.iter().filter(|(_, node)| node.listed() == kind);
                 list.extend(listed.map(|(key, _)| key));
             }
         }
@@ -67,7 +67,7 @@ impl Cluster {
 
     pub(in crate::cluster) fn next_listed(&mut self) -> Option<NodeKey> {
         while let Some(key) = self.links.dials.next.front().copied() {
-            if self.nodes.get(key).is_some_and(|node| node.listed == Listed::Next) {
+            if self.nodes.get(key).is_some_and(|node| node.listed() == Listed::Next) {
                 if !self.make_room() {
                     return None;
                 }
@@ -76,7 +76,7 @@ impl Cluster {
             self.links.dials.next.pop_front();
         }
         while let Some(key) = self.links.dials.later.front().copied() {
-            if self.nodes.get(key).is_some_and(|node| node.listed == Listed::Later) {
+            if self.nodes.get(key).is_some_and(|node| node.listed() == Listed::Later) {
                 if !self.links.has_room_for_spare(&self.cx) {
                     return None;
                 }
@@ -136,8 +136,8 @@ impl Cluster {
         // What waits in the node's queue cannot use a connection that is dedicated to one caller at
         // a time.
         let is_awaited = |node: &Node| match connection.is_shared() {
-            true => !node.queue.is_empty(),
-            false => node.line.has_waiters(),
+            true => !node.queue().is_empty(),
+            false => node.line().has_waiters(),
         };
         is_unused && !self.nodes.get(connection.node).is_some_and(is_awaited)
     }

@@ -9,6 +9,7 @@ use super::ended::Driver;
 use super::handshake::{self, HandshakeStep};
 use crate::cluster::ids::ConnId;
 use crate::cluster::machine::{Cluster, Phase};
+use crate::cluster::nodes::node::Node;
 use crate::error::Error;
 
 impl Cluster {
@@ -22,7 +23,7 @@ impl Cluster {
             }
             Ok(mut addresses) => {
                 let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node));
-                let failed = node.and_then(|node| node.failed_ip);
+                let failed = node.and_then(Node::failed_ip);
                 if let Some(index) = addresses.iter().position(|ip| Some(*ip) == failed) {
                     addresses.rotate_left(index + 1);
                 }
@@ -41,8 +42,9 @@ impl Cluster {
         connection.deadline = self.cx.now + connection.share(self.cx.now);
         let batch = handshake::first_batch(&self.cx.config, connection.is_shared());
         if let Some(node) = self.nodes.get_mut(connection.node) {
-            node.statistics.connects += 1;
-            node.statistics.reconnects += u64::from(node.is_down());
+            let is_down = node.is_down();
+            node.statistics_mut().connects += 1;
+            node.statistics_mut().reconnects += u64::from(is_down);
         }
         self.send_handshake(conn, &batch);
     }

@@ -117,16 +117,14 @@ impl Cluster {
         let requests: Vec<_> = connection.expected.iter().filter_map(Expected::request).collect();
         // A command that blocks is silent for good reasons.
         let blocks = requests.first().and_then(|id| self.requests.get(*id));
-        let blocks = blocks.is_some_and(|request| request.command.blocks.is_some());
+        let blocks = blocks.is_some_and(|request| request.command().blocks.is_some());
         let (key, ip) = (connection.node, connection.ip);
         if let Some(node) = self.nodes.get_mut(key)
-            && node.connection == Some(conn)
+            && node.stop_sharing(conn)
+            && !blocks
         {
-            node.connection = None;
-            if !blocks {
-                node.failed_ip = ip;
-                self.nodes.fail(&mut self.cx, key, &reason, true);
-            }
+            node.note_failed_ip(ip);
+            self.nodes.fail(&mut self.cx, key, &reason, true);
         }
         if !blocks {
             self.map.want_refresh();
@@ -144,12 +142,11 @@ impl Cluster {
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        if request.stage() != Stage::OnConnection(conn) || request.command.blocks.is_some() || !may {
+        if request.stage() != Stage::OnConnection(conn) || request.command().blocks.is_some() || !may {
             return;
         }
         let node = self.links.node_of(conn);
-        request.stalled = true;
-        request.primary_only |= request.at_replica;
+        request.note_stalled();
         self.send_again(id, node, reason);
         self.dispatch(id);
     }

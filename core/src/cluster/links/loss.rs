@@ -55,14 +55,11 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
-        node.statistics.disconnects += 1;
-        node.line.forget(conn);
-        let address = node.address.clone();
+        node.statistics_mut().disconnects += 1;
+        node.line_mut().forget(conn);
+        let address = node.address().clone();
         // One that drains was told of, and counted as a failure, when it began to.
-        let was_current = node.connection == Some(conn);
-        if was_current {
-            node.connection = None;
-        }
+        let was_current = node.stop_sharing(conn);
         if was_current || !(connection.is_shared() || connection.is_ready()) {
             self.nodes.fail(&mut self.cx, key, &reason, connection.is_ready());
         }

@@ -23,10 +23,8 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
-        if node.connection == Some(conn) {
-            node.connection = None;
-            // It was not dialled.
-            node.dials = node.dials.saturating_sub(1);
+        if node.stop_sharing(conn) {
+            node.note_not_dialled();
         }
         if !connection.is_shared() {
             self.on_dedicated_lost(conn, key, connection.lease(), false, &reason);

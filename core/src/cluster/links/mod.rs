@@ -3,6 +3,7 @@
 //! | file | what is there |
 //! |---|---|
 //! | `connection.rs` | one connection and its states |
+//! | `expected.rs`, `dedicated.rs` | whose reply comes next; what a holder has left |
 //! | `dial.rs`, `attach.rs`, `greet.rs`, `ready.rs` | a connection's beginning: addresses, look-ups, first words, use |
 //! | `dials.rs`, `dial_list.rs` | how many there are, and which node is next |
 //! | `shortage.rs` | how many there may be while the host has no socket left |
@@ -18,10 +19,12 @@ mod answers;
 mod attach;
 mod close;
 pub(in crate::cluster) mod connection;
+mod dedicated;
 mod dial;
 mod dial_list;
 mod dials;
 pub(in crate::cluster) mod ended;
+mod expected;
 mod greet;
 pub(in crate::cluster) mod handshake;
 mod liveness;
@@ -303,7 +306,7 @@ impl Links {
 
     /// Whether a node's last connection failed, and no new one is up.
     pub(in crate::cluster) fn is_out_of_reach(&self, node: &Node) -> bool {
-        let current = node.connection.and_then(|conn| self.get(conn));
+        let current = node.connection().and_then(|conn| self.get(conn));
         node.is_down() && !current.is_some_and(Connection::is_ready)
     }
 }

@@ -1,7 +1,6 @@
 //! A connection has come into use.
 
 use super::connection::State;
-use crate::cluster::events::Event;
 use crate::cluster::ids::ConnId;
 use crate::cluster::machine::{Cluster, Phase};
 
@@ -24,19 +23,7 @@ impl Cluster {
             return self.on_dedicated_ready(conn);
         }
         self.links.contact = Some(conn);
-        let dials = self.nodes.get_mut(key).map_or(0, |node| core::mem::take(&mut node.dials));
-        // One that takes the place of a connection that was too old is no news.
-        if let Some(node) = self.nodes.get_mut(key).filter(|node| !node.told_up) {
-            node.told_up = true;
-            let address = node.address.clone();
-            let event = match node.failures {
-                0 => Event::Connected { node: address },
-                _ => Event::Reconnected {
-                    node: address,
-                    after: self.cx.now.saturating_since(node.failed_at),
-                    attempts: dials,
-                },
-            };
+        if let Some(event) = self.nodes.get_mut(key).and_then(|node| node.note_ready(self.cx.now)) {
             self.cx.tell(event);
         }
         if let Phase::Starting(_) = self.phase {

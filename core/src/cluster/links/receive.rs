@@ -26,7 +26,7 @@ impl Cluster {
         self.cx.statistics.bytes_in += length as u64;
         if let Some(connection) = self.links.get_mut(conn) {
             if let Some(node) = self.nodes.get_mut(connection.node) {
-                node.statistics.bytes_in += length as u64;
+                node.statistics_mut().bytes_in += length as u64;
             }
             connection.receive(bytes, self.cx.now);
         }
@@ -191,8 +191,8 @@ impl Cluster {
         let zone = zone.filter(|zone| (1..=ZONE_LENGTH_MAX).contains(&zone.len()));
         let node = self.links.get(conn).and_then(|connection| self.nodes.get_mut(connection.node));
         if let (Some(node), Some(zone)) = (node, zone) {
-            node.availability_zone = Some(zone.to_string());
-            self.map.name_zone(&node.address, zone);
+            node.set_availability_zone(zone);
+            self.map.name_zone(node.address(), zone);
         }
         Ok(())
     }

@@ -47,7 +47,7 @@ impl Cluster {
             return;
         };
         if let Some(node) = self.nodes.get_mut(key) {
-            node.avoid_until = self.cx.now + READS_AVOID;
+            node.avoid_reads_until(self.cx.now + READS_AVOID);
         }
         self.tell_refused(conn, "READONLY", error);
     }

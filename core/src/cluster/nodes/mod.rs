@@ -35,7 +35,7 @@ pub(in crate::cluster) struct Nodes {
     /// Of addresses whose nodes were forgotten.
     failures: Failures,
     /// Whether any connection would do, because there is none to ask for the topology.
-    pub(in crate::cluster) seeks_contact: bool,
+    seeks_contact: bool,
 }
 
 impl Nodes {

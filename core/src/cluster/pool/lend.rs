@@ -65,13 +65,13 @@ impl Cluster {
         match *state {
             LeaseState::Waiting(node) => {
                 if let Some(node) = node.and_then(|key| self.nodes.get_mut(key)) {
-                    node.line.leave(lease);
+                    node.line_mut().leave(lease);
                 }
             }
             // Whoever comes next has it.
             LeaseState::Opening(conn) => {
                 if let Some(dedicated) = self.links.get_mut(conn).and_then(|conn| conn.dedicated()) {
-                    dedicated.lease = None;
+                    dedicated.set_lease(None);
                 }
             }
             LeaseState::Held(conn) => self.reclaim(conn),
@@ -92,7 +92,7 @@ impl Cluster {
     /// The first command's wait is over: its holder goes where the slot is now. False when it is no
     /// holder's.
     pub(in crate::cluster) fn resume_lease(&mut self, first: RequestId) -> bool {
-        let target = self.requests.get(first).and_then(|request| request.target.as_ref());
+        let target = self.requests.get(first).and_then(|request| request.target());
         let Some(&Target::Lent(id)) = target else {
             return false;
         };
@@ -125,31 +125,26 @@ impl Cluster {
         let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
-        let old = self.cx.now.saturating_since(connection.made_at) >= lifetime;
-        let unanswered: Vec<_> = connection.expected.iter().filter_map(Expected::request).collect();
-        let in_doubt = !connection.expected.is_empty();
+        let old = self.cx.now.saturating_since(connection.made_at()) >= lifetime;
+        let unanswered: Vec<_> = connection.expected().iter().filter_map(Expected::request).collect();
+        let in_doubt = !connection.expected().is_empty();
         let Some(dedicated) = connection.dedicated() else {
             return;
         };
-        dedicated.lease = None;
-        let blocks = core::mem::take(&mut dedicated.blocks) && in_doubt;
-        if in_doubt || dedicated.dirty || old {
-            let (key, client_id) = (connection.node, connection.client_id);
+        dedicated.set_lease(None);
+        let blocks = dedicated.take_blocks() && in_doubt;
+        if in_doubt || dedicated.is_dirty() || old {
+            let (key, client_id) = (connection.node(), connection.client_id());
             if blocks && let Some(client_id) = client_id {
                 self.unblock(key, client_id);
             }
-            let node = self.nodes.get(key).map(|node| node.address.to_string()).unwrap_or_default();
+            let node = self.nodes.get(key).map(|node| node.address().to_string()).unwrap_or_default();
             for id in unanswered {
                 self.finish(id, Err(given_back(node.clone(), true)));
             }
             return self.discard(conn);
         }
-        let undo = match dedicated {
-            Dedicated { in_multi: true, .. } => Some("DISCARD"),
-            Dedicated { watching: true, .. } => Some("UNWATCH"),
-            _ => None,
-        };
-        match undo {
+        match dedicated.undo() {
             Some(word) => {
                 dedicated.note(Effect::Ends);
                 self.links.check_with(&mut self.cx, conn, word, Expected::Cleaning);
@@ -160,11 +155,11 @@ impl Cluster {
 
     /// What a WATCH, MULTI or EXEC that was refused has left behind is not known.
     pub(in crate::cluster) fn note_refusal(&mut self, conn: ConnId, id: RequestId) {
-        let is_harmless = |request: &Request| request.command.effect == Effect::None;
+        let is_harmless = |request: &Request| request.command().effect == Effect::None;
         if !self.requests.get(id).is_some_and(is_harmless)
             && let Some(dedicated) = self.links.get_mut(conn).and_then(Connection::dedicated)
         {
-            dedicated.dirty = true;
+            dedicated.mark_dirty();
         }
     }
 
@@ -174,7 +169,7 @@ impl Cluster {
             return self.discard(conn);
         }
         if let Some(connection) = self.links.get_mut(conn) {
-            connection.check_until = None;
+            connection.end_check();
         }
         self.on_dedicated_ready(conn);
     }
@@ -192,17 +187,17 @@ impl Cluster {
         let Some(connection) = self.links.get(conn) else {
             return;
         };
-        let key = connection.node;
+        let key = connection.node();
         if let Some(lease) = connection.lease() {
             return self.grant(lease, conn);
         }
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
-        if node.retired {
+        if node.is_retired() {
             return self.discard(conn);
         }
-        node.line.release(conn);
+        node.line_mut().release(conn);
         self.serve_waiters(key);
     }
 
@@ -213,7 +208,7 @@ impl Cluster {
         lease.state = LeaseState::Held(conn);
         lease.sent = 0;
         if let Some(dedicated) = self.links.get_mut(conn).and_then(Connection::dedicated) {
-            dedicated.used = false;
+            dedicated.begin_use();
         }
         for request in lease.queue.take() {
             self.send_on_lease(request, id);
@@ -239,7 +234,7 @@ impl Cluster {
         }
         match node.and_then(|key| Some((key, self.nodes.get_mut(key)?))) {
             Some((key, node)) => {
-                node.line.wait(id);
+                node.line_mut().wait(id);
                 self.serve_waiters(key);
             }
             None => self.map.want_refresh(),
@@ -249,7 +244,7 @@ impl Cluster {
     /// The topology has changed: those who wait go where they belong now.
     pub(in crate::cluster) fn place_waiting_leases(&mut self) {
         for node in self.nodes.values_mut() {
-            node.line.take_waiters();
+            node.line_mut().take_waiters();
         }
         let is_waiting = |lease: &Lease| matches!(lease.state, LeaseState::Waiting(_));
         let waiting = self.pool.all.iter().filter(|(_, lease)| is_waiting(lease));
@@ -267,8 +262,8 @@ impl Cluster {
     /// Hands idle connections to those who wait, and opens more where there may be more.
     pub(in crate::cluster) fn serve_waiters(&mut self, key: NodeKey) {
         while let Some(node) = self.nodes.get_mut(key) {
-            let may_dial = node.redial_at <= self.cx.now;
-            let id = match node.line.acquire(self.cx.config.pool.connections_max) {
+            let may_dial = node.may_be_dialled(self.cx.now);
+            let id = match node.line_mut().acquire(self.cx.config.pool.connections_max) {
                 Acquired::Nobody => return,
                 Acquired::Idle(id, conn) => {
                     self.lend_idle(id, conn);
@@ -278,12 +273,12 @@ impl Cluster {
                 Acquired::MayOpen(id) if self.has_room_for(key) => id,
                 Acquired::MayOpen(_) | Acquired::Full => return,
             };
-            let usage = Usage::Dedicated(Dedicated { lease: Some(id), ..Dedicated::default() });
+            let usage = Usage::Dedicated(Dedicated::for_lease(id));
             let Some(conn) = self.open(key, usage) else {
                 return;
             };
             if let Some(node) = self.nodes.get_mut(key) {
-                node.line.opens();
+                node.line_mut().opens();
             }
             if let Some(lease) = self.pool.get_mut(id) {
                 lease.state = LeaseState::Opening(conn);
@@ -298,7 +293,7 @@ impl Cluster {
         };
         let needs_check = connection.needs_check(after, self.cx.now);
         if let Some(dedicated) = connection.dedicated() {
-            dedicated.lease = Some(id);
+            dedicated.set_lease(Some(id));
         }
         if !needs_check {
             return self.grant(id, conn);
@@ -321,7 +316,7 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
-        node.line.forget(conn);
+        node.line_mut().forget(conn);
         let Some(id) = lease else {
             return;
         };
@@ -330,7 +325,7 @@ impl Cluster {
         };
         match lease.state {
             LeaseState::Held(_) if was_used => {
-                let (node, message) = (node.address.to_string(), reason.to_string());
+                let (node, message) = (node.address().to_string(), reason.to_string());
                 let lost = Interrupted { node, message, possibly_executed: false };
                 lease.state = LeaseState::Ended(Error::ConnectionLost(lost));
             }
@@ -339,9 +334,9 @@ impl Cluster {
             _ => {
                 let was_held = matches!(lease.state, LeaseState::Held(_));
                 lease.state = LeaseState::Waiting(Some(key));
-                let is_retired = node.retired;
+                let is_retired = node.is_retired();
                 if !is_retired {
-                    node.line.wait_first(id);
+                    node.line_mut().wait_first(id);
                 }
                 if was_held {
                     self.pool.set_deadline(&self.cx, id);
@@ -355,7 +350,7 @@ impl Cluster {
 
     /// A node's log-in fails: nobody gets a connection to it.
     pub(in crate::cluster) fn refuse_waiters(&mut self, key: NodeKey, error: &Error) {
-        let waiters = self.nodes.get_mut(key).map(|node| node.line.take_waiters());
+        let waiters = self.nodes.get_mut(key).map(|node| node.line_mut().take_waiters());
         for id in waiters.into_iter().flatten() {
             self.end_lease(id, error);
         }
@@ -395,11 +390,11 @@ impl Cluster {
                 Within(within)
             ));
         };
-        let address = &node.address;
+        let address = node.address();
         let most = self.cx.config.pool.connections_max;
-        if node.is_down() && !node.last_error.is_empty() {
-            Error::Connect(format!("{address}: {}", node.last_error))
-        } else if node.line.room(most) == 0 {
+        if node.is_down() && !node.last_error().is_empty() {
+            Error::Connect(format!("{address}: {}", node.last_error()))
+        } else if node.line().room(most) == 0 {
             Error::LimitExceeded(format!(
                 "all {most} connections of {address} are lent, and none came back within {} \
                  (pool max-connections, checkout-timeout-ms)",
@@ -417,7 +412,7 @@ impl Cluster {
     /// only some time later, and would give it what is pushed until then; what this client
     /// sends from now on comes after this.
     pub(in crate::cluster) fn unblock(&mut self, node: NodeKey, client_id: i64) {
-        let shared = self.nodes.get(node).and_then(|node| node.connection);
+        let shared = self.nodes.get(node).and_then(|node| node.connection());
         let usable = |conn: &ConnId| self.links.get(*conn).is_some_and(Connection::is_usable);
         if let Some(conn) = shared.filter(usable) {
             let words = ["CLIENT", "UNBLOCK", &client_id.to_string()];

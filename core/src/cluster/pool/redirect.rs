@@ -27,10 +27,10 @@ impl Cluster {
         let Some(request) = self.requests.get(id) else {
             return;
         };
-        let Some(Target::Lent(lease)) = request.target else {
+        let Some(&Target::Lent(lease)) = request.target() else {
             return;
         };
-        let is_transaction = request.command.queued.is_some();
+        let is_transaction = request.command().queued.is_some();
         let slot = match &action {
             ErrorAction::FollowMoved(slot, _) | ErrorAction::FollowAsk(slot, _) => Some(*slot),
             _ => None,
@@ -69,8 +69,7 @@ impl Cluster {
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        request.redirects += 1;
-        let redirects = request.redirects;
+        let redirects = request.note_redirect();
         if redirects > max_redirects {
             let text = format!("the last of {redirects} was {error}");
             return self.finish(id, Err(Error::RedirectLimit(text)));

@@ -42,22 +42,22 @@ impl Cluster {
             return;
         };
         // What is queued after MULTI could not be mended.
-        let in_multi = connection.dedicated().is_some_and(|dedicated| dedicated.in_multi);
-        let run: &[u32] = if in_multi { &[] } else { &connection.scripts };
+        let in_multi = connection.dedicated().is_some_and(|dedicated| dedicated.is_in_multi());
+        let run: &[u32] = if in_multi { &[] } else { connection.scripts() };
         let Some(request) = self.requests.prepare(&self.cx, id, run) else {
             return;
         };
         if let Some(dedicated) = connection.dedicated() {
-            dedicated.note(request.command.effect);
-            dedicated.blocks |= request.command.blocks.is_some();
+            dedicated.note(request.command().effect);
+            dedicated.note_blocks(request.command().blocks.is_some());
         }
-        let key = connection.node;
+        let key = connection.node();
         if is_asked {
             self.links.send_words(&mut self.cx, conn, &["ASKING"], Expected::Asking);
         }
-        self.links.send(&mut self.cx, conn, &request.command, id);
+        self.links.send(&mut self.cx, conn, request.command(), id);
         if let Some(node) = self.nodes.get_mut(key) {
-            node.statistics.commands += 1;
+            node.statistics_mut().commands += 1;
         }
         self.requests.set_stage(id, Stage::OnConnection(conn));
     }
@@ -66,10 +66,12 @@ impl Cluster {
     /// is watched, are in several slots.
     pub(in crate::cluster) fn spans_slots(&self, request: &Request, lease: LeaseId) -> Option<String> {
         let own = self.pool.get(lease)?.slot();
-        match &request.command.route {
+        match &request.command().route {
             _ if !matches!(self.phase, Phase::Clustered) => None,
             Route::CrossSlot(why) => Some(why.to_string()),
-            Route::Slot(slot) if request.command.queued.is_some() && own.is_some_and(|own| own != *slot) => {
+            Route::Slot(slot)
+                if request.command().queued.is_some() && own.is_some_and(|own| own != *slot) =>
+            {
                 let own = own?;
                 Some(format!("the transaction is for slot {slot}, the connection was lent for slot {own}"))
             }

@@ -30,16 +30,16 @@ impl Cluster {
                 continue;
             };
             let least = if keeps { pool.idle_min as usize } else { 0 };
-            let mut spare = node.line.idle().len().saturating_sub(least);
+            let mut spare = node.line().idle().len().saturating_sub(least);
             let is_down = node.is_down();
             // The one used longest ago is the first.
-            for conn in node.line.idle().iter().copied().chain(node.connection).collect::<Vec<_>>() {
+            for conn in node.line().idle().iter().copied().chain(node.connection()).collect::<Vec<_>>() {
                 let Some(connection) = self.links.get(conn) else {
                     continue;
                 };
-                let is_old = self.cx.now.saturating_since(connection.made_at) >= pool.lifetime_max;
-                let is_idle = self.cx.now.saturating_since(connection.answered_at) >= pool.idle_timeout;
-                let is_free = connection.is_ready() && connection.expected.is_empty();
+                let is_old = self.cx.now.saturating_since(connection.made_at()) >= pool.lifetime_max;
+                let is_idle = self.cx.now.saturating_since(connection.answered_at()) >= pool.idle_timeout;
+                let is_free = connection.is_ready() && connection.expected().is_empty();
                 let is_spare = !connection.is_shared() && spare > 0;
                 if is_free && (is_old || (is_idle && is_spare)) {
                     spare = spare.saturating_sub(usize::from(!connection.is_shared()));
@@ -50,9 +50,9 @@ impl Cluster {
             let Some(node) = self.nodes.get(key).filter(|_| least > 0 && !is_down) else {
                 continue;
             };
-            let own = node.connections.iter().filter_map(|conn| self.links.get(*conn));
+            let own = node.connections().iter().filter_map(|conn| self.links.get(*conn));
             let ready = own.filter(|own| !own.is_shared() && own.lease().is_none()).count();
-            let room = node.line.room(pool.connections_max) as usize;
+            let room = node.line().room(pool.connections_max) as usize;
             for _ in 0..least.saturating_sub(ready).min(room).min(OPENED_MAX) {
                 if self.links.has_room_for_spare(&self.cx) {
                     self.open(key, Usage::Dedicated(Dedicated::default()));

@@ -1,12 +1,14 @@
 //! Where a request goes: to a node's connection or into its queue, to a lease, a scan, or apart.
 
 use alloc::format;
+use alloc::string::ToString;
 
 use super::route::{Next, route};
 use crate::cluster::ids::LeaseId;
 use crate::cluster::ids::{NodeKey, RequestId};
 use crate::cluster::links::connection::{Connection, Expected};
 use crate::cluster::machine::{Cluster, Phase};
+use crate::cluster::nodes::node::Node;
 use crate::cluster::requests::request::{Stage, Target};
 use crate::command::prepared::Command;
 use crate::command::script::ScriptUse;
@@ -130,7 +132,7 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(key).filter(|_| self.requests.contains(id)) else {
             return;
         };
-        let current = node.connection.and_then(|conn| Some((conn, self.links.get_mut(conn)?)));
+        let current = node.connection().and_then(|conn| Some((conn, self.links.get_mut(conn)?)));
         let usable = current.filter(|(_, connection)| connection.is_usable());
         match usable {
             Some((conn, connection))
@@ -141,10 +143,10 @@ impl Cluster {
                 self.nodes.look_after(&self.cx, key);
             }
             Some((conn, connection)) => {
-                let Some(request) = self.requests.prepare(&self.cx, id, &connection.scripts) else {
+                let Some(request) = self.requests.prepare(&self.cx, id, connection.scripts()) else {
                     return;
                 };
-                let is_refused = request.at_replica && core::mem::take(&mut connection.reads_refused);
+                let is_refused = request.at_replica && connection.take_reads_refused();
                 if matches!(request.target, Some(Target::Ask(_))) {
                     self.links.send_words(&mut self.cx, conn, &["ASKING"], Expected::Asking);
                 }
@@ -153,7 +155,7 @@ impl Cluster {
                 }
                 self.links.send(&mut self.cx, conn, &request.command, id);
                 let flushes = request.command.script == ScriptUse::Flushes;
-                node.statistics.commands += 1;
+                node.statistics_mut().commands += 1;
                 self.requests.set_stage(id, Stage::OnConnection(conn));
                 if flushes {
                     self.links.forget_sent_scripts();
@@ -174,9 +176,9 @@ impl Cluster {
     pub(super) fn queue_at(&mut self, id: RequestId, key: NodeKey) {
         let could_go_elsewhere = self.requests.is_at_replica(id);
         if let Some(node) = self.nodes.get_mut(key) {
-            node.queue.push_back(id);
+            node.queue_mut().push_back(id);
             if could_go_elsewhere {
-                node.reads_since.get_or_insert(self.cx.now);
+                node.note_read_waits(self.cx.now);
             }
             self.requests.set_stage(id, Stage::AtNode(key));
         }
@@ -184,10 +186,7 @@ impl Cluster {
 
     /// Sends on what waited for this node's connection, in order.
     pub(in crate::cluster) fn send_queue(&mut self, node: NodeKey) {
-        let queue = self.nodes.get_mut(node).map(|node| {
-            node.reads_since = None;
-            node.queue.take()
-        });
+        let queue = self.nodes.get_mut(node).map(Node::take_queue);
         for id in queue.into_iter().flatten() {
             match self.requests.get(id).map(|request| &request.target) {
                 Some(Some(Target::Ask(_))) => {
@@ -208,9 +207,10 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
-        node.reads_since = None;
-        let (address, is_down, last_error) = (node.address.clone(), node.is_down(), node.last_error.clone());
-        for id in node.queue.take() {
+        let queue = node.take_queue();
+        let (address, is_down, last_error) =
+            (node.address().clone(), node.is_down(), node.last_error().to_string());
+        for id in queue {
             let at_replica = self.requests.is_at_replica(id);
             let Some(request) = self.requests.get_mut(id) else {
                 continue;
@@ -223,7 +223,7 @@ impl Cluster {
             } else if is_down && matches!(request.target, Some(Target::Node(_))) {
                 self.finish(id, Err(Error::Connect(format!("{address}: {last_error}"))));
             } else if let Some(node) = self.nodes.get_mut(key) {
-                node.queue.push_back(id);
+                node.queue_mut().push_back(id);
             }
         }
     }
@@ -234,10 +234,9 @@ impl Cluster {
         let mut waiting = self.requests.take_unrouted();
         for node in self.nodes.values_mut() {
             let usable =
-                node.connection.and_then(|conn| self.links.get(conn)).is_some_and(Connection::is_usable);
+                node.connection().and_then(|conn| self.links.get(conn)).is_some_and(Connection::is_usable);
             if !usable {
-                node.reads_since = None;
-                waiting.append(&mut node.queue.take());
+                waiting.append(&mut node.take_queue());
             }
         }
         for id in waiting {

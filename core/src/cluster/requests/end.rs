@@ -56,7 +56,7 @@ impl Cluster {
         match stage {
             Stage::AtNode(node) => {
                 if let Some(node) = self.nodes.get_mut(node) {
-                    node.queue.forget(id, |id| self.requests.contains(id));
+                    node.queue_mut().forget(id, |id| self.requests.contains(id));
                 }
             }
             Stage::AtLease(lease) => {

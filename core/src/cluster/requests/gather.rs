@@ -87,7 +87,7 @@ impl Cluster {
     /// One part for the primary of each shard, found by one of its slots: so it follows a failover.
     fn parts_by_shard(&self, command: &Command) -> Vec<PartPlan> {
         let parts = self.map.first_slots().into_iter().filter_map(|(owner, slot)| {
-            let name = self.nodes.get(owner)?.address.to_string();
+            let name = self.nodes.get(owner)?.address().to_string();
             Some((command.part(command.frame.clone(), Route::Slot(slot)), None, name, Vec::new()))
         });
         parts.collect()

@@ -366,7 +366,7 @@ impl Requests {
     pub(in crate::cluster) fn is_awaited(&self, conn: ConnId, connection: &Connection) -> bool {
         let is_here = |id| self.on(conn, id).is_some();
         // Those that came first are given up first, so the last is the likeliest to be there.
-        connection.expected.iter().rev().filter_map(Expected::request).any(is_here)
+        connection.expected().iter().rev().filter_map(Expected::request).any(is_here)
     }
 
     /// The connections on which replies to a request, or to its parts, are due.

@@ -2,7 +2,10 @@
 
 use alloc::boxed::Box;
 
+use bytes::Bytes;
+
 use crate::address::NodeAddr;
+use crate::cluster::ids::LeaseId;
 use crate::cluster::requests::parts::Gather;
 use crate::cluster::requests::queueing::QueueingBox;
 use crate::command::prepared::Command;
@@ -13,41 +16,41 @@ use crate::time::Instant;
 /// A request under way.
 #[derive(Debug)]
 pub(in crate::cluster) struct Request {
-    pub(in crate::cluster) command: Command,
+    pub(super) command: Command,
     /// Where a redirect or the caller sends it, instead of where its slot belongs.
-    pub(in crate::cluster) target: Option<Target>,
+    pub(super) target: Option<Target>,
     /// Whether it was last sent to a replica, although the primary could serve it.
-    pub(in crate::cluster) at_replica: bool,
+    pub(super) at_replica: bool,
     /// Whether the primary has to serve it, since a replica could not.
-    pub(in crate::cluster) primary_only: bool,
+    pub(super) primary_only: bool,
     /// Redirects followed so far.
-    pub(in crate::cluster) redirects: u32,
+    pub(super) redirects: u32,
     /// Times it was sent again for another reason.
-    pub(in crate::cluster) retries: u32,
+    pub(super) retries: u32,
     /// The last server error that it waits to get over.
-    pub(in crate::cluster) last_error: Option<Box<ServerError>>,
+    pub(super) last_error: Option<Box<ServerError>>,
     /// Whether it was sent again because a node did not answer, rather than because a connection
     /// had ended.
-    pub(in crate::cluster) stalled: bool,
+    pub(super) stalled: bool,
     /// Whether a copy of it that got no answer may have been executed.
     pub(super) may_have_run: bool,
     pub(super) stage: Stage,
     /// The connection that it has been lent for itself, since it blocks.
-    pub(in crate::cluster) own_lease: Option<crate::cluster::LeaseId>,
+    pub(super) own_lease: Option<crate::cluster::LeaseId>,
     /// Of a transaction: what was answered before EXEC.
     pub(super) queueing: Option<QueueingBox>,
     /// Its place among all requests, for those of one slot.
-    pub(in crate::cluster) serial: u64,
+    pub(super) serial: u64,
     /// How many bytes it is counted with among what waits.
     pub(super) held_bytes: Option<u64>,
     /// For which slot it is counted as under way.
-    pub(in crate::cluster) counted: Option<Slot>,
+    pub(super) counted: Option<Slot>,
     /// When it was last put on a connection.
-    pub(in crate::cluster) sent_at: Instant,
+    pub(super) sent_at: Instant,
     /// When its time runs out.
-    pub(in crate::cluster) deadline: Instant,
+    pub(super) deadline: Instant,
     /// What it is a part of.
-    pub(in crate::cluster) parent: Option<Parent>,
+    pub(super) parent: Option<Parent>,
     /// Its parts, while they are under way.
     pub(super) gather: Option<Box<Gather>>,
 }
@@ -94,6 +97,49 @@ impl Request {
 }
 
 impl Request {
+    pub(in crate::cluster) fn command(&self) -> &Command {
+        &self.command
+    }
+
+    /// Where a redirect or the caller sends it.
+    pub(in crate::cluster) fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
+    /// What it is a part of.
+    pub(in crate::cluster) fn parent(&self) -> Option<Parent> {
+        self.parent
+    }
+
+    pub(in crate::cluster) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// When it was last put on a connection; before that, when it was taken in.
+    pub(in crate::cluster) fn sent_at(&self) -> Instant {
+        self.sent_at
+    }
+
+    /// It has a connection for itself until it ends.
+    pub(in crate::cluster) fn take_own(&mut self, lease: LeaseId) {
+        // It may stay for long: it is not to hold the memory of those that came with it.
+        self.command.frame = Bytes::copy_from_slice(&self.command.frame);
+        self.own_lease = Some(lease);
+        self.target = Some(Target::Lent(lease));
+    }
+
+    /// Counts a redirect that is followed.
+    pub(in crate::cluster) fn note_redirect(&mut self) -> u32 {
+        self.redirects += 1;
+        self.redirects
+    }
+
+    /// A node did not answer it. A replica gets it no more.
+    pub(in crate::cluster) fn note_stalled(&mut self) {
+        self.stalled = true;
+        self.primary_only |= self.at_replica;
+    }
+
     /// The lent connection that it is for.
     pub(in crate::cluster) fn lease(&self) -> Option<crate::cluster::LeaseId> {
         match self.target {

@@ -94,8 +94,8 @@ impl Cluster {
         self.cx.statistics.retries += 1;
         let attempt = request.retries;
         if let Some(node) = node.and_then(|key| self.nodes.get_mut(key)) {
-            node.statistics.retries += 1;
-            let event = Event::Retried { node: node.address.clone(), reason: reason.to_string(), attempt };
+            node.statistics_mut().retries += 1;
+            let event = Event::Retried { node: node.address().clone(), reason: reason.to_string(), attempt };
             self.cx.tell(event);
         }
     }
@@ -147,7 +147,7 @@ impl Cluster {
     /// Sends a read to the primary that a replica could not serve.
     pub(in crate::cluster) fn fall_back(&mut self, id: RequestId, key: NodeKey, error: &ServerError) {
         if let Some(node) = self.nodes.get_mut(key) {
-            node.avoid_until = self.cx.now + AVOID;
+            node.avoid_reads_until(self.cx.now + AVOID);
         }
         self.map.want_refresh();
         self.send_again(id, Some(key), &error.to_string());

@@ -60,8 +60,8 @@ impl Cluster {
         let within = Within(self.cx.config.request_timeout).to_string();
         match (stage, last_error) {
             (Stage::OnConnection(conn), _) => {
-                let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node));
-                let address = node.map(|node| &node.address);
+                let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node()));
+                let address = node.map(|node| node.address());
                 match is_unsent {
                     true => Error::Timeout(interrupted(address, format!("not sent within {within}"), false)),
                     false => Error::Timeout(interrupted(address, format!("no reply within {within}"), true)),
@@ -71,19 +71,19 @@ impl Cluster {
             (Stage::AtLease(lease), None) => self.lease_error(lease),
             (Stage::AtNode(node), None) if lost > 0 => {
                 let node = self.nodes.get(node);
-                let reason = node.map(|node| node.last_error.clone()).unwrap_or_default();
-                let address = node.map(|node| &node.address);
+                let reason = node.map(|node| node.last_error().to_string()).unwrap_or_default();
+                let address = node.map(|node| node.address());
                 let message =
                     format!("sent {lost} times within {within} without an answer, at last: {reason}");
                 let interrupted = interrupted(address, message, true);
                 if stalled { Error::Timeout(interrupted) } else { Error::ConnectionLost(interrupted) }
             }
             (Stage::AtNode(node), None) => match self.nodes.get(node) {
-                Some(node) if !node.last_error.is_empty() => {
-                    Error::Connect(format!("{}: {}", node.address, node.last_error))
+                Some(node) if !node.last_error().is_empty() => {
+                    Error::Connect(format!("{}: {}", node.address(), node.last_error()))
                 }
                 other => {
-                    let address = other.map(|node| &node.address);
+                    let address = other.map(|node| node.address());
                     let mut message = format!("no connection within {within}");
                     if self.nodes.lacks_room(node) {
                         message.push_str(": ");

@@ -32,7 +32,7 @@ impl Cluster {
     /// came meanwhile, only without keys, that is no failure.
     pub(in crate::cluster) fn end_late_batch(&mut self, id: RequestId, scan: ScanId) {
         let within = Within(self.cx.config.request_timeout);
-        let submitted_at = self.requests.get(id).map(|request| request.sent_at).unwrap_or_default();
+        let submitted_at = self.requests.get(id).map(|request| request.sent_at()).unwrap_or_default();
         let Some(scan) = self.scans.get_mut(scan) else {
             return;
         };
@@ -149,7 +149,7 @@ impl Cluster {
         let busy = in_order(busy.collect(), |address: &&NodeAddr| *address);
         let is_free = |address: &NodeAddr| busy.binary_search(&address).is_err();
         let postponed = in_order(scan.postponed.iter().collect(), |address: &&NodeAddr| *address);
-        let owners = owners.iter().filter_map(|key| Some(self.nodes.get(*key)?.address.clone()));
+        let owners = owners.iter().filter_map(|key| Some(self.nodes.get(*key)?.address().clone()));
         let owners: Vec<_> = owners.filter(is_free).collect();
         if let Some(first) = owners.iter().find(|address| postponed.binary_search(address).is_err()) {
             return Some((first.clone(), None));
@@ -265,7 +265,7 @@ impl Cluster {
             (Source::Collection(..), _) => None,
             (Source::Node(address), _) => Some(address.clone()),
             (Source::Keys(_), Phase::Standalone(node)) => {
-                self.nodes.get(*node).map(|node| node.address.clone())
+                self.nodes.get(*node).map(|node| node.address().clone())
             }
             (Source::Keys(_), _) => pass.node.clone(),
         };

@@ -18,7 +18,7 @@ impl Cluster {
     pub(in crate::cluster) fn adopt(&mut self, topology: &Topology, epoch: Option<u64>, asked_at: Instant) {
         let is_first = self.map.topology.shards.is_empty();
         let mut owners = Vec::with_capacity(topology.shards.len());
-        self.nodes.values_mut().for_each(|node| node.replicas.clear());
+        self.nodes.values_mut().for_each(|node| node.set_replicas(Vec::new()));
         for shard in &topology.shards {
             let Some(primary) = shard.primary() else {
                 continue;
@@ -31,13 +31,13 @@ impl Cluster {
             let replicas =
                 replicas.take(REPLICAS_MAX).map(|node| self.nodes.find(&self.cx, &node.address)).collect();
             if let Some(node) = self.nodes.get_mut(key) {
-                node.replicas = replicas;
+                node.set_replicas(replicas);
             }
         }
         for member in topology.shards.iter().flat_map(|shard| &shard.nodes) {
             let node = self.nodes.at(&member.address).and_then(|key| self.nodes.get_mut(key));
             if let (Some(node), Some(zone)) = (node, &member.availability_zone) {
-                node.availability_zone = Some(zone.clone());
+                node.set_availability_zone(zone);
             }
         }
         let nodes = &self.nodes;
@@ -51,8 +51,8 @@ impl Cluster {
         }
         self.map.set(topology.clone());
         for node in self.nodes.values() {
-            if let Some(zone) = &node.availability_zone {
-                self.map.name_zone(&node.address, zone);
+            if let Some(zone) = node.availability_zone() {
+                self.map.name_zone(node.address(), zone);
             }
         }
         if let Phase::Starting(_) = self.phase {
@@ -68,11 +68,11 @@ impl Cluster {
         // With a topology that nobody was asked for, nodes are dialled when they are first needed.
         let from_replicas =
             self.cx.config.replica_reads != ReplicaReads::Primary && self.map.refresh.serial > 0;
-        let replicas: Vec<_> = self.nodes.values().flat_map(|node| node.replicas.iter().copied()).collect();
-        self.nodes.values_mut().for_each(|node| node.serves_reads = false);
+        let replicas: Vec<_> = self.nodes.values().flat_map(|node| node.replicas().iter().copied()).collect();
+        self.nodes.values_mut().for_each(|node| node.set_serves_reads(false));
         for key in replicas.into_iter().filter(|_| from_replicas) {
             if let Some(node) = self.nodes.get_mut(key) {
-                node.serves_reads = true;
+                node.set_serves_reads(true);
             }
             self.ensure_connection(key);
         }
@@ -95,7 +95,7 @@ impl Cluster {
         for key in takers {
             if let Some(node) = self.nodes.get_mut(key) {
                 // One that fails is not dialled again for this.
-                node.is_new = node.connection.is_none() && node.redial_at <= self.cx.now;
+                node.note_new(self.cx.now);
             }
             self.ensure_connection(key);
         }

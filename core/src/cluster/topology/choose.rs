@@ -12,6 +12,7 @@
 use crate::address::NodeAddr;
 use crate::cluster::ids::NodeKey;
 use crate::cluster::machine::Cluster;
+use crate::cluster::nodes::node::Node;
 use crate::config::ReplicaReads;
 use crate::slot::Slot;
 
@@ -22,9 +23,9 @@ impl Cluster {
         if strategy == ReplicaReads::Primary || self.map.slots.is_moving(slot, self.cx.now) {
             return owner;
         }
-        let replicas = self.nodes.get(owner).map(|node| node.replicas.as_slice()).unwrap_or_default();
+        let replicas = self.nodes.get(owner).map(Node::replicas).unwrap_or_default();
         let can_serve = |key: &NodeKey| {
-            let node = self.nodes.get(*key).filter(|node| node.avoid_until <= self.cx.now);
+            let node = self.nodes.get(*key).filter(|node| node.may_read(self.cx.now));
             node.is_some_and(|node| !self.links.is_out_of_reach(node))
         };
         let mut able: alloc::vec::Vec<_> = replicas.iter().copied().filter(can_serve).collect();
@@ -32,10 +33,7 @@ impl Cluster {
             ReplicaReads::Primary => None,
             ReplicaReads::PreferReplica => self.cx.random.choose(&able).copied(),
             ReplicaReads::RoundRobin => {
-                let turn = self.nodes.get_mut(owner).map_or(0, |node| {
-                    node.turn = node.turn.wrapping_add(1);
-                    node.turn
-                });
+                let turn = self.nodes.get_mut(owner).map_or(0, Node::next_turn);
                 turn.checked_rem(able.len()).and_then(|index| able.get(index)).copied()
             }
             ReplicaReads::Random => {
@@ -83,7 +81,7 @@ impl Cluster {
     pub(in crate::cluster) fn node_for_caller(&mut self, address: &NodeAddr) -> Option<NodeKey> {
         let key = self.nodes.redirect_target(&self.cx, address)?;
         if let Some(node) = self.nodes.get_mut(key) {
-            node.redial_at = node.redial_at.min(self.cx.now);
+            node.dial_at_once(self.cx.now);
         }
         self.nodes.look_after(&self.cx, key);
         Some(key)

@@ -32,8 +32,8 @@ impl Cluster {
             Mode::Standalone => self.start_standalone(conn),
             Mode::Auto | Mode::Cluster => {
                 // With other addresses to try it has its share of the time for the topology, too.
-                if let Some(connection) = self.links.get_mut(conn).filter(|own| !own.others.is_empty()) {
-                    connection.check_until = Some(self.cx.now + connection.share(self.cx.now));
+                if let Some(connection) = self.links.get_mut(conn).filter(|own| own.has_other_addresses()) {
+                    connection.limit_check(self.cx.now);
                 }
                 self.ask(conn);
                 self.links.watch(&self.cx, conn);
@@ -57,8 +57,8 @@ impl Cluster {
         {
             let connection = self.links.get_mut(conn);
             let is_alone = connection.is_some_and(|connection| {
-                connection.is_not_now = true;
-                connection.is_standalone
+                connection.note_not_now();
+                connection.is_standalone()
             });
             // A server alone need not be asked, and SCRIPT KILL has to get through to it.
             if error.code == "BUSY" && is_alone && self.cx.config.mode == Mode::Auto {
@@ -83,7 +83,7 @@ impl Cluster {
         let Some(node) = self.nodes.get(key) else {
             return;
         };
-        let topology = Topology::of_one_server(node.address.clone());
+        let topology = Topology::of_one_server(node.address().clone());
         self.map.set(topology);
         self.phase = Phase::Standalone(key);
         self.map.refresh = Refresh::default();
@@ -99,7 +99,7 @@ impl Cluster {
     pub(in crate::cluster) fn on_seed_failed(&mut self, address: &NodeAddr, error: Error, passes: bool) {
         let key = self.nodes.at(address);
         if passes && let Some(node) = key.and_then(|key| self.nodes.get_mut(key)) {
-            node.is_new = true;
+            node.want_dial();
         }
         let Phase::Starting(start) = &mut self.phase else {
             return;
@@ -166,10 +166,10 @@ impl Cluster {
         for view in &views {
             let connection = self.links.get(view.conn);
             if let Some((connection, id)) =
-                connection.and_then(|connection| Some((connection, connection.node_id.as_deref()?)))
-                && let Some(node) = self.nodes.get_mut(connection.node)
+                connection.and_then(|connection| Some((connection, connection.node_id()?)))
+                && let Some(node) = self.nodes.get_mut(connection.node())
             {
-                node.is_unchecked |= is_named_otherwise(&view.topology, &node.address, id);
+                node.note_named_otherwise(is_named_otherwise(&view.topology, node.address(), id));
             }
         }
         let View { topology, epoch, asked_at, .. } = first;

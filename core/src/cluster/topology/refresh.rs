@@ -142,11 +142,11 @@ impl Cluster {
             return self.mark_healthy(conn);
         };
         let query = self.map.refresh.queries.swap_remove(index);
-        let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node));
+        let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node()));
         let (Some(topology), Some(node)) = (query.topology, node) else {
             return;
         };
-        let from = node.address.clone();
+        let from = node.address().clone();
         let text = reply.cursor().and_then(ReplyRef::as_str).unwrap_or_default();
         let epoch = text.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:"));
         let epoch = epoch.and_then(|epoch| epoch.trim().parse().ok());
@@ -154,8 +154,8 @@ impl Cluster {
     }
 
     fn host_of(&self, conn: ConnId) -> alloc::string::String {
-        let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node));
-        node.map(|node| node.address.host()).unwrap_or_default().into()
+        let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node()));
+        node.map(|node| node.address().host()).unwrap_or_default().into()
     }
 
     fn on_view(&mut self, view: View) {
@@ -225,9 +225,7 @@ impl Cluster {
 
     /// Whether requests wait for a node that is down or unknown: somebody may have taken over.
     pub(super) fn is_anything_unserved(&self) -> bool {
-        let waits = |node: &crate::cluster::nodes::node::Node| {
-            node.is_down() && (!node.queue.is_empty() || node.line.has_waiters())
-        };
+        let waits = |node: &crate::cluster::nodes::node::Node| node.is_down() && node.is_awaited();
         self.requests.has_unrouted() || self.nodes.values().any(waits)
     }
 
@@ -241,8 +239,7 @@ impl Cluster {
         });
         self.map.forget_patches(|_| true);
         for node in self.nodes.values_mut() {
-            (node.id, node.is_unchecked) = (None, false);
-            node.redial_at = node.redial_at.min(self.cx.now);
+            node.forget_identity(self.cx.now);
         }
         self.adopt(&view.topology, view.epoch, view.asked_at);
     }
