@@ -107,7 +107,7 @@ impl Cluster {
             nodes: Nodes::default(),
             links: Links::default(),
             requests: Requests::default(),
-            pool: Pool::new(now),
+            pool: Pool::default(),
             scans: Scans::default(),
             map: ClusterMap::default(),
             news: VecDeque::new(),

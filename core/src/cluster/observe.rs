@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::events::Event;
 use super::ids::RequestId;
 use super::machine::{Cluster, Phase};
+use super::nodes::node::Node;
 use super::statistics::{NodeStatistics, Statistics};
 use crate::address::NodeAddr;
 use crate::slot::Slot;
@@ -25,7 +26,7 @@ impl Cluster {
             Phase::Standalone(node) => node,
             _ => self.map.owner(slot)?,
         };
-        self.nodes.get(node).map(|node| node.address())
+        self.nodes.get(node).map(Node::address)
     }
 
     /// The counters.
@@ -75,6 +76,7 @@ impl Cluster {
     #[must_use]
     pub fn footprint(&self) -> usize {
         let [alarms, dials] = self.links.swept();
+        let [deadlines, tended] = self.pool.swept();
         // What is swept now and then may have this much for each thing that is counted already.
         let beyond = |entries: usize, counted: usize| entries.saturating_sub(256 + 4 * counted);
         self.requests.footprint()
@@ -84,7 +86,8 @@ impl Cluster {
             + self.scans.footprint()
             + beyond(alarms, self.links.len())
             + beyond(self.nodes.swept(), self.nodes.len())
-            + beyond(self.pool.swept(), self.pool.len())
+            + beyond(deadlines, self.pool.len())
+            + beyond(tended, self.nodes.len())
             + beyond(self.scans.swept(), self.scans.len())
             + beyond(dials, self.nodes.len() + self.links.len())
             + self.cx.outputs.len()

@@ -24,10 +24,11 @@ impl Cluster {
         let Some(connection) = self.links.get(conn) else {
             return;
         };
-        let is_shared = connection.is_shared();
-        if let Some(node) = self.nodes.get_mut(connection.node) {
+        let (key, is_shared) = (connection.node, connection.is_shared());
+        if let Some(node) = self.nodes.get_mut(key) {
             node.attach(conn, is_shared);
         }
+        self.pool.tend_soon(&self.cx, &mut self.nodes, key);
     }
 
     /// Takes a connection out.
@@ -38,6 +39,9 @@ impl Cluster {
         }
         if let Some(node) = self.nodes.get_mut(connection.node) {
             node.detach(conn, connection.is_shared());
+        }
+        if !connection.is_shared() {
+            self.pool.tend_soon(&self.cx, &mut self.nodes, connection.node);
         }
         if connection.looks_up {
             self.end_look_up();

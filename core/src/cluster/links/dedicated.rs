@@ -92,3 +92,42 @@ impl Dedicated {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_holder_has_left_is_undone_or_the_connection_is_closed() {
+        use Effect::{Breaks, Ends, None, Opens, Spoils, Unwatches, Watches};
+        for (commands, undo, dirty) in [
+            (&[None, None][..], Option::None, false),
+            (&[Watches], Some("UNWATCH"), false),
+            (&[Watches, Unwatches], Option::None, false),
+            (&[Watches, Opens], Some("DISCARD"), false),
+            (&[Opens], Some("DISCARD"), false),
+            // Within a transaction it is only queued.
+            (&[Watches, Opens, Unwatches], Some("DISCARD"), false),
+            (&[Watches, Opens, None, Ends], Option::None, false),
+            (&[Ends, Watches], Some("UNWATCH"), false),
+            (&[Spoils], Option::None, true),
+            (&[Watches, Breaks, Ends], Option::None, true),
+        ] {
+            let mut dedicated = Dedicated::default();
+            commands.iter().for_each(|command| dedicated.note(*command));
+            assert_eq!((dedicated.undo(), dedicated.is_dirty()), (undo, dirty), "{commands:?}");
+            if undo.is_some() {
+                dedicated.note(Ends);
+                assert_eq!(dedicated.undo(), Option::None, "it is clean: {commands:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn that_something_blocked_is_told_once() {
+        let mut dedicated = Dedicated::default();
+        dedicated.note_blocks(true);
+        dedicated.note_blocks(false);
+        assert_eq!([dedicated.take_blocks(), dedicated.take_blocks()], [true, false]);
+    }
+}

@@ -153,8 +153,10 @@ impl Cluster {
 
     /// A node that answers is well: it is dialled at once when its connection ends.
     pub(in crate::cluster) fn mark_healthy(&mut self, conn: ConnId) {
-        if let Some(key) = self.links.node_of(conn) {
-            self.nodes.mark_healthy(key);
+        if let Some(key) = self.links.node_of(conn)
+            && self.nodes.mark_healthy(key)
+        {
+            self.pool.tend_soon(&self.cx, &mut self.nodes, key);
         }
     }
 }

@@ -7,7 +7,8 @@ use crate::cluster::machine::{Cluster, Phase};
 impl Cluster {
     /// A handshake is over: the connection comes into use, when it is with whom it should be.
     pub(in crate::cluster) fn on_greeted(&mut self, conn: ConnId) {
-        if !self.is_recognised(conn) {
+        let greets = |state| matches!(state, State::Handshaking { .. } | State::Strange);
+        if !self.links.get(conn).is_some_and(|own| greets(own.state())) || !self.is_recognised(conn) {
             return;
         }
         let Some(connection) = self.links.get_mut(conn) else {

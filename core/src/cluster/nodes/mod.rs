@@ -145,12 +145,15 @@ impl Nodes {
         });
     }
 
-    /// A node that answers is well: it is dialled at once when its connection ends.
-    pub(in crate::cluster) fn mark_healthy(&mut self, key: NodeKey) {
-        if let Some(node) = self.all.get_mut(key).filter(|node| node.is_down()) {
+    /// A node that answers is well: it is dialled at once when its connection ends. Whether that is
+    /// news.
+    pub(in crate::cluster) fn mark_healthy(&mut self, key: NodeKey) -> bool {
+        let node = self.all.get_mut(key).filter(|node| node.is_down());
+        node.is_some_and(|node| {
             node.failures = 0;
             node.last_error.clear();
-        }
+            true
+        })
     }
 
     /// A node refuses one of the client's own commands: that is told once.

@@ -15,7 +15,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::cluster::ids::{ConnId, LeaseId, NodeKey, RequestId};
-use crate::cluster::links::connection::Expected;
+use crate::cluster::links::connection::{Connection, Expected};
 use crate::cluster::machine::Cluster;
 use crate::cluster::pool::Lending;
 use crate::cluster::requests::request::Target;
@@ -42,7 +42,7 @@ impl Cluster {
     /// A command has blocked and is answered: those behind it on its lent connection have their
     /// usual time from now on.
     pub(in crate::cluster) fn start_clocks_behind(&mut self, conn: ConnId, id: LeaseId) {
-        let waiting = self.links.get(conn).map(|connection| connection.expected());
+        let waiting = self.links.get(conn).map(Connection::expected);
         let behind: Vec<_> = waiting.into_iter().flatten().filter_map(Expected::request).collect();
         let (timeout, mut free_at) = (self.cx.config.request_timeout, self.cx.now);
         for request_id in behind {

@@ -10,6 +10,7 @@ use super::line::Acquired;
 use crate::cluster::ids::{ConnId, LeaseId, NodeKey, RequestId};
 use crate::cluster::links::connection::{Connection, Dedicated, Expected, Usage};
 use crate::cluster::machine::{Cluster, Phase};
+use crate::cluster::nodes::node::Node;
 use crate::cluster::queue::Queue;
 use crate::cluster::requests::request::{Request, Stage, Target};
 use crate::command::prepared::Effect;
@@ -198,6 +199,7 @@ impl Cluster {
             return self.discard(conn);
         }
         node.line_mut().release(conn);
+        self.pool.tend_soon(&self.cx, &mut self.nodes, key);
         self.serve_waiters(key);
     }
 
@@ -266,7 +268,7 @@ impl Cluster {
             let id = match node.line_mut().acquire(self.cx.config.pool.connections_max) {
                 Acquired::Nobody => return,
                 Acquired::Idle(id, conn) => {
-                    self.lend_idle(id, conn);
+                    self.lend_idle(id, key, conn);
                     continue;
                 }
                 _ if !may_dial => return self.nodes.look_after(&self.cx, key),
@@ -286,7 +288,7 @@ impl Cluster {
         }
     }
 
-    fn lend_idle(&mut self, id: LeaseId, conn: ConnId) {
+    fn lend_idle(&mut self, id: LeaseId, key: NodeKey, conn: ConnId) {
         let after = self.cx.config.health_check_after;
         let Some(connection) = self.links.get_mut(conn) else {
             return;
@@ -295,6 +297,7 @@ impl Cluster {
         if let Some(dedicated) = connection.dedicated() {
             dedicated.set_lease(Some(id));
         }
+        self.pool.tend_soon(&self.cx, &mut self.nodes, key);
         if !needs_check {
             return self.grant(id, conn);
         }
@@ -412,7 +415,7 @@ impl Cluster {
     /// only some time later, and would give it what is pushed until then; what this client
     /// sends from now on comes after this.
     pub(in crate::cluster) fn unblock(&mut self, node: NodeKey, client_id: i64) {
-        let shared = self.nodes.get(node).and_then(|node| node.connection());
+        let shared = self.nodes.get(node).and_then(Node::connection);
         let usable = |conn: &ConnId| self.links.get(*conn).is_some_and(Connection::is_usable);
         if let Some(conn) = shared.filter(usable) {
             let words = ["CLIENT", "UNBLOCK", &client_id.to_string()];

@@ -190,8 +190,9 @@ impl Target {
 ///
 /// ```text
 ///   new ─→ Nowhere ─┬─→ AtNode, Unrouted, AtLease ─→ OnConnection ─┬─→ its end, from wherever it is
-///                   │        ↑         ↑                           │
-///                   │        └── InOrder, Delayed ←── refused, lost┘
+///             ↑     │                                              │ refused, lost:
+///             │     │         InOrder, Delayed ←───────────────────┴─→ any of these
+///             └─────┼─────────────────┘
 ///                   └─→ Gathering, AtScan ─→ its end
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,10 +226,16 @@ impl Stage {
     /// Whether a request may go from here to there.
     pub(super) fn may_become(self, next: Self) -> bool {
         match (self, next) {
+            (_, Self::Nowhere) => true,
             // Those two wait for something that ends them.
-            (Self::Gathering | Self::AtScan(_), next) => next == Self::Nowhere,
-            (before, Self::AtScan(_)) => before == Self::Nowhere,
-            _ => true,
+            (Self::Gathering | Self::AtScan(_), _) => false,
+            (before, Self::Gathering | Self::AtScan(_)) => matches!(before, Self::Nowhere | Self::Unrouted),
+            // Those begin anew, or wait behind others.
+            (Self::Delayed, next) => matches!(next, Self::InOrder(_)),
+            (Self::InOrder(_), _) => false,
+            // It waits for another connection then.
+            (Self::AtLease(_), next) => matches!(next, Self::OnConnection(_) | Self::AtLease(_)),
+            (Self::Nowhere | Self::AtNode(_) | Self::OnConnection(_) | Self::Unrouted, _) => true,
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::cluster::ids::RequestId;
 use crate::cluster::links::ended::Driver;
 use crate::cluster::machine::{Cluster, Phase};
 use crate::cluster::news::News;
+use crate::cluster::nodes::node::Node;
 use crate::cluster::requests::request::Stage;
 use crate::command::route::Route;
 use crate::error::{Error, Within};
@@ -61,7 +62,7 @@ impl Cluster {
         match (stage, last_error) {
             (Stage::OnConnection(conn), _) => {
                 let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node()));
-                let address = node.map(|node| node.address());
+                let address = node.map(Node::address);
                 match is_unsent {
                     true => Error::Timeout(interrupted(address, format!("not sent within {within}"), false)),
                     false => Error::Timeout(interrupted(address, format!("no reply within {within}"), true)),
@@ -72,7 +73,7 @@ impl Cluster {
             (Stage::AtNode(node), None) if lost > 0 => {
                 let node = self.nodes.get(node);
                 let reason = node.map(|node| node.last_error().to_string()).unwrap_or_default();
-                let address = node.map(|node| node.address());
+                let address = node.map(Node::address);
                 let message =
                     format!("sent {lost} times within {within} without an answer, at last: {reason}");
                 let interrupted = interrupted(address, message, true);
@@ -83,7 +84,7 @@ impl Cluster {
                     Error::Connect(format!("{}: {}", node.address(), node.last_error()))
                 }
                 other => {
-                    let address = other.map(|node| node.address());
+                    let address = other.map(Node::address);
                     let mut message = format!("no connection within {within}");
                     if self.nodes.lacks_room(node) {
                         message.push_str(": ");

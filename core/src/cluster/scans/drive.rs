@@ -11,7 +11,7 @@ use super::page::is_passing;
 use crate::address::NodeAddr;
 use crate::cluster::ids::{NodeKey, RequestId, ScanId};
 use crate::cluster::machine::{Cluster, Phase};
-use crate::cluster::requests::request::{Parent, Target};
+use crate::cluster::requests::request::{Parent, Request, Target};
 use crate::cluster::scans::pass::{Pass, Question};
 use crate::cluster::scans::scan::{Scan, Source};
 use crate::command::prepared::Command;
@@ -32,7 +32,9 @@ impl Cluster {
     /// came meanwhile, only without keys, that is no failure.
     pub(in crate::cluster) fn end_late_batch(&mut self, id: RequestId, scan: ScanId) {
         let within = Within(self.cx.config.request_timeout);
-        let submitted_at = self.requests.get(id).map(|request| request.sent_at()).unwrap_or_default();
+        let Some(submitted_at) = self.requests.get(id).map(Request::sent_at) else {
+            return;
+        };
         let Some(scan) = self.scans.get_mut(scan) else {
             return;
         };

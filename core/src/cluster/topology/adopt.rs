@@ -64,6 +64,7 @@ impl Cluster {
         self.recognise_anew();
         self.dispatch_waiting();
         self.place_waiting_leases();
+        self.tend_all_soon();
         self.retire_strangers();
         // With a topology that nobody was asked for, nodes are dialled when they are first needed.
         let from_replicas =

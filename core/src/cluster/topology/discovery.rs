@@ -91,6 +91,7 @@ impl Cluster {
         self.cx.output(Output::Ready(Ok(())));
         self.dispatch_waiting();
         self.place_waiting_leases();
+        self.tend_all_soon();
         self.retire_strangers();
     }
 
