@@ -8,10 +8,10 @@ use keyslot_core::address::NodeAddr;
 use keyslot_core::cluster::ConnId;
 
 use super::coverage::Feature;
-use super::network::line;
+use super::network::{Phase, line};
 use super::server::{Reach, Servers, Session};
 use super::wire::{Answer, Words};
-use super::world::World;
+use super::world::{Event, World};
 
 /// Who is at a node's address in its place.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +99,16 @@ impl<A: std::fmt::Debug> World<A> {
         for conn in self.open_conns(Some(node)) {
             if self.is_with_stranger(conn) {
                 self.cut(conn);
+            }
+        }
+        // Nor does it take those that are being dialled.
+        let is_dialled = |conn: &ConnId| self.conns[conn].phase == Phase::Dialling;
+        let dialled =
+            self.conns.keys().copied().filter(|conn| is_dialled(conn) && self.is_with_stranger(*conn));
+        for conn in dialled.collect::<Vec<_>>() {
+            if self.conns[&conn].node == Some(node) {
+                let dial = self.conns[&conn].dial;
+                self.schedule(self.now, Event::Ended(conn, dial, "connection refused"));
             }
         }
     }
