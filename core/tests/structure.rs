@@ -142,3 +142,44 @@ fn what_a_part_keeps_and_decides_does_not_know_the_machine() {
     }
     assert!(steps > 10 && wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn a_parts_fields_are_seen_in_its_folder_only() {
+    let files = files(&source().join("cluster"));
+    let (mut fields, mut wide) = (0, Vec::new());
+    for (file, text) in files.iter().filter(|(file, _)| file.contains('/')) {
+        for (number, line) in (1..).zip(without_tests(text).lines()) {
+            let line = line.trim_start();
+            // A field, or an argument, has its type behind its name; a function has not.
+            let is_field = |rest: &str| rest.split_once(':').is_some_and(|(name, _)| is_name(name));
+            fields += usize::from(line.strip_prefix("pub(super) ").is_some_and(is_field));
+            let seen_widely = ["pub(in crate::cluster) ", "pub(crate) "];
+            if seen_widely.iter().filter_map(|seen| line.strip_prefix(seen)).any(is_field) {
+                wide.push(format!("{file}:{number}: {line}"));
+            }
+        }
+    }
+    assert!(
+        fields > 50 && wide.is_empty(),
+        "{fields} fields, and these are seen widely:\n{}",
+        wide.join("\n")
+    );
+}
+
+/// Whether this is a name as fields have them.
+fn is_name(text: &str) -> bool {
+    text.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_')
+}
+
+#[test]
+fn news_are_carried_in_one_place() {
+    let files = files(&source().join("cluster"));
+    let takes = |what: &str| {
+        let takers = files.iter().filter(|(_, text)| without_tests(text).contains(what));
+        takers.map(|(file, _)| file.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(takes("news.pop_front()"), ["carry.rs"]);
+    // Steps tell, and do not carry: what the driver calls does.
+    assert_eq!(takes(".carry_on()"), ["callers.rs", "carry.rs", "mod.rs"]);
+    assert!(takes("news.push_back(").len() > 3);
+}

@@ -33,7 +33,9 @@
 //!
 //! | folder, file | what of the machine is there |
 //! |---|---|
-//! | `mod.rs` | the contract, and what falls due |
+//! | `mod.rs`, `callers.rs` | the contract; what callers ask for |
+//! | `machine.rs` | what the machine keeps, and how far it has come |
+//! | `carry.rs`, `news.rs` | where parts meet, and what falls due; what a step tells those above it |
 //! | `io.rs`, `ids.rs`, `context.rs` | inputs and outputs; names; what every part needs |
 //! | `links/` | connections: dial, handshake, bytes, health, loss |
 //! | `nodes/` | what is known of a node, and of addresses that failed |
@@ -44,11 +46,15 @@
 //! | `observe.rs`, `events.rs`, `statistics.rs` | what the driver can ask about |
 //! | `queue.rs`, `timers.rs`, `random.rs` | requests that wait in line; deadlines; chance |
 
+mod callers;
+mod carry;
 mod context;
 mod events;
 mod ids;
 mod io;
 mod links;
+mod machine;
+mod news;
 mod nodes;
 mod observe;
 mod pool;
@@ -56,11 +62,12 @@ mod queue;
 mod random;
 mod requests;
 mod scans;
+mod shut_down;
 mod statistics;
 mod timers;
 mod topology;
 
-use alloc::vec::Vec;
+use alloc::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -71,62 +78,19 @@ use crate::error::Error;
 use crate::time::Instant;
 use context::Context;
 pub use events::Event;
-use ids::NodeKey;
 pub use ids::{ConnId, LeaseId, RequestId, ScanId, Token};
 pub use io::{Destination, Input, Output};
 use links::Links;
+pub use machine::Cluster;
+use machine::Phase;
 use nodes::Nodes;
-use nodes::node::Node;
 use pool::Pool;
 use requests::Requests;
-use requests::request::{Request, Target};
-use requests::route::Known;
 use scans::Scans;
 pub use scans::{ScanOptions, Subject};
 pub use statistics::{Latency, NodeStatistics, Statistics};
 use topology::ClusterMap;
 use topology::start::Start;
-
-/// The client.
-///
-/// ```text
-///   Starting ── topology known ──→ Running ── close ──→ Closed
-///      └── no seed can be used ─────────────────────────↑
-/// ```
-#[derive(Debug)]
-pub struct Cluster {
-    cx: Context,
-    phase: Phase,
-    nodes: Nodes,
-    links: Links,
-    requests: Requests,
-    pool: Pool,
-    scans: Scans,
-    map: ClusterMap,
-}
-
-/// How far the client has come.
-#[derive(Debug)]
-enum Phase {
-    Starting(Start),
-    /// The seeds are a cluster's.
-    Clustered,
-    /// This one server is all there is.
-    Standalone(NodeKey),
-    Closed,
-}
-
-impl Phase {
-    /// How much is known of the cluster.
-    fn known(&self) -> Known {
-        match self {
-            Self::Starting(_) => Known::Nothing,
-            Self::Clustered => Known::Cluster,
-            Self::Standalone(node) => Known::Server(*node),
-            Self::Closed => Known::Closed,
-        }
-    }
-}
 
 impl Cluster {
     /// Starts a client: it dials its seeds at once, and says [`Output::Ready`] when it knows the
@@ -143,15 +107,17 @@ impl Cluster {
             nodes: Nodes::default(),
             links: Links::default(),
             requests: Requests::default(),
-            pool: Pool::new(now),
+            pool: Pool::default(),
             scans: Scans::default(),
             map: ClusterMap::default(),
+            news: VecDeque::new(),
         };
         // With a topology nothing need be asked before the first request; nodes are dialled when
         // they are needed.
         if let Some(topology) = cluster.cx.config.topology.take() {
             cluster.adopt(&topology, None, now);
             cluster.map.refresh_when_connected(now);
+            cluster.carry_on();
             return cluster;
         }
         for seed in cluster.cx.config.seeds.clone() {
@@ -161,49 +127,6 @@ impl Cluster {
         cluster
     }
 
-    /// Takes a request. Its end is an [`Output::Done`] with this token.
-    pub fn submit(
-        &mut self,
-        now: Instant,
-        command: Command,
-        destination: &Destination,
-        token: Token,
-    ) -> RequestId {
-        if now > self.cx.now {
-            self.advance(now);
-        }
-        let id = self.accept(
-            command,
-            match destination {
-                Destination::Cluster => None,
-                Destination::Node(address) => Some(Target::Node(address.clone())),
-                Destination::Lent(lease) => Some(Target::Lent(*lease)),
-                Destination::Scan(scan) => Some(Target::Scan(*scan)),
-            },
-            token,
-        );
-        self.drive_refresh();
-        id
-    }
-
-    /// Gives a request up: no [`Output::Done`] comes for it. It may be executed all the same.
-    pub fn forget(&mut self, id: RequestId) {
-        let request = self.requests.get(id);
-        let blocked =
-            request.filter(|request| request.command.blocks.is_some() && request.is_on_connection());
-        let blocked = blocked.and_then(Request::lease);
-        let on = self.requests.connections_of(id);
-        self.abandon(id);
-        // The server would take something for nobody.
-        if let Some(lease) = blocked {
-            self.end_given_up(lease);
-        }
-        // It, or its parts, may have been the last on connections that take no more.
-        for conn in on {
-            self.close_if_drained(conn);
-        }
-    }
-
     /// Takes in what happened.
     pub fn handle(&mut self, now: Instant, input: Input) {
         // What came in is older than what falls due now, and says more.
@@ -211,23 +134,18 @@ impl Cluster {
         match input {
             Input::Resolved { conn, result } => self.on_resolved(conn, result),
             Input::Connected { conn } => self.on_connected(conn),
-            Input::Received { conn, bytes } => self.on_received(conn, bytes),
+            Input::Received { conn, bytes } => self.receive(conn, bytes),
             Input::Closed { conn, reason } => self.on_closed(conn, reason),
             Input::NoSocket { conn, reason } => self.on_no_socket(conn, reason),
             Input::Tick => {}
         }
+        self.carry_on();
         self.advance(now);
     }
 
     /// What to do next; to be called until it says [`Output::WaitUntil`].
     pub fn poll_output(&mut self) -> Output {
-        self.drive_dials();
-        loop {
-            self.send_released();
-            if !self.drive_scans() {
-                break;
-            }
-        }
+        self.drive();
         if let Some(output) = self.cx.outputs.pop_front() {
             return output;
         }
@@ -255,7 +173,7 @@ impl Cluster {
         let bytes = self.links.flush(&mut self.cx, conn)?;
         let node = self.links.node_of(conn).and_then(|key| self.nodes.get_mut(key));
         if let Some(node) = node {
-            node.statistics.bytes_out += bytes.len() as u64;
+            node.statistics_mut().bytes_out += bytes.len() as u64;
         }
         Some(bytes)
     }
@@ -289,53 +207,5 @@ impl Cluster {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
-    }
-
-    /// Moves the clock, which never goes back, and does what has fallen due.
-    fn advance(&mut self, now: Instant) {
-        self.cx.now = self.cx.now.max(now);
-        while let Some(id) = self.requests.next_late(self.cx.now) {
-            self.time_out(id);
-        }
-        while let Some(id) = self.requests.next_retry(self.cx.now) {
-            self.retry(id);
-        }
-        self.check_connections();
-        self.check_nodes();
-        self.check_lease_deadlines();
-        self.scans.expire(&self.cx);
-        self.check_start_deadline();
-        self.seek_contact();
-        self.tend_pools();
-        self.drive_refresh();
-    }
-
-    /// When `advance` has something to do.
-    fn next_wake(&mut self) -> Option<Instant> {
-        let alarm = self.next_alarm();
-        let timers = [
-            self.requests.next_deadline(),
-            self.start_deadline(),
-            self.next_refresh(),
-            alarm,
-            self.scans.next_deadline(),
-            self.links.next_ease(),
-        ];
-        timers.into_iter().flatten().min()
-    }
-
-    /// Ends everything that is under way.
-    fn shut_down(&mut self, error: &Error) {
-        self.phase = Phase::Closed;
-        let requests: Vec<_> = self.requests.keys().collect();
-        for id in requests {
-            self.finish(id, Err(error.clone()));
-        }
-        self.links.shut_down(&mut self.cx);
-        self.pool.shut_down();
-        self.scans.shut_down();
-        self.nodes.shut_down();
-        self.requests.shut_down();
-        self.map.shut_down();
     }
 }

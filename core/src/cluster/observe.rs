@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 
 use super::events::Event;
 use super::ids::RequestId;
+use super::machine::{Cluster, Phase};
+use super::nodes::node::Node;
 use super::statistics::{NodeStatistics, Statistics};
-use super::{Cluster, Phase};
 use crate::address::NodeAddr;
 use crate::slot::Slot;
 use crate::time::Instant;
@@ -25,7 +26,7 @@ impl Cluster {
             Phase::Standalone(node) => node,
             _ => self.map.owner(slot)?,
         };
-        self.nodes.get(node).map(|node| &node.address)
+        self.nodes.get(node).map(Node::address)
     }
 
     /// The counters.
@@ -45,9 +46,9 @@ impl Cluster {
     /// way on connections.
     pub fn node_statistics(&self) -> impl Iterator<Item = (&NodeAddr, &NodeStatistics, usize)> {
         self.nodes.in_order().map(|node| {
-            let own = node.connections.iter().filter_map(|conn| self.links.get(*conn));
-            let in_flight = own.map(|connection| connection.expected.len()).sum();
-            (&node.address, &node.statistics, in_flight)
+            let own = node.connections().iter().filter_map(|conn| self.links.get(*conn));
+            let in_flight = own.map(|connection| connection.expected().len()).sum();
+            (node.address(), node.statistics(), in_flight)
         })
     }
 
@@ -75,6 +76,7 @@ impl Cluster {
     #[must_use]
     pub fn footprint(&self) -> usize {
         let [alarms, dials] = self.links.swept();
+        let [deadlines, tended] = self.pool.swept();
         // What is swept now and then may have this much for each thing that is counted already.
         let beyond = |entries: usize, counted: usize| entries.saturating_sub(256 + 4 * counted);
         self.requests.footprint()
@@ -84,7 +86,8 @@ impl Cluster {
             + self.scans.footprint()
             + beyond(alarms, self.links.len())
             + beyond(self.nodes.swept(), self.nodes.len())
-            + beyond(self.pool.swept(), self.pool.len())
+            + beyond(deadlines, self.pool.len())
+            + beyond(tended, self.nodes.len())
             + beyond(self.scans.swept(), self.scans.len())
             + beyond(dials, self.nodes.len() + self.links.len())
             + self.cx.outputs.len()

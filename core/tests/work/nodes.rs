@@ -73,14 +73,23 @@ fn each_of_many_nodes_asked() {
     });
 }
 
-/// So many requests one after the other, a millisecond apart, take this long for each.
-fn cost_of_one_get(nodes: usize) -> Duration {
-    const REQUESTS: u32 = 4_000;
+/// A machine that is connected to all of so many nodes, and its answer for the topology.
+fn connected_to(nodes: usize) -> (Machine, Bytes) {
     let slots = shards_from(0, nodes);
-    let mut machine = Machine::new(Config { connections_max: 2_000, ..config() });
+    // The topology is asked for again after hours: that costs what it is large.
+    let refresh_interval = Duration::from_secs(36_000);
+    let mut machine = Machine::new(Config { connections_max: 2_000, refresh_interval, ..config() });
     machine.run(&mut answer(&slots, 1));
     ask_each(&mut machine, 0, nodes);
     machine.run(&mut answer(&slots, 1));
+    assert_eq!(machine.cluster.statistics().connects as usize, nodes + 1, "all are connected, and the seed");
+    (machine, slots)
+}
+
+/// So many requests one after the other, a millisecond apart, take this long for each.
+fn cost_of_one_get(nodes: usize) -> Duration {
+    const REQUESTS: u32 = 4_000;
+    let (mut machine, slots) = connected_to(nodes);
     let whole = time(|| {
         for _ in 0..REQUESTS {
             machine.submit(Command::new(&["GET", "key"]).unwrap(), &Destination::Cluster);
@@ -88,7 +97,6 @@ fn cost_of_one_get(nodes: usize) -> Duration {
         }
     });
     assert_eq!(machine.failed, [""; 0]);
-    assert_eq!(machine.cluster.statistics().connects as usize, nodes + 1, "all are connected, and the seed");
     whole / REQUESTS
 }
 
@@ -96,6 +104,30 @@ fn cost_of_one_get(nodes: usize) -> Duration {
 fn one_get_costs_the_same_whatever_the_number_of_nodes() {
     let costs = [3, 100, 1_000].map(|nodes| (nodes, cost_of_one_get(nodes)));
     println!("one GET: {costs:?}");
+    let [(_, few), .., (_, many)] = costs;
+    assert!(many < 3 * few, "with 1,000 nodes {many:?}, with 3 {few:?}");
+}
+
+/// A second in which nothing happens, of a hundred ticks, takes this long.
+fn cost_of_an_idle_second(nodes: usize) -> Duration {
+    const SECONDS: u32 = 20;
+    let (mut machine, slots) = connected_to(nodes);
+    // Once, each node is looked at that was connected.
+    machine.wait(Duration::from_secs(1), &mut answer(&slots, 1));
+    let commands = machine.cluster.statistics().commands;
+    let whole = time(|| {
+        for _ in 0..SECONDS * 100 {
+            machine.wait(Duration::from_millis(10), &mut answer(&slots, 1));
+        }
+    });
+    assert_eq!(machine.cluster.statistics().commands, commands, "nothing is asked");
+    whole / SECONDS
+}
+
+#[test]
+fn an_idle_second_costs_the_same_whatever_the_number_of_nodes() {
+    let costs = [3, 100, 1_000].map(|nodes| (nodes, cost_of_an_idle_second(nodes)));
+    println!("an idle second: {costs:?}");
     let [(_, few), .., (_, many)] = costs;
     assert!(many < 3 * few, "with 1,000 nodes {many:?}, with 3 {few:?}");
 }

@@ -1,64 +1,56 @@
-//! When connections, nodes and waiters want attention without anything having happened.
+//! When a connection wants attention without anything having happened.
 //!
-//! Each has one alarm among the machine's timers, which is set when something begins to be due and
-//! looked at when it goes off. So an event costs what it is about, however many nodes and
-//! connections there are.
+//! Each has one alarm among its part's timers, which is set when something begins to be due and
+//! looked at when it goes off. So an event costs what it is about, however many connections there
+//! are.
 
-use alloc::vec::Vec;
+use alloc::format;
+use alloc::string::ToString;
 
-use crate::cluster::Cluster;
-use crate::cluster::ids::NodeKey;
-use crate::cluster::links::connection::Connection;
-use crate::cluster::nodes::node::REPLICA_PATIENCE;
-use crate::time::Instant;
+use crate::cluster::ids::ConnId;
+use crate::cluster::links::connection::{Candidate, Connection, State};
+use crate::cluster::links::ended::Driver;
+use crate::cluster::machine::{Cluster, Phase};
+use crate::error::{Error, Within};
 
 impl Cluster {
-    /// When something falls due. What has been done meanwhile, or is due later by now, is no reason
-    /// to wake up.
-    pub(in crate::cluster) fn next_alarm(&mut self) -> Option<Instant> {
-        let alarms = [
-            self.links.next_deadline(&self.cx),
-            self.nodes.next_deadline(&self.cx),
-            self.pool.next_deadline(),
-        ];
-        alarms.into_iter().flatten().min()
+    /// Ends a connection that did not come up or did not answer its check in time, and looks
+    /// whether answers are due on it.
+    pub(in crate::cluster) fn check_connection(&mut self, conn: ConnId) {
+        let gives_up_at = self.links.get(conn).and_then(Connection::gives_up_at);
+        if gives_up_at.is_some_and(|at| at <= self.cx.now) {
+            self.give_up(conn);
+        }
+        self.stall_if_due(conn);
+        self.links.watch(&self.cx, conn);
     }
 
-    /// Ends connections that did not come up or did not answer their check in time, and looks at
-    /// those on which answers are due.
-    pub(in crate::cluster) fn check_connections(&mut self) {
-        let due: Vec<_> = core::iter::from_fn(|| self.links.expire(&self.cx)).collect();
-        for conn in due {
-            let gives_up_at = self.links.get(conn).and_then(Connection::gives_up_at);
-            if gives_up_at.is_some_and(|at| at <= self.cx.now) {
-                self.give_up(conn);
+    /// Ends a connection that did not come up, or did not answer its PING, in time.
+    pub(super) fn give_up(&mut self, conn: ConnId) {
+        let within = self.cx.config.connect_timeout;
+        let Some(connection) = self.links.get_mut(conn) else {
+            return;
+        };
+        // An address that only took long has another turn, when all have had theirs.
+        if let (State::Dialling, Some(ip)) = (connection.state(), connection.ip)
+            && !connection.others.is_empty()
+            && connection.deadline < connection.last_deadline
+        {
+            let is_first = !connection.is_second_try;
+            connection.others.extend(is_first.then_some(Candidate { ip, is_second: true }));
+        }
+        let reason = match connection.state() {
+            State::Resolving => format!("the name was not resolved within {}", Within(within)),
+            State::Dialling => format!("no answer within {}", Within(within)),
+            State::Handshaking { .. } => {
+                format!("connected, but no answer to the handshake within {}", Within(within))
             }
-            self.stall_if_due(conn);
-            self.links.watch(&self.cx, conn);
-        }
-    }
-
-    /// Does for nodes what has fallen due.
-    pub(in crate::cluster) fn check_nodes(&mut self) {
-        let due: Vec<_> = core::iter::from_fn(|| self.nodes.expire(&self.cx)).collect();
-        for key in due {
-            self.tend_node(key);
-        }
-    }
-
-    /// Dials a node whose wait is over, and lets the primary serve what has waited too long for a
-    /// replica's connection.
-    pub(in crate::cluster) fn tend_node(&mut self, key: NodeKey) {
-        let is_over = |since: Instant| since + REPLICA_PATIENCE <= self.cx.now;
-        if self.nodes.get(key).is_some_and(|node| node.reads_since.is_some_and(is_over)) {
-            self.release_queue(key, None);
-        }
-        if self.nodes.wants_connection(key) {
-            self.ensure_connection(key);
-        }
-        if self.nodes.get(key).is_some_and(|node| node.redial_at <= self.cx.now) {
-            self.serve_waiters(key);
-        }
-        self.nodes.look_after(&self.cx, key);
+            State::Ready if matches!(self.phase, Phase::Starting(_)) => {
+                "no answer to the question for the topology".to_string()
+            }
+            State::Strange => self.why_strange(conn),
+            State::Ready => "no answer to the health check".to_string(),
+        };
+        self.lose(conn, Error::Connect(reason), Driver::MustClose);
     }
 }

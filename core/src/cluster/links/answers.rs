@@ -12,12 +12,12 @@
 use alloc::format;
 use alloc::string::String;
 
-use crate::cluster::Cluster;
 use crate::cluster::ids::ConnId;
 use crate::cluster::links::connection::Connection;
 use crate::cluster::links::connection::Expected;
+use crate::cluster::links::ended::Driver;
 use crate::cluster::links::handshake::HandshakeStep;
-use crate::cluster::links::loss::Driver;
+use crate::cluster::machine::Cluster;
 use crate::cluster::requests::request::Parent;
 use crate::error::Error;
 use crate::resp::{DecodeError, RawReply};
@@ -38,9 +38,9 @@ pub(super) const ZONE_LENGTH_MAX: usize = 255;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cluster) struct Question {
     /// What was sent, for people.
-    pub(in crate::cluster) name: &'static str,
+    pub(super) name: &'static str,
     /// How large the answer may be.
-    pub(in crate::cluster) limit: u64,
+    pub(super) limit: u64,
     /// The type bytes that it may begin with, besides those of errors; any when there are none.
     markers: &'static [u8],
 }
@@ -91,7 +91,7 @@ impl Cluster {
     fn next_question(&self, connection: &Connection) -> Option<Question> {
         match connection.next_due()? {
             Expected::Request(id) => {
-                let Parent::Pass { scan, number } = self.requests.get(*id)?.parent? else {
+                let Parent::Pass { scan, number } = self.requests.get(*id)?.parent()? else {
                     return None;
                 };
                 let name = self.scans.question(scan, number)?;
@@ -132,7 +132,7 @@ impl Cluster {
                 let Some(request) = request else {
                     return;
                 };
-                if let (true, Some(lease)) = (request.command.blocks.is_some(), request.lease()) {
+                if let (true, Some(lease)) = (request.command().blocks.is_some(), request.lease()) {
                     self.start_clocks_behind(conn, lease);
                 }
                 self.finish(id, Err(told));

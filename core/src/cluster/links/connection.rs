@@ -23,10 +23,11 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::cluster::ids::{LeaseId, NodeKey, RequestId};
-use crate::cluster::links::handshake::HandshakeStep;
+pub(in crate::cluster) use crate::cluster::links::dedicated::{Dedicated, Usage};
+pub(in crate::cluster) use crate::cluster::links::expected::Expected;
 use crate::cluster::links::outgoing::{Outgoing, PIECE};
 use crate::cluster::timers::Alarm;
-use crate::command::prepared::{Command, Effect};
+use crate::command::prepared::Command;
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::resp::{Begun, Decoder};
@@ -36,91 +37,6 @@ use crate::time::Instant;
 /// smallest usual segment carries 536 (RFC 9293, 3.7.1), unless it has the end of what was sent:
 /// then the reply is whole.
 const PROGRESS_MIN: usize = 512;
-
-/// Whose reply comes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cluster) enum Expected {
-    /// A request's; it is dropped when the request is gone.
-    Request(RequestId),
-    /// A transaction's, before that of its EXEC: MULTI's, or one of its commands'.
-    Queued(RequestId),
-    /// One of the handshake's.
-    Handshake(HandshakeStep),
-    /// ASKING's: `+OK`, for nobody.
-    Asking,
-    /// That of READONLY, which was refused before.
-    ReadOnly,
-    /// That of CLIENT UNBLOCK, for nobody.
-    Unblocking,
-    /// CLUSTER SLOTS of the query with this number.
-    Slots(u64),
-    /// CLUSTER SHARDS of the query with this number.
-    Shards(u64),
-    /// CLUSTER INFO of the query with this number.
-    Info(u64),
-    /// The health check's PING.
-    Ping,
-    /// What undoes the last holder's WATCH or MULTI.
-    Cleaning,
-}
-
-impl Expected {
-    /// The request that it is for.
-    pub(in crate::cluster) fn request(&self) -> Option<RequestId> {
-        match self {
-            Self::Request(id) => Some(*id),
-            _ => None,
-        }
-    }
-
-    /// The request that it is about: the reply is its own, or one of those before its own.
-    pub(super) fn of_request(&self) -> Option<RequestId> {
-        match self {
-            Self::Request(id) | Self::Queued(id) => Some(*id),
-            _ => None,
-        }
-    }
-}
-
-/// Who uses a connection.
-#[derive(Debug)]
-pub(in crate::cluster) enum Usage {
-    /// Every request for its node.
-    Shared,
-    /// One holder at a time, or nobody.
-    Dedicated(Dedicated),
-}
-
-/// What a dedicated connection is up to.
-#[derive(Debug, Default)]
-pub(in crate::cluster) struct Dedicated {
-    /// Who has it, or is to have it once it is ready.
-    pub(in crate::cluster) lease: Option<LeaseId>,
-    /// Whether anything of theirs has been handed to the driver.
-    pub(in crate::cluster) used: bool,
-    /// Whether a command that blocks was sent over it.
-    pub(in crate::cluster) blocks: bool,
-    pub(in crate::cluster) watching: bool,
-    /// Between MULTI and EXEC.
-    pub(in crate::cluster) in_multi: bool,
-    /// It is closed when it comes back.
-    pub(in crate::cluster) dirty: bool,
-}
-
-impl Dedicated {
-    /// Remembers what a command does to the connection.
-    pub(in crate::cluster) fn note(&mut self, effect: Effect) {
-        match effect {
-            Effect::None => {}
-            Effect::Watches => self.watching = true,
-            Effect::Unwatches if !self.in_multi => self.watching = false,
-            Effect::Unwatches => {}
-            Effect::Opens => self.in_multi = true,
-            Effect::Ends => (self.watching, self.in_multi) = (false, false),
-            Effect::Spoils | Effect::Breaks => self.dirty = true,
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cluster) enum State {
@@ -162,47 +78,47 @@ pub(in crate::cluster) struct Candidate {
 
 #[derive(Debug)]
 pub(in crate::cluster) struct Connection {
-    pub(in crate::cluster) node: NodeKey,
-    pub(in crate::cluster) usage: Usage,
+    pub(super) node: NodeKey,
+    pub(super) usage: Usage,
     state: State,
-    pub(in crate::cluster) made_at: Instant,
+    pub(super) made_at: Instant,
     /// Until when it has to be `Ready`; with several addresses, until when this one has to get it
     /// there.
-    pub(in crate::cluster) deadline: Instant,
+    pub(super) deadline: Instant,
     /// Until when it has to be `Ready`, whichever address is tried.
-    pub(in crate::cluster) last_deadline: Instant,
+    pub(super) last_deadline: Instant,
     /// The address that is tried, or was taken.
     pub(super) ip: Option<IpAddr>,
     pub(super) is_second_try: bool,
     /// The host's other addresses, for when this one fails.
-    pub(in crate::cluster) others: VecDeque<Candidate>,
+    pub(super) others: VecDeque<Candidate>,
     /// The last error that the handshake was answered with.
-    pub(in crate::cluster) last_word: Option<ServerError>,
+    pub(super) last_word: Option<ServerError>,
     /// Whether the server has said that it does not want it, or cannot serve, now: that passes.
-    pub(in crate::cluster) is_not_now: bool,
+    pub(super) is_not_now: bool,
     /// Whether the server calls itself one without cluster (HELLO's `mode`).
-    pub(in crate::cluster) is_standalone: bool,
+    pub(super) is_standalone: bool,
     /// The request whose ASKING was refused, and how.
     pub(super) asking_refused: Option<(RequestId, ServerError)>,
     /// Whether READONLY was refused.
-    pub(in crate::cluster) reads_refused: bool,
+    pub(super) reads_refused: bool,
     /// When it wants attention.
-    pub(in crate::cluster) alarm: Alarm,
+    pub(super) alarm: Alarm,
     /// Whether its host is being looked up.
     pub(super) looks_up: bool,
-    pub(in crate::cluster) decoder: Decoder,
-    pub(in crate::cluster) expected: VecDeque<Expected>,
+    pub(super) decoder: Decoder,
+    pub(super) expected: VecDeque<Expected>,
     /// What the driver has not taken yet. Its replies are the last in `expected`: nobody but us has
     /// seen the commands.
     out: Outgoing,
     /// Whether it is on the machine's list of those to flush.
     pub(super) is_unflushed: bool,
     /// Whether it was taken off that list because it may not be written to yet.
-    pub(in crate::cluster) is_held: bool,
+    pub(super) is_held: bool,
     /// Whether its socket may hold more than was read.
-    pub(in crate::cluster) is_unread: bool,
+    pub(super) is_unread: bool,
     /// When it last gave a whole reply that was due, or the connection was made.
-    pub(in crate::cluster) answered_at: Instant,
+    pub(super) answered_at: Instant,
     /// While answers are due: since when the next of them is.
     due_since: Instant,
     /// While answers are due: since when nothing has come that counts (see `note_progress`).
@@ -213,18 +129,18 @@ pub(in crate::cluster) struct Connection {
     received_at: Instant,
     /// While a PING or what cleans it is out, which has to be answered before the connection is
     /// used: until when.
-    pub(in crate::cluster) check_until: Option<Instant>,
+    pub(super) check_until: Option<Instant>,
     /// The id of the node that it is with, where that has told it (CLUSTER MYID).
-    pub(in crate::cluster) node_id: Option<String>,
+    pub(super) node_id: Option<String>,
     /// What the server calls it (CLIENT ID).
-    pub(in crate::cluster) client_id: Option<i64>,
+    pub(super) client_id: Option<i64>,
     /// Whether HELLO has made it speak RESP3: only then there are pushes.
     pub(super) speaks_resp3: bool,
     /// The numbers of the scripts that have run over it.
-    pub(in crate::cluster) scripts: Vec<u32>,
+    pub(super) scripts: Vec<u32>,
     /// Takes no new commands: it stopped answering, and stays only for the replies that may still
     /// come.
-    pub(in crate::cluster) draining: bool,
+    pub(super) draining: bool,
 }
 
 impl Connection {
@@ -270,6 +186,98 @@ impl Connection {
             scripts: Vec::new(),
             draining: false,
         }
+    }
+
+    pub(in crate::cluster) fn node(&self) -> NodeKey {
+        self.node
+    }
+
+    pub(in crate::cluster) fn made_at(&self) -> Instant {
+        self.made_at
+    }
+
+    /// When it last gave a whole reply that was due, or the connection was made.
+    pub(in crate::cluster) fn answered_at(&self) -> Instant {
+        self.answered_at
+    }
+
+    /// Whose replies are to come, in order.
+    pub(in crate::cluster) fn expected(&self) -> &VecDeque<Expected> {
+        &self.expected
+    }
+
+    /// What the server calls it (CLIENT ID).
+    pub(in crate::cluster) fn client_id(&self) -> Option<i64> {
+        self.client_id
+    }
+
+    /// The id of the node that it is with, where that has told it (CLUSTER MYID).
+    pub(in crate::cluster) fn node_id(&self) -> Option<&str> {
+        self.node_id.as_deref()
+    }
+
+    /// Whether the server calls itself one without cluster.
+    pub(in crate::cluster) fn is_standalone(&self) -> bool {
+        self.is_standalone
+    }
+
+    /// The server has said that it cannot serve now: that passes.
+    pub(in crate::cluster) fn note_not_now(&mut self) {
+        self.is_not_now = true;
+    }
+
+    /// It is with another node than the one that should be there, and has until then to turn out to
+    /// be the right one.
+    pub(in crate::cluster) fn note_strange(&mut self, deadline: Instant) {
+        self.set_state(State::Strange);
+        (self.deadline, self.last_deadline) = (deadline, deadline);
+    }
+
+    pub(in crate::cluster) fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// It takes no new commands from now on.
+    pub(in crate::cluster) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    pub(in crate::cluster) fn has_other_addresses(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// It has its share of the time for what it is asked next.
+    pub(in crate::cluster) fn limit_check(&mut self, now: Instant) {
+        self.check_until = Some(now + self.share(now));
+    }
+
+    /// What it had to answer first is answered.
+    pub(in crate::cluster) fn end_check(&mut self) {
+        self.check_until = None;
+    }
+
+    /// Whether READONLY was refused, and it is to be tried again.
+    pub(in crate::cluster) fn take_reads_refused(&mut self) -> bool {
+        core::mem::take(&mut self.reads_refused)
+    }
+
+    /// The numbers of the scripts that have run over it.
+    pub(in crate::cluster) fn scripts(&self) -> &[u32] {
+        &self.scripts
+    }
+
+    pub(in crate::cluster) fn note_script(&mut self, number: u32) {
+        if !self.scripts.contains(&number) {
+            self.scripts.push(number);
+        }
+    }
+
+    pub(in crate::cluster) fn forget_script(&mut self, number: u32) {
+        self.scripts.retain(|run| *run != number);
+    }
+
+    pub(in crate::cluster) fn forget_scripts(&mut self) {
+        self.scripts.clear();
     }
 
     /// What each address that is left has of the time, this one included.

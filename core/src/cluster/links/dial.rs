@@ -1,17 +1,14 @@
 //! From a node that has no connection to one that has: look-up, dial, the host's next address, the
 //! handshake's first words.
 
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use super::connection::{Candidate, Connection, Expected, State, Usage};
-use super::handshake::{self, HandshakeStep};
-use super::loss::{Driver, is_final};
+use super::connection::{Candidate, Connection, State, Usage};
+use super::ended::{Driver, is_final};
 use crate::cluster::ids::{ConnId, NodeKey};
 use crate::cluster::io::Output;
-use crate::cluster::{Cluster, Phase};
+use crate::cluster::machine::{Cluster, Phase};
 use crate::error::Error;
 
 /// So long a host's address has to let a socket be opened, as long as another one has not been
@@ -26,13 +23,11 @@ impl Cluster {
         let Some(node) = self.nodes.get(node_key) else {
             return;
         };
-        let may_dial = node.connection.is_none() && node.redial_at <= self.cx.now;
+        let may_dial = node.connection().is_none() && node.may_be_dialled(self.cx.now);
         if may_dial && self.has_room_for(node_key) {
             let conn = self.open(node_key, Usage::Shared);
             if let Some(node) = self.nodes.get_mut(node_key) {
-                node.connection = conn;
-                node.is_new = false;
-                node.dials = node.dials.saturating_add(1);
+                node.note_dialled(conn);
             }
         }
         self.nodes.look_after(&self.cx, node_key);
@@ -40,7 +35,7 @@ impl Cluster {
 
     /// Begins to connect to a node. There has to be room.
     pub(in crate::cluster) fn open(&mut self, node_key: NodeKey, usage: Usage) -> Option<ConnId> {
-        let ip = self.nodes.get(node_key)?.address.ip();
+        let ip = self.nodes.get(node_key)?.address().ip();
         let deadline = self.cx.now + self.cx.config.connect_timeout;
         let decoder = self.cx.decoder();
         let connection = Connection::new(node_key, usage, decoder, self.cx.now, deadline);
@@ -53,28 +48,8 @@ impl Cluster {
         Some(conn)
     }
 
-    pub(in crate::cluster) fn on_resolved(&mut self, conn: ConnId, result: Result<Vec<IpAddr>, String>) {
-        if !self.note_resolved(conn) {
-            return;
-        }
-        match result {
-            Ok(addresses) if addresses.is_empty() => {
-                self.lose(conn, Error::Connect("the name has no address".to_string()), Driver::MustClose);
-            }
-            Ok(mut addresses) => {
-                let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node));
-                let failed = node.and_then(|node| node.failed_ip);
-                if let Some(index) = addresses.iter().position(|ip| Some(*ip) == failed) {
-                    addresses.rotate_left(index + 1);
-                }
-                self.dial(conn, addresses);
-            }
-            Err(reason) => self.lose(conn, Error::Connect(reason), Driver::MustClose),
-        }
-    }
-
     /// Tries these addresses, in this order.
-    fn dial(&mut self, conn: ConnId, addresses: impl IntoIterator<Item = IpAddr>) {
+    pub(super) fn dial(&mut self, conn: ConnId, addresses: impl IntoIterator<Item = IpAddr>) {
         if let Some(connection) = self.links.get_mut(conn) {
             let candidate = |ip| Candidate { ip, is_second: false };
             connection.others = addresses.into_iter().map(candidate).collect();
@@ -98,7 +73,7 @@ impl Cluster {
         let share = connection.share(self.cx.now);
         let is_hasty = !next.is_second && !connection.others.is_empty();
         connection.deadline = self.cx.now + if is_hasty { share.min(ADDRESS_PATIENCE) } else { share };
-        let address = SocketAddr::new(next.ip, node.address.port());
+        let address = SocketAddr::new(next.ip, node.address().port());
         self.cx.output(Output::Connect { conn, address });
         self.links.watch(&self.cx, conn);
     }
@@ -112,7 +87,7 @@ impl Cluster {
         };
         let is_in_use = connection.is_ready() && !(is_starting && connection.is_shared());
         if !is_in_use && let Some(node) = self.nodes.get_mut(connection.node) {
-            node.failed_ip = connection.ip;
+            node.note_failed_ip(connection.ip);
         }
         let is_over = connection.draining || connection.last_deadline <= self.cx.now;
         if connection.others.is_empty() || is_in_use || is_over || is_final(error) {
@@ -124,7 +99,7 @@ impl Cluster {
         if connection.state() != State::Dialling {
             self.cx.statistics.disconnects += 1;
             if let Some(node) = self.nodes.get_mut(connection.node) {
-                node.statistics.disconnects += 1;
+                node.statistics_mut().disconnects += 1;
             }
         }
         if connection.is_ready() {
@@ -133,37 +108,5 @@ impl Cluster {
         self.map.forget_connection(conn);
         self.dial_next(conn);
         true
-    }
-
-    pub(in crate::cluster) fn on_connected(&mut self, conn: ConnId) {
-        let Some(connection) = self.links.get_mut(conn) else {
-            return;
-        };
-        self.cx.statistics.connects += 1;
-        connection.answered_at = self.cx.now;
-        connection.deadline = self.cx.now + connection.share(self.cx.now);
-        let batch = handshake::first_batch(&self.cx.config, connection.is_shared());
-        if let Some(node) = self.nodes.get_mut(connection.node) {
-            node.statistics.connects += 1;
-            node.statistics.reconnects += u64::from(node.is_down());
-        }
-        self.send_handshake(conn, &batch);
-    }
-
-    pub(super) fn send_handshake(&mut self, conn: ConnId, batch: &[(HandshakeStep, Vec<String>)]) {
-        let asks_identity = self.asks_identity();
-        if let Some(connection) = self.links.get_mut(conn) {
-            connection.set_state(State::Handshaking { falling_back: false });
-            for (step, words) in batch {
-                connection.send_words(words, Expected::Handshake(*step), self.cx.now);
-                self.cx.statistics.commands += 1;
-            }
-            if asks_identity {
-                let waiting = Expected::Handshake(HandshakeStep::Identity);
-                connection.send_words(&["CLUSTER", "MYID"], waiting, self.cx.now);
-                self.cx.statistics.commands += 1;
-            }
-            self.links.mark_unflushed(&self.cx, conn);
-        }
     }
 }

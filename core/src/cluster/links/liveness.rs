@@ -16,18 +16,16 @@
 //! | a question for the topology | the round's end; its connection: the stall |
 
 use alloc::format;
-use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::cluster::Cluster;
 use crate::cluster::context::Context;
 use crate::cluster::ids::{ConnId, RequestId};
 use crate::cluster::links::Links;
 use crate::cluster::links::connection::Expected;
-use crate::cluster::links::loss::Driver;
+use crate::cluster::machine::Cluster;
 use crate::cluster::requests::request::Stage;
-use crate::error::{Error, Within};
+use crate::error::Within;
 
 /// So long a connection has for the answer to the health check's PING, or to what cleans it.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -119,16 +117,14 @@ impl Cluster {
         let requests: Vec<_> = connection.expected.iter().filter_map(Expected::request).collect();
         // A command that blocks is silent for good reasons.
         let blocks = requests.first().and_then(|id| self.requests.get(*id));
-        let blocks = blocks.is_some_and(|request| request.command.blocks.is_some());
+        let blocks = blocks.is_some_and(|request| request.command().blocks.is_some());
         let (key, ip) = (connection.node, connection.ip);
         if let Some(node) = self.nodes.get_mut(key)
-            && node.connection == Some(conn)
+            && node.stop_sharing(conn)
+            && !blocks
         {
-            node.connection = None;
-            if !blocks {
-                node.failed_ip = ip;
-                self.nodes.fail(&mut self.cx, key, &reason, true);
-            }
+            node.note_failed_ip(ip);
+            self.nodes.fail(&mut self.cx, key, &reason, true);
         }
         if !blocks {
             self.map.want_refresh();
@@ -146,24 +142,21 @@ impl Cluster {
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        if request.stage() != Stage::OnConnection(conn) || request.command.blocks.is_some() || !may {
+        if request.stage() != Stage::OnConnection(conn) || request.command().blocks.is_some() || !may {
             return;
         }
         let node = self.links.node_of(conn);
-        request.stalled = true;
-        request.primary_only |= request.at_replica;
+        request.note_stalled();
         self.send_again(id, node, reason);
         self.dispatch(id);
     }
 
-    /// Closes a connection that takes no new commands, once nobody waits for its replies.
-    pub(in crate::cluster) fn close_if_drained(&mut self, conn: ConnId) {
-        let drained = self
-            .links
-            .get(conn)
-            .is_some_and(|connection| connection.draining && !self.requests.is_awaited(conn, connection));
-        if drained {
-            self.lose(conn, Error::Connect("the node stopped answering".to_string()), Driver::MustClose);
+    /// A node that answers is well: it is dialled at once when its connection ends.
+    pub(in crate::cluster) fn mark_healthy(&mut self, conn: ConnId) {
+        if let Some(key) = self.links.node_of(conn)
+            && self.nodes.mark_healthy(key)
+        {
+            self.pool.tend_soon(&self.cx, &mut self.nodes, key);
         }
     }
 }

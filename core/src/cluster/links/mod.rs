@@ -3,28 +3,39 @@
 //! | file | what is there |
 //! |---|---|
 //! | `connection.rs` | one connection and its states |
-//! | `dial.rs`, `dials.rs`, `dial_list.rs` | a connection's beginning; how many there are, and who is next |
+//! | `expected.rs`, `dedicated.rs` | whose reply comes next; what a holder has left |
+//! | `dial.rs`, `attach.rs`, `greet.rs`, `ready.rs` | a connection's beginning: addresses, look-ups, first words, use |
+//! | `dials.rs`, `dial_list.rs` | how many there are, and which node is next |
 //! | `shortage.rs` | how many there may be while the host has no socket left |
 //! | `handshake.rs`, `refused.rs` | the first words; what servers refuse of the client's own |
 //! | `outgoing.rs` | what is queued for a connection's socket |
 //! | `receive.rs`, `answers.rs` | what comes in; how large the client's own answers may be, and of which types |
 //! | `alarms.rs`, `liveness.rs` | when one wants attention; whether it is alive |
-//! | `loss.rs`, `stale.rs` | how one ends; those whose address has another node by now |
+//! | `ended.rs`, `loss.rs`, `lost.rs` | one that has ended; how it ends; what becomes of what was on it |
+//! | `close.rs`, `stale.rs` | one that nobody needs; those whose address has another node by now |
 
-pub(in crate::cluster) mod alarms;
-pub(in crate::cluster) mod answers;
+mod alarms;
+mod answers;
+mod attach;
+mod close;
 pub(in crate::cluster) mod connection;
+mod dedicated;
 mod dial;
 mod dial_list;
-pub(in crate::cluster) mod dials;
+mod dials;
+pub(in crate::cluster) mod ended;
+mod expected;
+mod greet;
 pub(in crate::cluster) mod handshake;
-pub(in crate::cluster) mod liveness;
-pub(in crate::cluster) mod loss;
+mod liveness;
+mod loss;
+mod lost;
 mod outgoing;
+mod ready;
 mod receive;
-pub(in crate::cluster) mod refused;
+mod refused;
 mod shortage;
-pub(in crate::cluster) mod stale;
+mod stale;
 
 use alloc::vec::Vec;
 
@@ -215,7 +226,11 @@ impl Links {
         None
     }
 
-    /// Takes out the next connection whose alarm goes off.
+    /// Takes out the connections whose alarms go off.
+    pub(in crate::cluster) fn due(&mut self, cx: &Context) -> Vec<ConnId> {
+        core::iter::from_fn(|| self.expire(cx)).collect()
+    }
+
     fn expire(&mut self, cx: &Context) -> Option<ConnId> {
         while let Some((at, conn)) = self.alarms.pop_entry(cx.now) {
             if self.all.get_mut(conn).is_some_and(|connection| connection.alarm.goes_off(at)) {
@@ -279,11 +294,6 @@ impl Links {
         }
     }
 
-    /// Whether a connection may be opened that nobody waits for.
-    pub(in crate::cluster) fn has_room_for_spare(&self, cx: &Context) -> bool {
-        self.len() < self.connections_max(cx) && self.dials.coming_up < DIALLING_MAX
-    }
-
     /// One that had come into use has gone back to dialling.
     fn note_coming_up(&mut self) {
         self.dials.coming_up += 1;
@@ -296,7 +306,7 @@ impl Links {
 
     /// Whether a node's last connection failed, and no new one is up.
     pub(in crate::cluster) fn is_out_of_reach(&self, node: &Node) -> bool {
-        let current = node.connection.and_then(|conn| self.get(conn));
+        let current = node.connection().and_then(|conn| self.get(conn));
         node.is_down() && !current.is_some_and(Connection::is_ready)
     }
 }

@@ -5,56 +5,66 @@ use alloc::string::{String, ToString};
 
 use bytes::Bytes;
 
-use crate::cluster::events::Event;
 use crate::cluster::ids::ConnId;
 use crate::cluster::links::answers::ZONE_LENGTH_MAX;
 use crate::cluster::links::connection::Expected;
 use crate::cluster::links::connection::{Connection, State};
 use crate::cluster::links::handshake::HandshakeStep;
 use crate::cluster::links::handshake::id_in;
-use crate::cluster::{Cluster, Phase};
+use crate::cluster::machine::Cluster;
+use crate::cluster::news::News;
 use crate::error::Error;
 use crate::resp::{DecodeError, Frame, RawReply, Reply, ReplyRef};
 
+use crate::cluster::links::ended::Driver;
 use crate::cluster::links::handshake;
-use crate::cluster::links::loss::Driver;
 
 impl Cluster {
+    /// Takes bytes in.
     pub(in crate::cluster) fn on_received(&mut self, conn: ConnId, bytes: Bytes) {
         let length = bytes.len();
         self.cx.statistics.bytes_in += length as u64;
         if let Some(connection) = self.links.get_mut(conn) {
             if let Some(node) = self.nodes.get_mut(connection.node) {
-                node.statistics.bytes_in += length as u64;
+                node.statistics_mut().bytes_in += length as u64;
             }
             connection.receive(bytes, self.cx.now);
         }
-        // A reply may be the connection's last, so it is looked up for each.
-        loop {
-            self.limit_next_reply(conn);
-            let Some(connection) = self.links.get_mut(conn) else {
-                break;
-            };
-            match connection.decoder.poll_raw() {
-                Ok(None) => {
-                    self.check_unfinished(conn);
-                    break;
-                }
-                Ok(Some(Frame::Push(_))) if connection.speaks_resp3 => {}
-                Ok(Some(Frame::Push(_))) => {
-                    let text = "the server sent a push, which RESP2 does not have".to_string();
-                    self.lose(conn, Error::Protocol(text), Driver::MustClose);
-                }
-                Ok(Some(Frame::Reply(reply))) => match connection.replied() {
-                    Some(waiting) => self.on_awaited(conn, waiting, reply),
-                    None => self.lose(conn, Error::Protocol(unasked(&reply)), Driver::MustClose),
-                },
-                // A push that is too deep is passed over like any.
-                Err(DecodeError::Dropped { is_push: true, .. }) if connection.speaks_resp3 => {}
-                Err(error @ DecodeError::Dropped { is_push: false, .. }) => self.on_dropped(conn, &error),
-                Err(error) => self.on_unreadable(conn, self.why_undecodable(conn, &error)),
+    }
+
+    /// Takes the next frame of what a connection has received to whom it is for. False when there
+    /// is none that is whole.
+    ///
+    /// A reply may be the connection's last, so it is looked up for each.
+    pub(in crate::cluster) fn take_frame(&mut self, conn: ConnId) -> bool {
+        self.limit_next_reply(conn);
+        let Some(connection) = self.links.get_mut(conn) else {
+            return false;
+        };
+        match connection.decoder.poll_raw() {
+            Ok(None) => {
+                self.check_unfinished(conn);
+                return false;
             }
+            Ok(Some(Frame::Push(_))) if connection.speaks_resp3 => {}
+            Ok(Some(Frame::Push(_))) => {
+                let text = "the server sent a push, which RESP2 does not have".to_string();
+                self.lose(conn, Error::Protocol(text), Driver::MustClose);
+            }
+            Ok(Some(Frame::Reply(reply))) => match connection.replied() {
+                Some(waiting) => self.on_awaited(conn, waiting, reply),
+                None => self.lose(conn, Error::Protocol(unasked(&reply)), Driver::MustClose),
+            },
+            // A push that is too deep is passed over like any.
+            Err(DecodeError::Dropped { is_push: true, .. }) if connection.speaks_resp3 => {}
+            Err(error @ DecodeError::Dropped { is_push: false, .. }) => self.on_dropped(conn, &error),
+            Err(error) => self.on_unreadable(conn, self.why_undecodable(conn, &error)),
         }
+        true
+    }
+
+    /// All frames that have come are taken.
+    pub(in crate::cluster) fn end_receive(&mut self, conn: ConnId, length: usize) {
         self.note_progress(conn, length);
         self.close_if_drained(conn);
         self.links.watch(&self.cx, conn);
@@ -115,13 +125,6 @@ impl Cluster {
         }
     }
 
-    /// A node that answers is well: it is dialled at once when its connection ends.
-    pub(in crate::cluster) fn mark_healthy(&mut self, conn: ConnId) {
-        if let Some(key) = self.links.node_of(conn) {
-            self.nodes.mark_healthy(key);
-        }
-    }
-
     fn on_handshake(&mut self, conn: ConnId, step: HandshakeStep, reply: &RawReply) {
         let Some(connection) = self.links.get_mut(conn) else {
             return;
@@ -153,7 +156,7 @@ impl Cluster {
                         _ => {}
                     }
                     if last {
-                        self.on_ready(conn);
+                        self.news.push_back(News::Greeted(conn));
                     }
                     return;
                 }
@@ -188,49 +191,10 @@ impl Cluster {
         let zone = zone.filter(|zone| (1..=ZONE_LENGTH_MAX).contains(&zone.len()));
         let node = self.links.get(conn).and_then(|connection| self.nodes.get_mut(connection.node));
         if let (Some(node), Some(zone)) = (node, zone) {
-            node.availability_zone = Some(zone.to_string());
-            self.map.name_zone(&node.address, zone);
+            node.set_availability_zone(zone);
+            self.map.name_zone(node.address(), zone);
         }
         Ok(())
-    }
-
-    pub(in crate::cluster) fn on_ready(&mut self, conn: ConnId) {
-        if !self.is_recognised(conn) {
-            return;
-        }
-        let Some(connection) = self.links.get_mut(conn) else {
-            return;
-        };
-        connection.set_state(State::Ready);
-        if !matches!(self.phase, Phase::Starting(_)) || !connection.is_shared() {
-            connection.others.clear();
-        }
-        let (key, is_shared) = (connection.node, connection.is_shared());
-        self.links.note_ready();
-        if !is_shared {
-            return self.on_dedicated_ready(conn);
-        }
-        self.links.contact = Some(conn);
-        let dials = self.nodes.get_mut(key).map_or(0, |node| core::mem::take(&mut node.dials));
-        // One that takes the place of a connection that was too old is no news.
-        if let Some(node) = self.nodes.get_mut(key).filter(|node| !node.told_up) {
-            node.told_up = true;
-            let address = node.address.clone();
-            let event = match node.failures {
-                0 => Event::Connected { node: address },
-                _ => Event::Reconnected {
-                    node: address,
-                    after: self.cx.now.saturating_since(node.failed_at),
-                    attempts: dials,
-                },
-            };
-            self.cx.tell(event);
-        }
-        if let Phase::Starting(_) = self.phase {
-            self.on_seed_ready(conn);
-        }
-        self.send_queue(key);
-        self.serve_waiters(key);
     }
 
     /// What came is no RESP, or too large. The one whose reply it was is told so; the others'

@@ -14,7 +14,7 @@
 use core::time::Duration;
 
 use crate::cluster::ids::ConnId;
-use crate::cluster::{Cluster, Phase};
+use crate::cluster::machine::{Cluster, Phase};
 use crate::error::ServerError;
 
 /// So long a node that refuses READONLY gets no reads that its primary could serve.
@@ -47,7 +47,7 @@ impl Cluster {
             return;
         };
         if let Some(node) = self.nodes.get_mut(key) {
-            node.avoid_until = self.cx.now + READS_AVOID;
+            node.avoid_reads_until(self.cx.now + READS_AVOID);
         }
         self.tell_refused(conn, "READONLY", error);
     }

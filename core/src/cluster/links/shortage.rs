@@ -19,8 +19,8 @@ use alloc::format;
 use alloc::string::String;
 use core::time::Duration;
 
-use super::Links;
 use super::dial_list::Shortage;
+use super::{DIALLING_MAX, Links};
 use crate::cluster::context::Context;
 use crate::cluster::events::Event;
 use crate::time::Instant;
@@ -37,6 +37,11 @@ impl Links {
     pub(in crate::cluster) fn connections_max(&self, cx: &Context) -> usize {
         let configured = cx.config.connections_max as usize;
         self.dials.shortage.as_ref().map_or(configured, |shortage| shortage.limit.min(configured))
+    }
+
+    /// Whether a connection may be opened that nobody waits for.
+    pub(in crate::cluster) fn has_room_for_spare(&self, cx: &Context) -> bool {
+        self.len() < self.connections_max(cx) && self.dials.coming_up < DIALLING_MAX
     }
 
     /// Why a node cannot be dialled when all connections are in use.

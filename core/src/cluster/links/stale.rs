@@ -9,9 +9,9 @@
 
 use alloc::string::ToString;
 
-use crate::cluster::Cluster;
 use crate::cluster::events::Event;
 use crate::cluster::ids::ConnId;
+use crate::cluster::machine::Cluster;
 use crate::cluster::nodes::staleness::Leave;
 
 impl Cluster {
@@ -25,13 +25,13 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(key) else {
             return false;
         };
-        match node.stale.leave(made_at, self.cx.now) {
+        match node.leave_stale(made_at, self.cx.now) {
             Leave::Already => return true,
             Leave::Believed => return false,
             Leave::Now => {}
         }
-        if core::mem::take(&mut node.told_up) {
-            let node = node.address.clone();
+        if node.take_told_up() {
+            let node = node.address().clone();
             let reason = "it says that another node is at its address now".to_string();
             self.cx.tell(Event::Disconnected { node, reason });
         }

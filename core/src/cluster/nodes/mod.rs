@@ -3,8 +3,10 @@
 pub(in crate::cluster) mod failures;
 pub(in crate::cluster) mod node;
 pub(in crate::cluster) mod staleness;
+mod tend;
 
 use alloc::string::ToString;
+use alloc::vec::Vec;
 
 use litemap::LiteMap;
 use slotmap::SlotMap as Arena;
@@ -33,7 +35,7 @@ pub(in crate::cluster) struct Nodes {
     /// Of addresses whose nodes were forgotten.
     failures: Failures,
     /// Whether any connection would do, because there is none to ask for the topology.
-    pub(in crate::cluster) seeks_contact: bool,
+    seeks_contact: bool,
 }
 
 impl Nodes {
@@ -143,12 +145,15 @@ impl Nodes {
         });
     }
 
-    /// A node that answers is well: it is dialled at once when its connection ends.
-    pub(in crate::cluster) fn mark_healthy(&mut self, key: NodeKey) {
-        if let Some(node) = self.all.get_mut(key).filter(|node| node.is_down()) {
+    /// A node that answers is well: it is dialled at once when its connection ends. Whether that is
+    /// news.
+    pub(in crate::cluster) fn mark_healthy(&mut self, key: NodeKey) -> bool {
+        let node = self.all.get_mut(key).filter(|node| node.is_down());
+        node.is_some_and(|node| {
             node.failures = 0;
             node.last_error.clear();
-        }
+            true
+        })
     }
 
     /// A node refuses one of the client's own commands: that is told once.
@@ -198,8 +203,12 @@ impl Nodes {
         None
     }
 
-    /// Takes out the next node whose alarm goes off.
-    pub(in crate::cluster) fn expire(&mut self, cx: &Context) -> Option<NodeKey> {
+    /// Takes out the nodes whose alarms go off.
+    pub(in crate::cluster) fn due(&mut self, cx: &Context) -> Vec<NodeKey> {
+        core::iter::from_fn(|| self.expire(cx)).collect()
+    }
+
+    fn expire(&mut self, cx: &Context) -> Option<NodeKey> {
         while let Some((at, key)) = self.alarms.pop_entry(cx.now) {
             if self.all.get_mut(key).is_some_and(|node| node.alarm.goes_off(at)) {
                 return Some(key);

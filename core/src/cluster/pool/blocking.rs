@@ -11,14 +11,12 @@
 //! their order: behind the script, or anything else that is due, they would come too late. So they
 //! have a connection for themselves then.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
-
-use crate::cluster::Cluster;
 use crate::cluster::ids::{ConnId, LeaseId, NodeKey, RequestId};
 use crate::cluster::links::connection::{Connection, Expected};
+use crate::cluster::machine::Cluster;
 use crate::cluster::pool::Lending;
 use crate::cluster::requests::request::Target;
 use crate::command::blocking::after_blocking;
@@ -34,7 +32,8 @@ impl Cluster {
             return self.cx.deadline_of(command);
         };
         let conn = lease.connection();
-        let is_idle = conn.and_then(|conn| self.links.get(conn)).is_some_and(|conn| conn.expected.is_empty());
+        let is_idle =
+            conn.and_then(|conn| self.links.get(conn)).is_some_and(|conn| conn.expected().is_empty());
         let free_at = if is_idle { now } else { lease.blocks_until.max(now) };
         lease.blocks_until = after_blocking(free_at, command);
         lease.blocks_until + timeout
@@ -43,13 +42,13 @@ impl Cluster {
     /// A command has blocked and is answered: those behind it on its lent connection have their
     /// usual time from now on.
     pub(in crate::cluster) fn start_clocks_behind(&mut self, conn: ConnId, id: LeaseId) {
-        let waiting = self.links.get(conn).map(|connection| &connection.expected);
+        let waiting = self.links.get(conn).map(Connection::expected);
         let behind: Vec<_> = waiting.into_iter().flatten().filter_map(Expected::request).collect();
         let (timeout, mut free_at) = (self.cx.config.request_timeout, self.cx.now);
         for request_id in behind {
             if let Some(request) = self.requests.get(request_id) {
-                free_at = after_blocking(free_at, &request.command);
-                let deadline = request.deadline.min(free_at + timeout);
+                free_at = after_blocking(free_at, request.command());
+                let deadline = request.deadline().min(free_at + timeout);
                 self.requests.set_deadline(request_id, deadline);
             }
         }
@@ -58,29 +57,17 @@ impl Cluster {
         }
     }
 
-    /// Ends what blocks on another connection of this node. The server hears of a closed connection
-    /// only some time later, and would give it what is pushed until then; what this client
-    /// sends from now on comes after this.
-    pub(in crate::cluster) fn unblock(&mut self, node: NodeKey, client_id: i64) {
-        let shared = self.nodes.get(node).and_then(|node| node.connection);
-        let usable = |conn: &ConnId| self.links.get(*conn).is_some_and(Connection::is_usable);
-        if let Some(conn) = shared.filter(usable) {
-            let words = ["CLIENT", "UNBLOCK", &client_id.to_string()];
-            self.links.send_words(&mut self.cx, conn, &words, Expected::Unblocking);
-        }
-    }
-
     /// Puts a request on a connection of its own, which it has until it ends.
     pub(in crate::cluster) fn send_alone(&mut self, id: RequestId) {
         let Some(request) = self.requests.get(id) else {
             return;
         };
-        let place = match &request.target {
+        let place = match request.target() {
             Some(Target::Node(address)) => {
                 let address = address.clone();
                 self.node_for_caller(&address).map(Lending::At)
             }
-            _ => Some(request.command.route.slot().map_or(Lending::Anywhere, Lending::Owner)),
+            _ => Some(request.command().route.slot().map_or(Lending::Anywhere, Lending::Owner)),
         };
         let Some(place) = place else {
             let text = String::from("the topology has as many nodes as there may be");
@@ -91,16 +78,16 @@ impl Cluster {
 
     /// Whether a request must not wait for the replies that are due on its node's connection.
     pub(in crate::cluster) fn goes_around(&self, id: RequestId, node: NodeKey) -> bool {
-        let shared = self.nodes.get(node).and_then(|node| self.links.get(node.connection?));
-        let is_kept = shared.is_some_and(|shared| shared.is_ready() && !shared.expected.is_empty());
-        is_kept && self.requests.get(id).is_some_and(|request| request.command.while_busy)
+        let shared = self.nodes.get(node).and_then(|node| self.links.get(node.connection()?));
+        let is_kept = shared.is_some_and(|shared| shared.is_ready() && !shared.expected().is_empty());
+        is_kept && self.requests.get(id).is_some_and(|request| request.command().while_busy)
     }
 
     /// Sends a request to this node, or to the one that its slot will have, over a connection on
     /// which nothing is due.
     pub(in crate::cluster) fn send_around(&mut self, id: RequestId, node: NodeKey) {
-        let request = self.requests.get(id).filter(|request| request.target.is_none());
-        let slot = request.and_then(|request| request.command.route.slot());
+        let request = self.requests.get(id).filter(|request| request.target().is_none());
+        let slot = request.and_then(|request| request.command().route.slot());
         self.send_on_own(id, slot.map_or(Lending::At(node), Lending::Owner));
     }
 
@@ -109,10 +96,7 @@ impl Cluster {
         // Like any request, it waits for its node as long as its own time lasts.
         let lease = self.open_lease(place, self.cx.config.request_timeout);
         if let Some(request) = self.requests.get_mut(id) {
-            // It may stay for long: it is not to hold the memory of those that came with it.
-            request.command.frame = Bytes::copy_from_slice(&request.command.frame);
-            request.own_lease = Some(lease);
-            request.target = Some(Target::Lent(lease));
+            request.take_own(lease);
         }
         self.send_on_lease(id, lease);
     }

@@ -7,11 +7,12 @@
 //!      └───────────────────┘
 //! ```
 
+use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use crate::cluster::ids::{ConnId, NodeKey};
 use crate::cluster::queue::Queue;
-use crate::error::Error;
+use crate::error::{Error, Interrupted};
 use crate::slot::Slot;
 use crate::time::Instant;
 
@@ -86,4 +87,10 @@ impl Lease {
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self.state, LeaseState::Waiting(_) | LeaseState::Opening(_))
     }
+}
+
+/// What a request ends with whose holder has given the connection back.
+pub(super) fn given_back(node: String, possibly_executed: bool) -> Error {
+    let message = "the connection was given back before the reply".to_string();
+    Error::ConnectionLost(Interrupted { node, message, possibly_executed })
 }

@@ -5,39 +5,22 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::lease::{Lease, LeaseState, Lending};
+use super::lease::{Lease, LeaseState, Lending, given_back};
 use super::line::Acquired;
 use crate::cluster::ids::{ConnId, LeaseId, NodeKey, RequestId};
 use crate::cluster::links::connection::{Connection, Dedicated, Expected, Usage};
+use crate::cluster::machine::{Cluster, Phase};
+use crate::cluster::nodes::node::Node;
 use crate::cluster::queue::Queue;
 use crate::cluster::requests::request::{Request, Stage, Target};
-use crate::cluster::{Cluster, Phase};
 use crate::command::prepared::Effect;
 use crate::error::{Error, Interrupted, Within};
 use crate::resp::Reply;
-use crate::slot::Slot;
-use crate::time::Instant;
 use crate::topology::in_order;
 
 impl Cluster {
-    /// Lends a connection of one's own to the primary of a slot, or to any, until
-    /// [`give_back`](Self::give_back).
-    ///
-    /// It may have to be opened, or to come back from somebody else: requests wait for it. When
-    /// none is there within the check-out time-out, they end with the reason, and so does every
-    /// one after them.
-    pub fn lend(&mut self, now: Instant, slot: Option<Slot>) -> LeaseId {
-        if now > self.cx.now {
-            self.advance(now);
-        }
-        let place = slot.map_or(Lending::Anywhere, Lending::Owner);
-        let id = self.open_lease(place, self.cx.config.pool.checkout_timeout);
-        self.drive_refresh();
-        id
-    }
-
     /// As `lend`, while the machine is at work.
-    pub(super) fn open_lease(&mut self, place: Lending, patience: Duration) -> LeaseId {
+    pub(in crate::cluster) fn open_lease(&mut self, place: Lending, patience: Duration) -> LeaseId {
         let lease = Lease {
             state: LeaseState::Waiting(None),
             queue: Queue::default(),
@@ -66,8 +49,9 @@ impl Cluster {
         self.place_lease(id);
     }
 
-    /// Gives a connection back, or stops waiting for one. Requests that are under way on it end.
-    pub fn give_back(&mut self, lease: LeaseId) {
+    /// Takes a connection back, or out of the line who waits for one. Requests that are under way
+    /// on it end.
+    pub(in crate::cluster) fn release_lease(&mut self, lease: LeaseId) {
         let Some(Lease { state, mut queue, .. }) = self.pool.all.remove(lease) else {
             return;
         };
@@ -82,13 +66,13 @@ impl Cluster {
         match *state {
             LeaseState::Waiting(node) => {
                 if let Some(node) = node.and_then(|key| self.nodes.get_mut(key)) {
-                    node.line.leave(lease);
+                    node.line_mut().leave(lease);
                 }
             }
             // Whoever comes next has it.
             LeaseState::Opening(conn) => {
                 if let Some(dedicated) = self.links.get_mut(conn).and_then(|conn| conn.dedicated()) {
-                    dedicated.lease = None;
+                    dedicated.set_lease(None);
                 }
             }
             LeaseState::Held(conn) => self.reclaim(conn),
@@ -109,7 +93,7 @@ impl Cluster {
     /// The first command's wait is over: its holder goes where the slot is now. False when it is no
     /// holder's.
     pub(in crate::cluster) fn resume_lease(&mut self, first: RequestId) -> bool {
-        let target = self.requests.get(first).and_then(|request| request.target.as_ref());
+        let target = self.requests.get(first).and_then(|request| request.target());
         let Some(&Target::Lent(id)) = target else {
             return false;
         };
@@ -142,31 +126,26 @@ impl Cluster {
         let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
-        let old = self.cx.now.saturating_since(connection.made_at) >= lifetime;
-        let unanswered: Vec<_> = connection.expected.iter().filter_map(Expected::request).collect();
-        let in_doubt = !connection.expected.is_empty();
+        let old = self.cx.now.saturating_since(connection.made_at()) >= lifetime;
+        let unanswered: Vec<_> = connection.expected().iter().filter_map(Expected::request).collect();
+        let in_doubt = !connection.expected().is_empty();
         let Some(dedicated) = connection.dedicated() else {
             return;
         };
-        dedicated.lease = None;
-        let blocks = core::mem::take(&mut dedicated.blocks) && in_doubt;
-        if in_doubt || dedicated.dirty || old {
-            let (key, client_id) = (connection.node, connection.client_id);
+        dedicated.set_lease(None);
+        let blocks = dedicated.take_blocks() && in_doubt;
+        if in_doubt || dedicated.is_dirty() || old {
+            let (key, client_id) = (connection.node(), connection.client_id());
             if blocks && let Some(client_id) = client_id {
                 self.unblock(key, client_id);
             }
-            let node = self.nodes.get(key).map(|node| node.address.to_string()).unwrap_or_default();
+            let node = self.nodes.get(key).map(|node| node.address().to_string()).unwrap_or_default();
             for id in unanswered {
                 self.finish(id, Err(given_back(node.clone(), true)));
             }
             return self.discard(conn);
         }
-        let undo = match dedicated {
-            Dedicated { in_multi: true, .. } => Some("DISCARD"),
-            Dedicated { watching: true, .. } => Some("UNWATCH"),
-            _ => None,
-        };
-        match undo {
+        match dedicated.undo() {
             Some(word) => {
                 dedicated.note(Effect::Ends);
                 self.links.check_with(&mut self.cx, conn, word, Expected::Cleaning);
@@ -177,11 +156,11 @@ impl Cluster {
 
     /// What a WATCH, MULTI or EXEC that was refused has left behind is not known.
     pub(in crate::cluster) fn note_refusal(&mut self, conn: ConnId, id: RequestId) {
-        let is_harmless = |request: &Request| request.command.effect == Effect::None;
+        let is_harmless = |request: &Request| request.command().effect == Effect::None;
         if !self.requests.get(id).is_some_and(is_harmless)
             && let Some(dedicated) = self.links.get_mut(conn).and_then(Connection::dedicated)
         {
-            dedicated.dirty = true;
+            dedicated.mark_dirty();
         }
     }
 
@@ -191,7 +170,7 @@ impl Cluster {
             return self.discard(conn);
         }
         if let Some(connection) = self.links.get_mut(conn) {
-            connection.check_until = None;
+            connection.end_check();
         }
         self.on_dedicated_ready(conn);
     }
@@ -209,17 +188,18 @@ impl Cluster {
         let Some(connection) = self.links.get(conn) else {
             return;
         };
-        let key = connection.node;
+        let key = connection.node();
         if let Some(lease) = connection.lease() {
             return self.grant(lease, conn);
         }
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
-        if node.retired {
+        if node.is_retired() {
             return self.discard(conn);
         }
-        node.line.release(conn);
+        node.line_mut().release(conn);
+        self.pool.tend_soon(&self.cx, &mut self.nodes, key);
         self.serve_waiters(key);
     }
 
@@ -230,7 +210,7 @@ impl Cluster {
         lease.state = LeaseState::Held(conn);
         lease.sent = 0;
         if let Some(dedicated) = self.links.get_mut(conn).and_then(Connection::dedicated) {
-            dedicated.used = false;
+            dedicated.begin_use();
         }
         for request in lease.queue.take() {
             self.send_on_lease(request, id);
@@ -256,7 +236,7 @@ impl Cluster {
         }
         match node.and_then(|key| Some((key, self.nodes.get_mut(key)?))) {
             Some((key, node)) => {
-                node.line.wait(id);
+                node.line_mut().wait(id);
                 self.serve_waiters(key);
             }
             None => self.map.want_refresh(),
@@ -266,7 +246,7 @@ impl Cluster {
     /// The topology has changed: those who wait go where they belong now.
     pub(in crate::cluster) fn place_waiting_leases(&mut self) {
         for node in self.nodes.values_mut() {
-            node.line.take_waiters();
+            node.line_mut().take_waiters();
         }
         let is_waiting = |lease: &Lease| matches!(lease.state, LeaseState::Waiting(_));
         let waiting = self.pool.all.iter().filter(|(_, lease)| is_waiting(lease));
@@ -284,23 +264,23 @@ impl Cluster {
     /// Hands idle connections to those who wait, and opens more where there may be more.
     pub(in crate::cluster) fn serve_waiters(&mut self, key: NodeKey) {
         while let Some(node) = self.nodes.get_mut(key) {
-            let may_dial = node.redial_at <= self.cx.now;
-            let id = match node.line.acquire(self.cx.config.pool.connections_max) {
+            let may_dial = node.may_be_dialled(self.cx.now);
+            let id = match node.line_mut().acquire(self.cx.config.pool.connections_max) {
                 Acquired::Nobody => return,
                 Acquired::Idle(id, conn) => {
-                    self.lend_idle(id, conn);
+                    self.lend_idle(id, key, conn);
                     continue;
                 }
                 _ if !may_dial => return self.nodes.look_after(&self.cx, key),
                 Acquired::MayOpen(id) if self.has_room_for(key) => id,
                 Acquired::MayOpen(_) | Acquired::Full => return,
             };
-            let usage = Usage::Dedicated(Dedicated { lease: Some(id), ..Dedicated::default() });
+            let usage = Usage::Dedicated(Dedicated::for_lease(id));
             let Some(conn) = self.open(key, usage) else {
                 return;
             };
             if let Some(node) = self.nodes.get_mut(key) {
-                node.line.opens();
+                node.line_mut().opens();
             }
             if let Some(lease) = self.pool.get_mut(id) {
                 lease.state = LeaseState::Opening(conn);
@@ -308,15 +288,16 @@ impl Cluster {
         }
     }
 
-    fn lend_idle(&mut self, id: LeaseId, conn: ConnId) {
+    fn lend_idle(&mut self, id: LeaseId, key: NodeKey, conn: ConnId) {
         let after = self.cx.config.health_check_after;
         let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
         let needs_check = connection.needs_check(after, self.cx.now);
         if let Some(dedicated) = connection.dedicated() {
-            dedicated.lease = Some(id);
+            dedicated.set_lease(Some(id));
         }
+        self.pool.tend_soon(&self.cx, &mut self.nodes, key);
         if !needs_check {
             return self.grant(id, conn);
         }
@@ -338,7 +319,7 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
-        node.line.forget(conn);
+        node.line_mut().forget(conn);
         let Some(id) = lease else {
             return;
         };
@@ -347,7 +328,7 @@ impl Cluster {
         };
         match lease.state {
             LeaseState::Held(_) if was_used => {
-                let (node, message) = (node.address.to_string(), reason.to_string());
+                let (node, message) = (node.address().to_string(), reason.to_string());
                 let lost = Interrupted { node, message, possibly_executed: false };
                 lease.state = LeaseState::Ended(Error::ConnectionLost(lost));
             }
@@ -356,9 +337,9 @@ impl Cluster {
             _ => {
                 let was_held = matches!(lease.state, LeaseState::Held(_));
                 lease.state = LeaseState::Waiting(Some(key));
-                let is_retired = node.retired;
+                let is_retired = node.is_retired();
                 if !is_retired {
-                    node.line.wait_first(id);
+                    node.line_mut().wait_first(id);
                 }
                 if was_held {
                     self.pool.set_deadline(&self.cx, id);
@@ -372,7 +353,7 @@ impl Cluster {
 
     /// A node's log-in fails: nobody gets a connection to it.
     pub(in crate::cluster) fn refuse_waiters(&mut self, key: NodeKey, error: &Error) {
-        let waiters = self.nodes.get_mut(key).map(|node| node.line.take_waiters());
+        let waiters = self.nodes.get_mut(key).map(|node| node.line_mut().take_waiters());
         for id in waiters.into_iter().flatten() {
             self.end_lease(id, error);
         }
@@ -392,11 +373,9 @@ impl Cluster {
     }
 
     /// Tells those who have waited long enough why they get nothing.
-    pub(in crate::cluster) fn check_lease_deadlines(&mut self) {
-        while let Some(id) = self.pool.expire(&self.cx) {
-            let error = self.lease_error(id);
-            self.end_lease(id, &error);
-        }
+    pub(in crate::cluster) fn end_late_lease(&mut self, id: LeaseId) {
+        let error = self.lease_error(id);
+        self.end_lease(id, &error);
     }
 
     /// Why a connection has not come.
@@ -414,11 +393,11 @@ impl Cluster {
                 Within(within)
             ));
         };
-        let address = &node.address;
+        let address = node.address();
         let most = self.cx.config.pool.connections_max;
-        if node.is_down() && !node.last_error.is_empty() {
-            Error::Connect(format!("{address}: {}", node.last_error))
-        } else if node.line.room(most) == 0 {
+        if node.is_down() && !node.last_error().is_empty() {
+            Error::Connect(format!("{address}: {}", node.last_error()))
+        } else if node.line().room(most) == 0 {
             Error::LimitExceeded(format!(
                 "all {most} connections of {address} are lent, and none came back within {} \
                  (pool max-connections, checkout-timeout-ms)",
@@ -431,9 +410,16 @@ impl Cluster {
             Error::Connect(format!("{address}: no connection within {}", Within(within)))
         }
     }
-}
 
-pub(super) fn given_back(node: String, possibly_executed: bool) -> Error {
-    let message = "the connection was given back before the reply".to_string();
-    Error::ConnectionLost(Interrupted { node, message, possibly_executed })
+    /// Ends what blocks on another connection of this node. The server hears of a closed connection
+    /// only some time later, and would give it what is pushed until then; what this client
+    /// sends from now on comes after this.
+    pub(in crate::cluster) fn unblock(&mut self, node: NodeKey, client_id: i64) {
+        let shared = self.nodes.get(node).and_then(Node::connection);
+        let usable = |conn: &ConnId| self.links.get(*conn).is_some_and(Connection::is_usable);
+        if let Some(conn) = shared.filter(usable) {
+            let words = ["CLIENT", "UNBLOCK", &client_id.to_string()];
+            self.links.send_words(&mut self.cx, conn, &words, Expected::Unblocking);
+        }
+    }
 }

@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::cluster::ids::{ConnId, LeaseId};
+use crate::cluster::timers::Alarm;
 
 /// Those who wait at a node, in order, and what there is for them.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub(in crate::cluster) struct Line {
     waiters: VecDeque<LeaseId>,
     /// How many connections there are, those included that somebody has or that are coming up.
     open: u32,
+    /// When they are looked through, with the one that all share.
+    pub(super) alarm: Alarm,
 }
 
 /// What there is for the first who waits.

@@ -5,14 +5,12 @@
 //! may be a WATCH that moving would lose: then the server's word is the caller's.
 
 use alloc::format;
-use alloc::string::{String, ToString};
 
 use crate::cluster::ids::{LeaseId, NodeKey, RequestId};
+use crate::cluster::machine::{Cluster, Phase};
 use crate::cluster::requests::PROMPT_REDIRECTS;
 use crate::cluster::requests::error_policy::ErrorAction;
-use crate::cluster::requests::request::{Request, Target};
-use crate::cluster::{Cluster, Phase};
-use crate::command::route::Route;
+use crate::cluster::requests::request::Target;
 use crate::error::{Error, ServerError};
 use crate::resp::RawReply;
 
@@ -29,10 +27,10 @@ impl Cluster {
         let Some(request) = self.requests.get(id) else {
             return;
         };
-        let Some(Target::Lent(lease)) = request.target else {
+        let Some(&Target::Lent(lease)) = request.target() else {
             return;
         };
-        let is_transaction = request.command.queued.is_some();
+        let is_transaction = request.command().queued.is_some();
         let slot = match &action {
             ErrorAction::FollowMoved(slot, _) | ErrorAction::FollowAsk(slot, _) => Some(*slot),
             _ => None,
@@ -65,29 +63,13 @@ impl Cluster {
         }
     }
 
-    /// Why no node could serve a request for a holder: its keys, or those of a transaction and what
-    /// is watched, are in several slots.
-    pub(in crate::cluster) fn spans_slots(&self, request: &Request, lease: LeaseId) -> Option<String> {
-        let own = self.pool.get(lease)?.slot();
-        match &request.command.route {
-            _ if !matches!(self.phase, Phase::Clustered) => None,
-            Route::CrossSlot(why) => Some(why.to_string()),
-            Route::Slot(slot) if request.command.queued.is_some() && own.is_some_and(|own| own != *slot) => {
-                let own = own?;
-                Some(format!("the transaction is for slot {slot}, the connection was lent for slot {own}"))
-            }
-            Route::Slot(_) | Route::Any | Route::OneNode => None,
-        }
-    }
-
     /// Sends a holder's first command where a redirect points.
     fn follow_lent(&mut self, id: RequestId, lease: LeaseId, asked: Option<NodeKey>, error: &ServerError) {
         let max_redirects = self.cx.config.max_redirects;
         let Some(request) = self.requests.get_mut(id) else {
             return;
         };
-        request.redirects += 1;
-        let redirects = request.redirects;
+        let redirects = request.note_redirect();
         if redirects > max_redirects {
             let text = format!("the last of {redirects} was {error}");
             return self.finish(id, Err(Error::RedirectLimit(text)));

@@ -1,13 +1,14 @@
 //! Requests over a dedicated connection, or behind one that is still to come.
 
-use super::lend::given_back;
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 
-use super::lease::{Lease, LeaseState};
-use crate::cluster::Cluster;
+use super::lease::{Lease, LeaseState, given_back};
 use crate::cluster::ids::{LeaseId, RequestId};
 use crate::cluster::links::connection::Expected;
-use crate::cluster::requests::request::Stage;
+use crate::cluster::machine::{Cluster, Phase};
+use crate::cluster::requests::request::{Request, Stage};
+use crate::command::route::Route;
 
 impl Cluster {
     /// Lets a request wait for its lease's next connection.
@@ -41,33 +42,40 @@ impl Cluster {
             return;
         };
         // What is queued after MULTI could not be mended.
-        let in_multi = connection.dedicated().is_some_and(|dedicated| dedicated.in_multi);
-        let run: &[u32] = if in_multi { &[] } else { &connection.scripts };
+        let in_multi = connection.dedicated().is_some_and(|dedicated| dedicated.is_in_multi());
+        let run: &[u32] = if in_multi { &[] } else { connection.scripts() };
         let Some(request) = self.requests.prepare(&self.cx, id, run) else {
             return;
         };
         if let Some(dedicated) = connection.dedicated() {
-            dedicated.note(request.command.effect);
-            dedicated.blocks |= request.command.blocks.is_some();
+            dedicated.note(request.command().effect);
+            dedicated.note_blocks(request.command().blocks.is_some());
         }
-        let key = connection.node;
+        let key = connection.node();
         if is_asked {
             self.links.send_words(&mut self.cx, conn, &["ASKING"], Expected::Asking);
         }
-        self.links.send(&mut self.cx, conn, &request.command, id);
+        self.links.send(&mut self.cx, conn, request.command(), id);
         if let Some(node) = self.nodes.get_mut(key) {
-            node.statistics.commands += 1;
+            node.statistics_mut().commands += 1;
         }
         self.requests.set_stage(id, Stage::OnConnection(conn));
     }
 
-    /// A request that waited for a connection is gone.
-    pub(in crate::cluster) fn forget_at_lease(&mut self, lease: LeaseId, id: RequestId) {
-        if let Some(lease) = self.pool.get_mut(lease) {
-            // It may have been the one that blocks.
-            lease.blocks_until = self.cx.now;
-            let requests = &self.requests;
-            lease.queue.forget(id, |id| requests.contains(id));
+    /// Why no node could serve a request for a holder: its keys, or those of a transaction and what
+    /// is watched, are in several slots.
+    pub(in crate::cluster) fn spans_slots(&self, request: &Request, lease: LeaseId) -> Option<String> {
+        let own = self.pool.get(lease)?.slot();
+        match &request.command().route {
+            _ if !matches!(self.phase, Phase::Clustered) => None,
+            Route::CrossSlot(why) => Some(why.to_string()),
+            Route::Slot(slot)
+                if request.command().queued.is_some() && own.is_some_and(|own| own != *slot) =>
+            {
+                let own = own?;
+                Some(format!("the transaction is for slot {slot}, the connection was lent for slot {own}"))
+            }
+            Route::Slot(_) | Route::Any | Route::OneNode => None,
         }
     }
 }

@@ -1,14 +1,15 @@
 //! Where a request goes: to a node's connection or into its queue, to a lease, a scan, or apart.
 
 use alloc::format;
+use alloc::string::ToString;
 
 use super::route::{Next, route};
-use crate::address::NodeAddr;
 use crate::cluster::ids::LeaseId;
 use crate::cluster::ids::{NodeKey, RequestId, Token};
 use crate::cluster::links::connection::{Connection, Expected};
+use crate::cluster::machine::{Cluster, Phase};
+use crate::cluster::nodes::node::Node;
 use crate::cluster::requests::request::{Stage, Target};
-use crate::cluster::{Cluster, Phase};
 use crate::command::prepared::Command;
 use crate::command::script::ScriptUse;
 use crate::error::Error;
@@ -58,8 +59,9 @@ impl Cluster {
             return;
         };
         if next == Next::Gather {
-            if self.scatter(id) {
-                return;
+            let parts = self.scatter(id);
+            if !parts.is_empty() {
+                return self.send_parts(&parts);
             }
             // It concerns one node.
             let Some(request) = self.requests.get(id) else {
@@ -72,7 +74,10 @@ impl Cluster {
             Next::Refuse(error) => return self.finish(id, Err(error)),
             Next::Alone => return self.send_alone(id),
             Next::OnLease(lease) => return self.send_to_lease(id, lease),
-            Next::AtScan(scan) => return self.wait_at_scan(id, scan),
+            Next::AtScan(scan) if self.scans.wait(scan, id) => {
+                return self.requests.set_stage(id, Stage::AtScan(scan));
+            }
+            Next::AtScan(_) => return self.finish(id, Err(Error::Closed)),
             Next::Named(address) => self.node_for_caller(&address),
             Next::Redirected(address) => Some(self.nodes.find(&self.cx, &address)),
             Next::Server(node, slot) => {
@@ -105,6 +110,18 @@ impl Cluster {
         }
     }
 
+    /// Sends the parts of a request on their way.
+    fn send_parts(&mut self, parts: &[RequestId]) {
+        for part in parts {
+            self.dispatch(*part);
+            if let Some(request) = self.requests.get(*part) {
+                let deadline = request.deadline;
+                self.requests.set_deadline(*part, deadline);
+                self.refuse_beyond_limits(*part);
+            }
+        }
+    }
+
     /// Puts a request on the connection that its caller has been lent, unless no node could serve
     /// it there.
     fn send_to_lease(&mut self, id: RequestId, lease: LeaseId) {
@@ -115,34 +132,12 @@ impl Cluster {
         }
     }
 
-    /// A node that the caller names is dialled at once, whatever happened before.
-    pub(in crate::cluster) fn node_for_caller(&mut self, address: &NodeAddr) -> Option<NodeKey> {
-        let key = self.nodes.redirect_target(&self.cx, address)?;
-        if let Some(node) = self.nodes.get_mut(key) {
-            node.redial_at = node.redial_at.min(self.cx.now);
-        }
-        self.nodes.look_after(&self.cx, key);
-        Some(key)
-    }
-
-    /// A primary for a command without keys: by chance, but none that cannot be reached while
-    /// others can.
-    pub(in crate::cluster) fn any_primary(&mut self) -> Option<NodeKey> {
-        let owners = self.map.owners();
-        let first = self.cx.random.below(owners.len());
-        let (before, after) = owners.split_at_checked(first)?;
-        let mut in_turn = after.iter().chain(before);
-        let reachable =
-            |node: &NodeKey| self.nodes.get(*node).is_some_and(|node| !self.links.is_out_of_reach(node));
-        in_turn.clone().find(|node| reachable(node)).or_else(|| in_turn.next()).copied()
-    }
-
     /// Puts a request on its node's connection, or into the node's queue until there is one.
     pub(super) fn send_to(&mut self, id: RequestId, key: NodeKey) {
         let Some(node) = self.nodes.get_mut(key).filter(|_| self.requests.contains(id)) else {
             return;
         };
-        let current = node.connection.and_then(|conn| Some((conn, self.links.get_mut(conn)?)));
+        let current = node.connection().and_then(|conn| Some((conn, self.links.get_mut(conn)?)));
         let usable = current.filter(|(_, connection)| connection.is_usable());
         match usable {
             Some((conn, connection))
@@ -153,10 +148,10 @@ impl Cluster {
                 self.nodes.look_after(&self.cx, key);
             }
             Some((conn, connection)) => {
-                let Some(request) = self.requests.prepare(&self.cx, id, &connection.scripts) else {
+                let Some(request) = self.requests.prepare(&self.cx, id, connection.scripts()) else {
                     return;
                 };
-                let is_refused = request.at_replica && core::mem::take(&mut connection.reads_refused);
+                let is_refused = request.at_replica && connection.take_reads_refused();
                 if matches!(request.target, Some(Target::Ask(_))) {
                     self.links.send_words(&mut self.cx, conn, &["ASKING"], Expected::Asking);
                 }
@@ -165,7 +160,7 @@ impl Cluster {
                 }
                 self.links.send(&mut self.cx, conn, &request.command, id);
                 let flushes = request.command.script == ScriptUse::Flushes;
-                node.statistics.commands += 1;
+                node.statistics_mut().commands += 1;
                 self.requests.set_stage(id, Stage::OnConnection(conn));
                 if flushes {
                     self.links.forget_sent_scripts();
@@ -186,9 +181,9 @@ impl Cluster {
     pub(super) fn queue_at(&mut self, id: RequestId, key: NodeKey) {
         let could_go_elsewhere = self.requests.is_at_replica(id);
         if let Some(node) = self.nodes.get_mut(key) {
-            node.queue.push_back(id);
+            node.queue_mut().push_back(id);
             if could_go_elsewhere {
-                node.reads_since.get_or_insert(self.cx.now);
+                node.note_read_waits(self.cx.now);
             }
             self.requests.set_stage(id, Stage::AtNode(key));
         }
@@ -196,10 +191,7 @@ impl Cluster {
 
     /// Sends on what waited for this node's connection, in order.
     pub(in crate::cluster) fn send_queue(&mut self, node: NodeKey) {
-        let queue = self.nodes.get_mut(node).map(|node| {
-            node.reads_since = None;
-            node.queue.take()
-        });
+        let queue = self.nodes.get_mut(node).map(Node::take_queue);
         for id in queue.into_iter().flatten() {
             match self.requests.get(id).map(|request| &request.target) {
                 Some(Some(Target::Ask(_))) => {
@@ -220,9 +212,10 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
-        node.reads_since = None;
-        let (address, is_down, last_error) = (node.address.clone(), node.is_down(), node.last_error.clone());
-        for id in node.queue.take() {
+        let queue = node.take_queue();
+        let (address, is_down, last_error) =
+            (node.address().clone(), node.is_down(), node.last_error().to_string());
+        for id in queue {
             let at_replica = self.requests.is_at_replica(id);
             let Some(request) = self.requests.get_mut(id) else {
                 continue;
@@ -235,7 +228,7 @@ impl Cluster {
             } else if is_down && matches!(request.target, Some(Target::Node(_))) {
                 self.finish(id, Err(Error::Connect(format!("{address}: {last_error}"))));
             } else if let Some(node) = self.nodes.get_mut(key) {
-                node.queue.push_back(id);
+                node.queue_mut().push_back(id);
             }
         }
     }
@@ -246,10 +239,9 @@ impl Cluster {
         let mut waiting = self.requests.take_unrouted();
         for node in self.nodes.values_mut() {
             let usable =
-                node.connection.and_then(|conn| self.links.get(conn)).is_some_and(Connection::is_usable);
+                node.connection().and_then(|conn| self.links.get(conn)).is_some_and(Connection::is_usable);
             if !usable {
-                node.reads_since = None;
-                waiting.append(&mut node.queue.take());
+                waiting.append(&mut node.take_queue());
             }
         }
         for id in waiting {

@@ -1,14 +1,17 @@
 //! A request's one end.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 
 use super::Ended;
 use crate::address::NodeAddr;
-use crate::cluster::Cluster;
 use crate::cluster::ids::RequestId;
 use crate::cluster::io::Output;
-use crate::cluster::requests::request::{Parent, Stage};
+use crate::cluster::machine::Cluster;
+use crate::cluster::news::News;
+use crate::cluster::requests::parts::Gather;
+use crate::cluster::requests::request::Stage;
 use crate::error::{Error, Interrupted, ServerError};
 use crate::resp::RawReply;
 
@@ -19,10 +22,12 @@ impl Cluster {
             return;
         };
         if let Some(lease) = request.own_lease {
-            self.give_back(lease);
+            self.news.push_back(News::LeaseIsOver(lease));
         }
         match request.parent {
-            Some(parent) => self.tell_parent(parent, request.stage, Ok(reply)),
+            Some(parent) => {
+                self.news.push_back(News::PartEnded { parent, stage: request.stage, result: Ok(reply) });
+            }
             None => self.cx.output(Output::Done { token: request.token, result: Ok(reply) }),
         }
     }
@@ -37,15 +42,8 @@ impl Cluster {
         let (parent, stage, token) = (request.parent, request.stage, request.token);
         self.abandon(id);
         match parent {
-            Some(parent) => self.tell_parent(parent, stage, result),
+            Some(parent) => self.news.push_back(News::PartEnded { parent, stage, result }),
             None => self.cx.output(Output::Done { token, result }),
-        }
-    }
-
-    pub(super) fn tell_parent(&mut self, parent: Parent, stage: Stage, result: Result<RawReply, Error>) {
-        match parent {
-            Parent::Whole { id, part } => self.on_part(id, part, result),
-            Parent::Pass { scan, number } => self.on_pass(scan, number, stage, result),
         }
     }
 
@@ -58,16 +56,18 @@ impl Cluster {
         match stage {
             Stage::AtNode(node) => {
                 if let Some(node) = self.nodes.get_mut(node) {
-                    node.queue.forget(id, |id| self.requests.contains(id));
+                    node.queue_mut().forget(id, |id| self.requests.contains(id));
                 }
             }
-            Stage::AtLease(lease) => self.forget_at_lease(lease, id),
+            Stage::AtLease(lease) => {
+                self.pool.forget_waiting(&self.cx, lease, id, |id| self.requests.contains(id));
+            }
             Stage::Delayed => {
                 if let Some(lease) = lease {
-                    self.end_paused(lease);
+                    self.news.push_back(News::FirstIsGone(lease));
                 }
             }
-            Stage::AtScan(scan) => self.forget_at_scan(scan, id),
+            Stage::AtScan(scan) => self.scans.forget_waiting(scan, id, |id| self.requests.contains(id)),
             Stage::Nowhere
             | Stage::Unrouted
             | Stage::OnConnection(_)
@@ -76,9 +76,18 @@ impl Cluster {
         }
         // With a reply outstanding it is closed: nothing is taken from a list for nobody.
         if let Some(lease) = own_lease {
-            self.give_back(lease);
+            self.news.push_back(News::LeaseIsOver(lease));
         }
         self.requests.sweep();
+    }
+
+    /// Gives the parts of a request up with it.
+    pub(super) fn abandon_parts(&mut self, gather: Option<Box<Gather>>) {
+        for part in gather.map(|gather| gather.parts).into_iter().flatten() {
+            if let Some(id) = part.id {
+                self.abandon(id);
+            }
+        }
     }
 }
 

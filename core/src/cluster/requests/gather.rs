@@ -14,9 +14,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::parts::{Gather, PartState, conclude};
-use crate::cluster::Cluster;
 use crate::cluster::ids::RequestId;
 use crate::cluster::io::Output;
+use crate::cluster::machine::Cluster;
 use crate::cluster::requests::request::{Parent, Stage, Target};
 use crate::command::find;
 use crate::command::prepared::{Command, Spread};
@@ -30,22 +30,22 @@ use crate::topology::{Health, Role};
 type PartPlan = (Command, Option<Target>, String, Vec<u32>);
 
 impl Cluster {
-    /// Sends the parts of a request that concerns several nodes. False when it concerns one: then
-    /// it is sent whole.
-    pub(super) fn scatter(&mut self, id: RequestId) -> bool {
+    /// Makes the parts of a request that concerns several nodes. None when it concerns one: then it
+    /// is sent whole.
+    pub(super) fn scatter(&mut self, id: RequestId) -> Vec<RequestId> {
         let Some(request) = self.requests.get(id) else {
-            return false;
+            return Vec::new();
         };
         let (deadline, serial) = (request.deadline, request.serial);
         let parts = match request.command.spread {
-            Spread::None => return false,
-            Spread::Keys if !self.cx.config.split_multi_key => return false,
+            Spread::None => return Vec::new(),
+            Spread::Keys if !self.cx.config.split_multi_key => return Vec::new(),
             Spread::Keys => self.parts_by_slot(&request.command.clone()),
             Spread::Shards => self.parts_by_shard(&request.command.clone()),
             Spread::Nodes => self.parts_by_node(&request.command.clone()),
         };
         if parts.is_empty() {
-            return false;
+            return Vec::new();
         }
         let states = parts.iter().map(|(_, _, name, keys)| PartState {
             id: None,
@@ -58,19 +58,16 @@ impl Cluster {
         if let Some(request) = self.requests.get_mut(id) {
             request.gather = Some(Box::new(gather));
         }
+        let mut ids = Vec::with_capacity(parts.len());
         for (index, (command, target, ..)) in parts.into_iter().enumerate() {
             let parent = Parent::Whole { id, part: u32::try_from(index).unwrap_or(u32::MAX) };
             let part = self.requests.add_part(&self.cx, command, target, serial, deadline, parent);
             if let Some(state) = self.part(id, index) {
                 state.id = Some(part);
             }
-            self.dispatch(part);
-            if self.requests.contains(part) {
-                self.requests.set_deadline(part, deadline);
-                self.refuse_beyond_limits(part);
-            }
+            ids.push(part);
         }
-        true
+        ids
     }
 
     fn part(&mut self, id: RequestId, index: usize) -> Option<&mut PartState> {
@@ -90,7 +87,7 @@ impl Cluster {
     /// One part for the primary of each shard, found by one of its slots: so it follows a failover.
     fn parts_by_shard(&self, command: &Command) -> Vec<PartPlan> {
         let parts = self.map.first_slots().into_iter().filter_map(|(owner, slot)| {
-            let name = self.nodes.get(owner)?.address.to_string();
+            let name = self.nodes.get(owner)?.address().to_string();
             Some((command.part(command.frame.clone(), Route::Slot(slot)), None, name, Vec::new()))
         });
         parts.collect()
@@ -110,7 +107,7 @@ impl Cluster {
     }
 
     /// A part has ended.
-    pub(super) fn on_part(&mut self, id: RequestId, part: u32, result: Result<RawReply, Error>) {
+    pub(in crate::cluster) fn on_part(&mut self, id: RequestId, part: u32, result: Result<RawReply, Error>) {
         let limit = self.cx.config.limits.reply_size;
         let Some(gather) = self.requests.get_mut(id).and_then(|request| request.gather.as_mut()) else {
             return;
@@ -140,14 +137,5 @@ impl Cluster {
         let (token, result) = (request.token, conclude(&request.command, *gather, chance));
         self.abandon(id);
         self.cx.output(Output::Done { token, result });
-    }
-
-    /// Gives the parts of a request up with it.
-    pub(super) fn abandon_parts(&mut self, gather: Option<Box<Gather>>) {
-        for part in gather.map(|gather| gather.parts).into_iter().flatten() {
-            if let Some(id) = part.id {
-                self.abandon(id);
-            }
-        }
     }
 }

@@ -186,6 +186,41 @@ impl Requests {
         self.count(id);
     }
 
+    /// Counts a request among those of its slot that are on their way to a node or back, or no
+    /// more.
+    fn count(&mut self, id: RequestId) {
+        let Some(request) = self.all.get_mut(id) else {
+            return;
+        };
+        let is_under_way =
+            matches!(request.stage, Stage::AtNode(_) | Stage::OnConnection(_) | Stage::Unrouted);
+        let slot = request.ordered_slot().filter(|_| is_under_way);
+        if request.counted == slot {
+            return;
+        }
+        if let Some(slot) = slot {
+            self.order.begin(slot);
+        }
+        if let Some(left) = core::mem::replace(&mut request.counted, slot) {
+            self.order.leave(left);
+        }
+    }
+
+    /// Counts a request no more.
+    fn count_out(order: &mut Order, request: &mut Request) {
+        if let Some(left) = request.counted.take() {
+            order.leave(left);
+        }
+    }
+
+    /// A request is about to end: nobody waits for it any more.
+    fn leave_order(&mut self, id: RequestId) {
+        if let Some(request) = self.all.get(id) {
+            let is_held = matches!(request.stage, Stage::InOrder(_));
+            self.order.end(id, request.command.route.slot(), is_held);
+        }
+    }
+
     /// Lets a request wait for its slot's node.
     fn wait_unrouted(&mut self, id: RequestId) {
         self.set_stage(id, Stage::Unrouted);
@@ -333,7 +368,7 @@ impl Requests {
     pub(in crate::cluster) fn is_awaited(&self, conn: ConnId, connection: &Connection) -> bool {
         let is_here = |id| self.on(conn, id).is_some();
         // Those that came first are given up first, so the last is the likeliest to be there.
-        connection.expected.iter().rev().filter_map(Expected::request).any(is_here)
+        connection.expected().iter().rev().filter_map(Expected::request).any(is_here)
     }
 
     /// The connections on which replies to a request, or to its parts, are due.

@@ -3,55 +3,12 @@
 use alloc::vec::Vec;
 
 use super::Requests;
-use super::order::{Entry, Order};
-use super::request::{Request, Stage, Target};
+use super::order::Entry;
+use super::request::Stage;
 use crate::cluster::ids::{ConnId, NodeKey, RequestId};
 use crate::slot::Slot;
 
-impl Request {
-    /// The slot whose order it keeps.
-    fn ordered_slot(&self) -> Option<Slot> {
-        let is_fixed = self.target.as_ref().is_some_and(Target::is_fixed);
-        self.command.route.slot().filter(|_| !is_fixed && !self.at_replica)
-    }
-}
-
 impl Requests {
-    /// Counts a request among those of its slot that are on their way to a node or back, or no
-    /// more.
-    pub(super) fn count(&mut self, id: RequestId) {
-        let Some(request) = self.all.get_mut(id) else {
-            return;
-        };
-        let is_under_way =
-            matches!(request.stage, Stage::AtNode(_) | Stage::OnConnection(_) | Stage::Unrouted);
-        let slot = request.ordered_slot().filter(|_| is_under_way);
-        if request.counted == slot {
-            return;
-        }
-        if let Some(slot) = slot {
-            self.order.begin(slot);
-        }
-        if let Some(left) = core::mem::replace(&mut request.counted, slot) {
-            self.order.leave(left);
-        }
-    }
-
-    /// Counts a request no more.
-    pub(super) fn count_out(order: &mut Order, request: &mut Request) {
-        if let Some(left) = request.counted.take() {
-            order.leave(left);
-        }
-    }
-
-    /// A request is about to end: nobody waits for it any more.
-    pub(super) fn leave_order(&mut self, id: RequestId) {
-        if let Some(request) = self.all.get(id) {
-            let is_held = matches!(request.stage, Stage::InOrder(_));
-            self.order.end(id, request.command.route.slot(), is_held);
-        }
-    }
-
     fn entry(&self, id: RequestId) -> Option<(Slot, Entry)> {
         let request = self.all.get(id)?;
         Some((request.ordered_slot()?, Entry::new(id, request.serial, &request.command)))

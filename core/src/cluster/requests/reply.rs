@@ -4,9 +4,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use crate::cluster::ids::{ConnId, NodeKey, RequestId};
+use crate::cluster::machine::{Cluster, Phase};
 use crate::cluster::requests::error_policy::{ErrorAction, classify};
 use crate::cluster::requests::request::{Stage, Target};
-use crate::cluster::{Cluster, Phase};
 use crate::error::{Error, ServerError};
 use crate::resp::RawReply;
 
@@ -22,7 +22,7 @@ impl Cluster {
         }
         let key = self.links.node_of(conn).unwrap_or_default();
         if let Some(node) = self.nodes.get_mut(key) {
-            node.statistics.latency.record(self.cx.now.saturating_since(request.sent_at));
+            node.statistics_mut().latency.record(self.cx.now.saturating_since(request.sent_at));
         }
         let has_blocked = request.command.blocks.is_some();
         if let (true, Some(lease)) = (has_blocked, request.lease()) {
@@ -49,9 +49,9 @@ impl Cluster {
         };
         let mut asked = String::new();
         if let Some(node) = self.nodes.get_mut(key) {
-            node.statistics.count_error(&error.code);
-            node.statistics.redirects += u64::from(matches!(error.code.as_str(), "MOVED" | "ASK"));
-            asked = node.address.host().to_string();
+            node.statistics_mut().count_error(&error.code);
+            node.statistics_mut().redirects += u64::from(matches!(error.code.as_str(), "MOVED" | "ASK"));
+            asked = node.address().host().to_string();
         }
         let action = self.reachable(classify(error, &asked, &request.command));
         let not_asking = self.links.why_not_asking(conn, id);

@@ -2,8 +2,10 @@
 
 use alloc::boxed::Box;
 
+use bytes::Bytes;
+
 use crate::address::NodeAddr;
-use crate::cluster::ids::Token;
+use crate::cluster::ids::{LeaseId, Token};
 use crate::cluster::requests::parts::Gather;
 use crate::cluster::requests::queueing::QueueingBox;
 use crate::command::prepared::Command;
@@ -14,41 +16,41 @@ use crate::time::Instant;
 /// A request under way.
 #[derive(Debug)]
 pub(in crate::cluster) struct Request {
-    pub(in crate::cluster) command: Command,
+    pub(super) command: Command,
     /// Where a redirect or the caller sends it, instead of where its slot belongs.
-    pub(in crate::cluster) target: Option<Target>,
+    pub(super) target: Option<Target>,
     /// Whether it was last sent to a replica, although the primary could serve it.
-    pub(in crate::cluster) at_replica: bool,
+    pub(super) at_replica: bool,
     /// Whether the primary has to serve it, since a replica could not.
-    pub(in crate::cluster) primary_only: bool,
+    pub(super) primary_only: bool,
     /// Redirects followed so far.
-    pub(in crate::cluster) redirects: u32,
+    pub(super) redirects: u32,
     /// Times it was sent again for another reason.
-    pub(in crate::cluster) retries: u32,
+    pub(super) retries: u32,
     /// The last server error that it waits to get over.
-    pub(in crate::cluster) last_error: Option<Box<ServerError>>,
+    pub(super) last_error: Option<Box<ServerError>>,
     /// Whether it was sent again because a node did not answer, rather than because a connection
     /// had ended.
-    pub(in crate::cluster) stalled: bool,
+    pub(super) stalled: bool,
     /// Whether a copy of it that got no answer may have been executed.
     pub(super) may_have_run: bool,
     pub(super) stage: Stage,
     /// The connection that it has been lent for itself, since it blocks.
-    pub(in crate::cluster) own_lease: Option<crate::cluster::LeaseId>,
+    pub(super) own_lease: Option<crate::cluster::LeaseId>,
     /// Of a transaction: what was answered before EXEC.
     pub(super) queueing: Option<QueueingBox>,
     /// Its place among all requests, for those of one slot.
-    pub(in crate::cluster) serial: u64,
+    pub(super) serial: u64,
     /// How many bytes it is counted with among what waits.
     pub(super) held_bytes: Option<u64>,
     /// For which slot it is counted as under way.
-    pub(in crate::cluster) counted: Option<Slot>,
+    pub(super) counted: Option<Slot>,
     /// When it was last put on a connection.
-    pub(in crate::cluster) sent_at: Instant,
+    pub(super) sent_at: Instant,
     /// When its time runs out.
-    pub(in crate::cluster) deadline: Instant,
+    pub(super) deadline: Instant,
     /// What it is a part of.
-    pub(in crate::cluster) parent: Option<Parent>,
+    pub(super) parent: Option<Parent>,
     /// What the caller calls it. A part's is of no use.
     pub(super) token: Token,
     /// Its parts, while they are under way.
@@ -98,6 +100,49 @@ impl Request {
 }
 
 impl Request {
+    pub(in crate::cluster) fn command(&self) -> &Command {
+        &self.command
+    }
+
+    /// Where a redirect or the caller sends it.
+    pub(in crate::cluster) fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
+    /// What it is a part of.
+    pub(in crate::cluster) fn parent(&self) -> Option<Parent> {
+        self.parent
+    }
+
+    pub(in crate::cluster) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// When it was last put on a connection; before that, when it was taken in.
+    pub(in crate::cluster) fn sent_at(&self) -> Instant {
+        self.sent_at
+    }
+
+    /// It has a connection for itself until it ends.
+    pub(in crate::cluster) fn take_own(&mut self, lease: LeaseId) {
+        // It may stay for long: it is not to hold the memory of those that came with it.
+        self.command.frame = Bytes::copy_from_slice(&self.command.frame);
+        self.own_lease = Some(lease);
+        self.target = Some(Target::Lent(lease));
+    }
+
+    /// Counts a redirect that is followed.
+    pub(in crate::cluster) fn note_redirect(&mut self) -> u32 {
+        self.redirects += 1;
+        self.redirects
+    }
+
+    /// A node did not answer it. A replica gets it no more.
+    pub(in crate::cluster) fn note_stalled(&mut self) {
+        self.stalled = true;
+        self.primary_only |= self.at_replica;
+    }
+
     /// The lent connection that it is for.
     pub(in crate::cluster) fn lease(&self) -> Option<crate::cluster::LeaseId> {
         match self.target {
@@ -109,6 +154,12 @@ impl Request {
     /// Where it is. [`Requests::set_stage`](super::Requests::set_stage) moves it.
     pub(in crate::cluster) fn stage(&self) -> Stage {
         self.stage
+    }
+
+    /// The slot whose order it keeps.
+    pub(super) fn ordered_slot(&self) -> Option<Slot> {
+        let is_fixed = self.target.as_ref().is_some_and(Target::is_fixed);
+        self.command.route.slot().filter(|_| !is_fixed && !self.at_replica)
     }
 
     pub(in crate::cluster) fn is_on_connection(&self) -> bool {
@@ -142,8 +193,9 @@ impl Target {
 ///
 /// ```text
 ///   new ─→ Nowhere ─┬─→ AtNode, Unrouted, AtLease ─→ OnConnection ─┬─→ its end, from wherever it is
-///                   │        ↑         ↑                           │
-///                   │        └── InOrder, Delayed ←── refused, lost┘
+///             ↑     │                                              │ refused, lost:
+///             │     │         InOrder, Delayed ←───────────────────┴─→ any of these
+///             └─────┼─────────────────┘
 ///                   └─→ Gathering, AtScan ─→ its end
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +203,7 @@ pub(in crate::cluster) enum Stage {
     /// On no list: it is being dispatched.
     Nowhere,
     /// In a node's queue, until that is connected.
-    AtNode(crate::cluster::NodeKey),
+    AtNode(crate::cluster::ids::NodeKey),
     /// On a connection.
     OnConnection(crate::cluster::ConnId),
     /// In the queue of those whose slot has no node.
@@ -177,10 +229,16 @@ impl Stage {
     /// Whether a request may go from here to there.
     pub(super) fn may_become(self, next: Self) -> bool {
         match (self, next) {
+            (_, Self::Nowhere) => true,
             // Those two wait for something that ends them.
-            (Self::Gathering | Self::AtScan(_), next) => next == Self::Nowhere,
-            (before, Self::AtScan(_)) => before == Self::Nowhere,
-            _ => true,
+            (Self::Gathering | Self::AtScan(_), _) => false,
+            (before, Self::Gathering | Self::AtScan(_)) => matches!(before, Self::Nowhere | Self::Unrouted),
+            // Those begin anew, or wait behind others.
+            (Self::Delayed, next) => matches!(next, Self::InOrder(_)),
+            (Self::InOrder(_), _) => false,
+            // It waits for another connection then.
+            (Self::AtLease(_), next) => matches!(next, Self::OnConnection(_) | Self::AtLease(_)),
+            (Self::Nowhere | Self::AtNode(_) | Self::OnConnection(_) | Self::Unrouted, _) => true,
         }
     }
 }

@@ -3,15 +3,19 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString;
+use core::time::Duration;
 
 use super::PROMPT_REDIRECTS;
 use super::end::{interrupted, last_word};
 use crate::address::NodeAddr;
-use crate::cluster::Cluster;
 use crate::cluster::events::Event;
 use crate::cluster::ids::{ConnId, NodeKey, RequestId};
+use crate::cluster::machine::Cluster;
 use crate::cluster::requests::request::{Stage, Target};
 use crate::error::{Error, ServerError};
+
+/// So long a replica that could not serve a read gets no other.
+const AVOID: Duration = Duration::from_secs(1);
 
 impl Cluster {
     /// Sends a request where a redirect points.
@@ -90,8 +94,8 @@ impl Cluster {
         self.cx.statistics.retries += 1;
         let attempt = request.retries;
         if let Some(node) = node.and_then(|key| self.nodes.get_mut(key)) {
-            node.statistics.retries += 1;
-            let event = Event::Retried { node: node.address.clone(), reason: reason.to_string(), attempt };
+            node.statistics_mut().retries += 1;
+            let event = Event::Retried { node: node.address().clone(), reason: reason.to_string(), attempt };
             self.cx.tell(event);
         }
     }
@@ -108,7 +112,7 @@ impl Cluster {
     }
 
     /// A request's connection ended before its reply. `sent`: its bytes have left the machine.
-    pub(in crate::cluster) fn on_lost(
+    pub(in crate::cluster) fn on_unanswered(
         &mut self,
         conn: ConnId,
         id: RequestId,
@@ -135,6 +139,20 @@ impl Cluster {
         }
         if sent {
             self.send_again(id, key, reason);
+        }
+        self.requests.set_stage(id, Stage::Nowhere);
+        self.dispatch(id);
+    }
+
+    /// Sends a read to the primary that a replica could not serve.
+    pub(in crate::cluster) fn fall_back(&mut self, id: RequestId, key: NodeKey, error: &ServerError) {
+        if let Some(node) = self.nodes.get_mut(key) {
+            node.avoid_reads_until(self.cx.now + AVOID);
+        }
+        self.map.want_refresh();
+        self.send_again(id, Some(key), &error.to_string());
+        if let Some(request) = self.requests.get_mut(id) {
+            request.primary_only = true;
         }
         self.requests.set_stage(id, Stage::Nowhere);
         self.dispatch(id);

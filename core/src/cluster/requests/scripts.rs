@@ -7,8 +7,8 @@
 
 use alloc::string::String;
 
-use crate::cluster::Cluster;
 use crate::cluster::ids::{ConnId, RequestId};
+use crate::cluster::machine::Cluster;
 use crate::command::script::{ScriptUse, Scripts};
 use crate::error::ServerError;
 use crate::resp::RawReply;
@@ -25,7 +25,7 @@ impl Cluster {
     pub fn forget_script(&mut self, sha: &str) {
         if let Some(number) = self.requests.scripts.forget(sha) {
             for connection in self.links.values_mut() {
-                connection.scripts.retain(|run| *run != number);
+                connection.forget_script(number);
             }
         }
     }
@@ -41,9 +41,8 @@ impl Cluster {
         let script = self.requests.get(id).map(|request| request.command.script);
         if let (Some(ScriptUse::Carries(number)), Some(connection)) = (script, self.links.get_mut(conn))
             && **reply.as_bytes() != *b"+QUEUED\r\n"
-            && !connection.scripts.contains(&number)
         {
-            connection.scripts.push(number);
+            connection.note_script(number);
         }
     }
 
@@ -54,7 +53,7 @@ impl Cluster {
             return false;
         }
         if let Some(connection) = self.links.get_mut(conn) {
-            connection.scripts.clear();
+            connection.forget_scripts();
         }
         self.requests.put_whole_script(id)
     }

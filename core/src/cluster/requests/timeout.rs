@@ -6,9 +6,11 @@ use alloc::string::ToString;
 use super::end::{interrupted, last_word};
 use super::request::Request;
 use crate::cluster::ids::RequestId;
-use crate::cluster::links::loss::Driver;
+use crate::cluster::links::ended::Driver;
+use crate::cluster::machine::{Cluster, Phase};
+use crate::cluster::news::News;
+use crate::cluster::nodes::node::Node;
 use crate::cluster::requests::request::Stage;
-use crate::cluster::{Cluster, Phase};
 use crate::command::route::Route;
 use crate::error::{Error, Within};
 
@@ -24,7 +26,11 @@ impl Cluster {
             return;
         }
         if let Stage::AtScan(scan) = request.stage {
-            return self.time_out_at_scan(id, scan);
+            // What was asked for it says why, and is as late.
+            for asked in self.scans.asked(scan) {
+                self.time_out(asked);
+            }
+            return self.news.push_back(News::BatchIsLate(id, scan));
         }
         let stage = request.stage;
         let conn = if let Stage::OnConnection(conn) = stage { self.links.get(conn) } else { None };
@@ -55,8 +61,8 @@ impl Cluster {
         let within = Within(self.cx.config.request_timeout).to_string();
         match (stage, last_error) {
             (Stage::OnConnection(conn), _) => {
-                let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node));
-                let address = node.map(|node| &node.address);
+                let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node()));
+                let address = node.map(Node::address);
                 match is_unsent {
                     true => Error::Timeout(interrupted(address, format!("not sent within {within}"), false)),
                     false => Error::Timeout(interrupted(address, format!("no reply within {within}"), true)),
@@ -66,19 +72,19 @@ impl Cluster {
             (Stage::AtLease(lease), None) => self.lease_error(lease),
             (Stage::AtNode(node), None) if lost > 0 => {
                 let node = self.nodes.get(node);
-                let reason = node.map(|node| node.last_error.clone()).unwrap_or_default();
-                let address = node.map(|node| &node.address);
+                let reason = node.map(|node| node.last_error().to_string()).unwrap_or_default();
+                let address = node.map(Node::address);
                 let message =
                     format!("sent {lost} times within {within} without an answer, at last: {reason}");
                 let interrupted = interrupted(address, message, true);
                 if stalled { Error::Timeout(interrupted) } else { Error::ConnectionLost(interrupted) }
             }
             (Stage::AtNode(node), None) => match self.nodes.get(node) {
-                Some(node) if !node.last_error.is_empty() => {
-                    Error::Connect(format!("{}: {}", node.address, node.last_error))
+                Some(node) if !node.last_error().is_empty() => {
+                    Error::Connect(format!("{}: {}", node.address(), node.last_error()))
                 }
                 other => {
-                    let address = other.map(|node| &node.address);
+                    let address = other.map(Node::address);
                     let mut message = format!("no connection within {within}");
                     if self.nodes.lacks_room(node) {
                         message.push_str(": ");

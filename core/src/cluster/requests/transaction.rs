@@ -16,9 +16,9 @@
 //! Redis and Valkey.
 
 use super::queueing::Misfit;
-use crate::cluster::Cluster;
 use crate::cluster::ids::{ConnId, RequestId};
-use crate::cluster::links::loss::Driver;
+use crate::cluster::links::ended::Driver;
+use crate::cluster::machine::Cluster;
 
 impl Cluster {
     /// Ends a transaction whose answers are none, and its connection when that is in doubt.

@@ -2,11 +2,11 @@
 
 use super::page::{Next, run_id_in};
 use super::pass::Question;
-use crate::cluster::links::loss::Driver;
+use crate::cluster::links::ended::Driver;
 use crate::topology::Role;
 
-use crate::cluster::Cluster;
 use crate::cluster::ids::ScanId;
+use crate::cluster::machine::Cluster;
 use crate::cluster::requests::request::Stage;
 use crate::error::Error;
 use crate::resp::RawReply;

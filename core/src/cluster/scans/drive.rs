@@ -9,17 +9,14 @@ use slotmap::SecondaryMap;
 
 use super::page::is_passing;
 use crate::address::NodeAddr;
-use crate::cluster::ids::{NodeKey, RequestId, ScanId, Token};
-use crate::cluster::io::Destination;
-use crate::cluster::requests::request::{Parent, Stage, Target};
+use crate::cluster::ids::{NodeKey, RequestId, ScanId};
+use crate::cluster::machine::{Cluster, Phase};
+use crate::cluster::requests::request::{Parent, Request, Target};
 use crate::cluster::scans::pass::{Pass, Question};
-use crate::cluster::scans::scan::{Scan, ScanOptions, Source};
-use crate::cluster::{Cluster, Phase};
+use crate::cluster::scans::scan::{Scan, Source};
 use crate::command::prepared::Command;
 use crate::error::{Error, Interrupted, Within};
 use crate::resp::RawReply;
-use crate::scan::ResumeToken;
-use crate::time::Instant;
 use crate::topology::in_order;
 
 /// A node that slots move to and that cannot be reached so many times is given up: what moved there
@@ -31,92 +28,13 @@ const FAILURES_MAX: u32 = 3;
 const REOPENED_MAX: u32 = 3;
 
 impl Cluster {
-    /// Begins a scan. Nothing is asked before the first [`next_batch`](Self::next_batch).
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] for a token that is none, or that does not go with the other
-    /// options; [`Error::Closed`].
-    pub fn open_scan(&mut self, options: ScanOptions) -> Result<ScanId, Error> {
-        if self.is_closed() {
-            return Err(Error::Closed);
-        }
-        Ok(self.scans.all.insert(Scan::new(options)?))
-    }
-
-    /// Asks for the next keys of a scan. The request's end is an array of them, or null when all
-    /// have been handed out. The array is empty when the request's time ran out while pages
-    /// came that held none.
-    ///
-    /// Of one hash or sorted set the array has two items for each element. Keys that were there
-    /// throughout the scan come at least once. After an error the scan goes on with the next
-    /// call.
-    pub fn next_batch(&mut self, now: Instant, scan: ScanId, token: Token) -> RequestId {
-        self.submit(now, Command::next_batch(), &Destination::Scan(scan), token)
-    }
-
-    /// How far a scan has come, as of the last batch that was handed out: for
-    /// [`ScanOptions::token`]. There is none of a scan of one key, nor of a client that was
-    /// closed.
-    #[must_use]
-    pub fn scan_token(&self, scan: ScanId) -> Option<Vec<u8>> {
-        let scan = self.scans.get(scan)?;
-        let mut token = ResumeToken { filter: scan.filter(), ..ResumeToken::default() };
-        match &scan.source {
-            Source::Keys(coverage) => token.coverage = coverage.clone(),
-            Source::Node(address) => token.node = Some(address.clone()),
-            Source::Collection(..) => return None,
-        }
-        token.passes = scan.passes.iter().map(Pass::bookmark).collect();
-        Some(token.encode())
-    }
-
-    /// Ends a scan. Requests that wait for its batches end.
-    pub fn close_scan(&mut self, id: ScanId) {
-        let Some(scan) = self.scans.all.remove(id) else {
+    /// The time of a request for a batch has run out, and that of what was asked for it. When pages
+    /// came meanwhile, only without keys, that is no failure.
+    pub(in crate::cluster) fn end_late_batch(&mut self, id: RequestId, scan: ScanId) {
+        let within = Within(self.cx.config.request_timeout);
+        let Some(submitted_at) = self.requests.get(id).map(Request::sent_at) else {
             return;
         };
-        for pass in scan.passes {
-            if let Some((request, _)) = pass.asked {
-                self.forget(request);
-            }
-        }
-        for request in { scan.waiting }.take() {
-            self.finish(request, Err(Error::InvalidArgument("the scan was closed".to_string())));
-        }
-    }
-
-    /// A request waits for a scan's next batch.
-    pub(in crate::cluster) fn wait_at_scan(&mut self, id: RequestId, scan_id: ScanId) {
-        match self.scans.get_mut(scan_id) {
-            Some(scan) => {
-                scan.waiting.push_back(id);
-                self.requests.set_stage(id, Stage::AtScan(scan_id));
-                self.scans.mark_due(scan_id);
-            }
-            None => self.finish(id, Err(Error::Closed)),
-        }
-    }
-
-    /// A request that waited for a batch is gone.
-    pub(in crate::cluster) fn forget_at_scan(&mut self, scan: ScanId, id: RequestId) {
-        if let Some(scan) = self.scans.get_mut(scan) {
-            let requests = &self.requests;
-            scan.waiting.forget(id, |id| requests.contains(id));
-        }
-    }
-
-    /// The time of a request for a batch has run out. When pages came meanwhile, only without keys,
-    /// that is no failure.
-    pub(in crate::cluster) fn time_out_at_scan(&mut self, id: RequestId, scan: ScanId) {
-        let asked = self.scans.get(scan).into_iter().flat_map(|scan| &scan.passes);
-        let asked: Vec<_> = asked.filter_map(|pass| pass.asked.map(|(request, _)| request)).collect();
-        for own in asked {
-            if self.requests.get(own).is_some_and(|request| request.deadline <= self.cx.now) {
-                self.time_out(own);
-            }
-        }
-        let within = Within(self.cx.config.request_timeout);
-        let submitted_at = self.requests.get(id).map(|request| request.sent_at).unwrap_or_default();
         let Some(scan) = self.scans.get_mut(scan) else {
             return;
         };
@@ -233,7 +151,7 @@ impl Cluster {
         let busy = in_order(busy.collect(), |address: &&NodeAddr| *address);
         let is_free = |address: &NodeAddr| busy.binary_search(&address).is_err();
         let postponed = in_order(scan.postponed.iter().collect(), |address: &&NodeAddr| *address);
-        let owners = owners.iter().filter_map(|key| Some(self.nodes.get(*key)?.address.clone()));
+        let owners = owners.iter().filter_map(|key| Some(self.nodes.get(*key)?.address().clone()));
         let owners: Vec<_> = owners.filter(is_free).collect();
         if let Some(first) = owners.iter().find(|address| postponed.binary_search(address).is_err()) {
             return Some((first.clone(), None));
@@ -349,7 +267,7 @@ impl Cluster {
             (Source::Collection(..), _) => None,
             (Source::Node(address), _) => Some(address.clone()),
             (Source::Keys(_), Phase::Standalone(node)) => {
-                self.nodes.get(*node).map(|node| node.address.clone())
+                self.nodes.get(*node).map(|node| node.address().clone())
             }
             (Source::Keys(_), _) => pass.node.clone(),
         };

@@ -27,13 +27,17 @@ mod page;
 mod pass;
 mod scan;
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use slotmap::SlotMap as Arena;
 
-use super::ids::ScanId;
+use super::ids::{RequestId, ScanId};
 use super::timers::Timers;
-use scan::Scan;
+use crate::error::Error;
+use crate::scan::ResumeToken;
+use pass::Pass;
+use scan::{Scan, Source};
 pub use scan::{ScanOptions, Subject};
 
 /// All scans, those of which something has come, and when each wants attention.
@@ -56,6 +60,59 @@ impl Scans {
     /// Something has come of a scan: it is driven before the driver waits.
     fn mark_due(&mut self, id: ScanId) {
         self.due.push(id);
+    }
+
+    /// Begins a scan.
+    pub(in crate::cluster) fn open(&mut self, options: ScanOptions) -> Result<ScanId, Error> {
+        Ok(self.all.insert(Scan::new(options)?))
+    }
+
+    /// How far a scan has come. There is no token of a scan of one key.
+    pub(in crate::cluster) fn token(&self, id: ScanId) -> Option<Vec<u8>> {
+        let scan = self.get(id)?;
+        let mut token = ResumeToken { filter: scan.filter(), ..ResumeToken::default() };
+        match &scan.source {
+            Source::Keys(coverage) => token.coverage = coverage.clone(),
+            Source::Node(address) => token.node = Some(address.clone()),
+            Source::Collection(..) => return None,
+        }
+        token.passes = scan.passes.iter().map(Pass::bookmark).collect();
+        Some(token.encode())
+    }
+
+    /// Ends a scan. Gives what its passes have asked, and who waits for its batches.
+    pub(in crate::cluster) fn close(&mut self, id: ScanId) -> Option<(Vec<RequestId>, VecDeque<RequestId>)> {
+        let mut scan = self.all.remove(id)?;
+        let asked = scan.passes.iter().filter_map(|pass| pass.asked.map(|(request, _)| request));
+        Some((asked.collect(), scan.waiting.take()))
+    }
+
+    /// Lets a request wait for a scan's next batch. False when there is no such scan.
+    pub(in crate::cluster) fn wait(&mut self, id: ScanId, request: RequestId) -> bool {
+        let Some(scan) = self.get_mut(id) else {
+            return false;
+        };
+        scan.waiting.push_back(request);
+        self.mark_due(id);
+        true
+    }
+
+    /// A request that waited for a batch is gone; `is_live` is false for it.
+    pub(in crate::cluster) fn forget_waiting(
+        &mut self,
+        id: ScanId,
+        request: RequestId,
+        is_live: impl Fn(RequestId) -> bool,
+    ) {
+        if let Some(scan) = self.get_mut(id) {
+            scan.waiting.forget(request, is_live);
+        }
+    }
+
+    /// The questions of a scan that are under way.
+    pub(in crate::cluster) fn asked(&self, id: ScanId) -> Vec<RequestId> {
+        let passes = self.get(id).into_iter().flat_map(|scan| &scan.passes);
+        passes.filter_map(|pass| pass.asked.map(|(request, _)| request)).collect()
     }
 
     pub(in crate::cluster) fn is_empty(&self) -> bool {

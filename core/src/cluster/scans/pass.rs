@@ -44,31 +44,31 @@ impl Question {
 /// A pass over one node, or over one key.
 #[derive(Debug)]
 pub(in crate::cluster) struct Pass {
-    pub(in crate::cluster) number: u32,
+    pub(super) number: u32,
     /// None for a key, and for a server that is used alone.
-    pub(in crate::cluster) node: Option<NodeAddr>,
+    pub(super) node: Option<NodeAddr>,
     /// The id of the node, when it is passed over for slots that move there.
     pub(super) half_of: Option<String>,
     /// Whether others came first, which give it keys.
     pub(super) is_late: bool,
     /// The request under way.
-    pub(in crate::cluster) asked: Option<(RequestId, Question)>,
+    pub(super) asked: Option<(RequestId, Question)>,
     /// The connection of the last answer that the cursor goes with.
-    pub(in crate::cluster) conn: Option<ConnId>,
+    pub(super) conn: Option<ConnId>,
     /// The process that gave the cursor; empty when it did not say.
     run_id: String,
     pub(super) claim: Option<Claim>,
     /// Whether keys of slots that are done may come.
     pub(super) repeats: bool,
     /// For the next page; empty after the last one.
-    pub(in crate::cluster) cursor: String,
+    pub(super) cursor: String,
     /// The same as of what has been handed out.
     pub(super) told: String,
     pub(super) batch: Option<RawReply>,
     /// Why it waits, and until when.
-    pub(in crate::cluster) failure: Option<Error>,
-    pub(in crate::cluster) failures: u32,
-    pub(in crate::cluster) not_before: Instant,
+    pub(super) failure: Option<Error>,
+    pub(super) failures: u32,
+    pub(super) not_before: Instant,
 }
 
 impl Pass {

@@ -59,19 +59,19 @@ pub enum Subject {
 /// A scan under way.
 #[derive(Debug)]
 pub(in crate::cluster) struct Scan {
-    pub(in crate::cluster) source: Source,
+    pub(super) source: Source,
     pattern: Option<Vec<u8>>,
     count: u32,
     kind: Option<Vec<u8>>,
     pub(super) parallel: u32,
-    pub(in crate::cluster) passes: Vec<Pass>,
+    pub(super) passes: Vec<Pass>,
     pub(super) next_pass: u32,
     /// Those who wait for a batch, in order.
-    pub(in crate::cluster) waiting: Queue,
+    pub(super) waiting: Queue,
     /// Passes whose batch waits to be handed out, in the order in which they came.
-    pub(in crate::cluster) ready: VecDeque<u32>,
+    pub(super) ready: VecDeque<u32>,
     /// What the next caller is told at once.
-    pub(in crate::cluster) error: Option<Error>,
+    pub(super) error: Option<Error>,
     /// Why no slot could be done of late.
     pub(super) trouble: Option<Error>,
     /// How often slots were to be found anew since the last one was done.
@@ -81,8 +81,8 @@ pub(in crate::cluster) struct Scan {
     /// When the last page came.
     pub(super) paged_at: Instant,
     /// Passes in a row that came to nothing; until when none begins.
-    pub(in crate::cluster) fruitless: u32,
-    pub(in crate::cluster) not_before: Option<Instant>,
+    pub(super) fruitless: u32,
+    pub(super) not_before: Option<Instant>,
     /// When it wants attention.
     pub(super) alarm: Alarm,
 }

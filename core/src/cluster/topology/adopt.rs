@@ -4,9 +4,8 @@
 use alloc::vec::Vec;
 
 use crate::cluster::events::Event;
-use crate::cluster::ids::NodeKey;
 use crate::cluster::io::Output;
-use crate::cluster::{Cluster, Phase};
+use crate::cluster::machine::{Cluster, Phase};
 use crate::config::ReplicaReads;
 use crate::time::Instant;
 use crate::topology::{Health, Role, Topology};
@@ -15,19 +14,11 @@ use crate::topology::{Health, Role, Topology};
 const REPLICAS_MAX: usize = 64;
 
 impl Cluster {
-    /// Whether requests wait for a node that is down or unknown: somebody may have taken over.
-    pub(super) fn is_anything_unserved(&self) -> bool {
-        let waits = |node: &crate::cluster::Node| {
-            node.is_down() && (!node.queue.is_empty() || node.line.has_waiters())
-        };
-        self.requests.has_unrouted() || self.nodes.values().any(waits)
-    }
-
     /// From now on this topology counts, apart from what MOVED has said since it was asked for.
     pub(in crate::cluster) fn adopt(&mut self, topology: &Topology, epoch: Option<u64>, asked_at: Instant) {
         let is_first = self.map.topology.shards.is_empty();
         let mut owners = Vec::with_capacity(topology.shards.len());
-        self.nodes.values_mut().for_each(|node| node.replicas.clear());
+        self.nodes.values_mut().for_each(|node| node.set_replicas(Vec::new()));
         for shard in &topology.shards {
             let Some(primary) = shard.primary() else {
                 continue;
@@ -40,17 +31,17 @@ impl Cluster {
             let replicas =
                 replicas.take(REPLICAS_MAX).map(|node| self.nodes.find(&self.cx, &node.address)).collect();
             if let Some(node) = self.nodes.get_mut(key) {
-                node.replicas = replicas;
+                node.set_replicas(replicas);
             }
         }
         for member in topology.shards.iter().flat_map(|shard| &shard.nodes) {
             let node = self.nodes.at(&member.address).and_then(|key| self.nodes.get_mut(key));
             if let (Some(node), Some(zone)) = (node, &member.availability_zone) {
-                node.availability_zone = Some(zone.clone());
+                node.set_availability_zone(zone);
             }
         }
         let nodes = &self.nodes;
-        self.map.forget_patches(|key| nodes.get(key).is_none_or(crate::cluster::Node::is_down));
+        self.map.forget_patches(|key| nodes.get(key).is_none_or(crate::cluster::nodes::node::Node::is_down));
         let before = self.requests.owners_of_busy_slots(|slot| self.map.owner(slot));
         self.map.slots.replace(owners.iter().cloned(), asked_at, epoch);
         self.requests.hold_moved(&before, |slot| self.map.owner(slot));
@@ -60,8 +51,8 @@ impl Cluster {
         }
         self.map.set(topology.clone());
         for node in self.nodes.values() {
-            if let Some(zone) = &node.availability_zone {
-                self.map.name_zone(&node.address, zone);
+            if let Some(zone) = node.availability_zone() {
+                self.map.name_zone(node.address(), zone);
             }
         }
         if let Phase::Starting(_) = self.phase {
@@ -73,15 +64,16 @@ impl Cluster {
         self.recognise_anew();
         self.dispatch_waiting();
         self.place_waiting_leases();
+        self.tend_all_soon();
         self.retire_strangers();
         // With a topology that nobody was asked for, nodes are dialled when they are first needed.
         let from_replicas =
             self.cx.config.replica_reads != ReplicaReads::Primary && self.map.refresh.serial > 0;
-        let replicas: Vec<_> = self.nodes.values().flat_map(|node| node.replicas.iter().copied()).collect();
-        self.nodes.values_mut().for_each(|node| node.serves_reads = false);
+        let replicas: Vec<_> = self.nodes.values().flat_map(|node| node.replicas().iter().copied()).collect();
+        self.nodes.values_mut().for_each(|node| node.set_serves_reads(false));
         for key in replicas.into_iter().filter(|_| from_replicas) {
             if let Some(node) = self.nodes.get_mut(key) {
-                node.serves_reads = true;
+                node.set_serves_reads(true);
             }
             self.ensure_connection(key);
         }
@@ -104,7 +96,7 @@ impl Cluster {
         for key in takers {
             if let Some(node) = self.nodes.get_mut(key) {
                 // One that fails is not dialled again for this.
-                node.is_new = node.connection.is_none() && node.redial_at <= self.cx.now;
+                node.note_new(self.cx.now);
             }
             self.ensure_connection(key);
         }
@@ -118,32 +110,6 @@ impl Cluster {
         self.nodes.retire_all_but(&kept);
         for key in self.nodes.keys().collect::<Vec<_>>() {
             self.drop_if_retired(key);
-        }
-    }
-
-    /// Closes a retired node's connections when nobody waits for their replies, and forgets it when
-    /// it has none left.
-    pub(in crate::cluster) fn drop_if_retired(&mut self, key: NodeKey) {
-        let Some(node) = self.nodes.get(key).filter(|node| node.retired) else {
-            return;
-        };
-        if !node.queue.is_empty() || node.line.has_waiters() {
-            return;
-        }
-        let own = node.connections.iter();
-        let own = own.filter_map(|conn| Some((*conn, self.links.get(*conn)?)));
-        let (mut unused, mut used) = (Vec::new(), 0);
-        for (conn, connection) in own {
-            match connection.lease().is_some() || self.requests.is_awaited(conn, connection) {
-                true => used += 1,
-                false => unused.push(conn),
-            }
-        }
-        for conn in unused {
-            self.close_quietly(conn);
-        }
-        if used == 0 {
-            self.nodes.forget(&self.cx, key);
         }
     }
 }

@@ -5,18 +5,25 @@
 
 use alloc::format;
 
+use super::identity::is_named_otherwise;
 use super::start::{Answer, Reason, has_no_cluster, start_error};
 use crate::address::NodeAddr;
 use crate::cluster::ids::ConnId;
 use crate::cluster::io::Output;
+use crate::cluster::links::connection::{Connection, State};
+use crate::cluster::links::ended::Driver;
 use crate::cluster::links::handshake;
-use crate::cluster::links::loss::Driver;
-use crate::cluster::topology::round::Refresh;
-use crate::cluster::{Cluster, Phase};
+use crate::cluster::machine::{Cluster, Phase};
+use crate::cluster::topology::round::{Refresh, View};
 use crate::config::Mode;
 use crate::error::Error;
 use crate::time::Instant;
 use crate::topology::Topology;
+use core::time::Duration;
+
+/// So long the start waits for seeds that have been asked, so that it is noticed when they are of
+/// different clusters.
+const SEED_PATIENCE: Duration = Duration::from_millis(100);
 
 impl Cluster {
     /// A seed is connected: ask it, or take it alone.
@@ -25,8 +32,8 @@ impl Cluster {
             Mode::Standalone => self.start_standalone(conn),
             Mode::Auto | Mode::Cluster => {
                 // With other addresses to try it has its share of the time for the topology, too.
-                if let Some(connection) = self.links.get_mut(conn).filter(|own| !own.others.is_empty()) {
-                    connection.check_until = Some(self.cx.now + connection.share(self.cx.now));
+                if let Some(connection) = self.links.get_mut(conn).filter(|own| own.has_other_addresses()) {
+                    connection.limit_check(self.cx.now);
                 }
                 self.ask(conn);
                 self.links.watch(&self.cx, conn);
@@ -50,8 +57,8 @@ impl Cluster {
         {
             let connection = self.links.get_mut(conn);
             let is_alone = connection.is_some_and(|connection| {
-                connection.is_not_now = true;
-                connection.is_standalone
+                connection.note_not_now();
+                connection.is_standalone()
             });
             // A server alone need not be asked, and SCRIPT KILL has to get through to it.
             if error.code == "BUSY" && is_alone && self.cx.config.mode == Mode::Auto {
@@ -76,7 +83,7 @@ impl Cluster {
         let Some(node) = self.nodes.get(key) else {
             return;
         };
-        let topology = Topology::of_one_server(node.address.clone());
+        let topology = Topology::of_one_server(node.address().clone());
         self.map.set(topology);
         self.phase = Phase::Standalone(key);
         self.map.refresh = Refresh::default();
@@ -84,6 +91,7 @@ impl Cluster {
         self.cx.output(Output::Ready(Ok(())));
         self.dispatch_waiting();
         self.place_waiting_leases();
+        self.tend_all_soon();
         self.retire_strangers();
     }
 
@@ -92,7 +100,7 @@ impl Cluster {
     pub(in crate::cluster) fn on_seed_failed(&mut self, address: &NodeAddr, error: Error, passes: bool) {
         let key = self.nodes.at(address);
         if passes && let Some(node) = key.and_then(|key| self.nodes.get_mut(key)) {
-            node.is_new = true;
+            node.want_dial();
         }
         let Phase::Starting(start) = &mut self.phase else {
             return;
@@ -136,5 +144,50 @@ impl Cluster {
         if self.start_deadline().is_some_and(|deadline| deadline <= self.cx.now) {
             self.fail_start();
         }
+    }
+
+    /// Ends the start when the seeds that were asked have answered, or have had as long as the
+    /// first: by its topology, or because they are of different clusters.
+    pub(super) fn settle_start(&mut self, is_over: bool) {
+        let Phase::Starting(_) = self.phase else {
+            return;
+        };
+        let waits =
+            self.start_patience().is_some_and(|until| until > self.cx.now) && self.are_seeds_awaited();
+        let views = core::mem::take(&mut self.map.refresh.views);
+        let Some(first) = views.first().filter(|_| !waits || is_over) else {
+            self.map.refresh.views = views;
+            return;
+        };
+        let known = crate::topology::Index::of(&first.topology);
+        if let Some(other) = views.iter().find(|view| !known.is_kin(&first.topology, &view.topology)) {
+            let text = format!("seed {} and seed {} are of different clusters", first.from, other.from);
+            return self.refuse_start(&Error::Connect(text));
+        }
+        for view in &views {
+            let connection = self.links.get(view.conn);
+            if let Some((connection, id)) =
+                connection.and_then(|connection| Some((connection, connection.node_id()?)))
+                && let Some(node) = self.nodes.get_mut(connection.node())
+            {
+                node.note_named_otherwise(is_named_otherwise(&view.topology, node.address(), id));
+            }
+        }
+        let View { topology, epoch, asked_at, .. } = first;
+        self.adopt(topology, *epoch, *asked_at);
+        self.map.refresh.views = views;
+    }
+
+    /// Until when the start waits for the seeds that have been asked.
+    pub(super) fn start_patience(&self) -> Option<crate::time::Instant> {
+        let (began, first) = (self.map.refresh.began_at?, self.map.refresh.first_answer_at?);
+        matches!(self.phase, Phase::Starting(_))
+            .then(|| first + first.saturating_since(began).min(SEED_PATIENCE))
+    }
+
+    /// Whether a seed that is connected has not answered yet.
+    fn are_seeds_awaited(&self) -> bool {
+        let greets = |connection: &Connection| matches!(connection.state(), State::Handshaking { .. });
+        !self.map.refresh.queries.is_empty() || self.links.iter().map(|(_, own)| own).any(greets)
     }
 }

@@ -28,47 +28,35 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use crate::address::NodeAddr;
-use crate::cluster::events::Event;
 use crate::cluster::ids::{ConnId, NodeKey};
 use crate::cluster::links::connection::{Connection, State};
-use crate::cluster::links::loss::Driver;
+use crate::cluster::links::ended::Driver;
+use crate::cluster::machine::Cluster;
+use crate::cluster::news::News;
 use crate::cluster::nodes::node::Node;
-use crate::cluster::topology::round::{STRANGE_ROUNDS_MAX, View};
-use crate::cluster::{Cluster, Phase};
 use crate::error::Error;
 use crate::topology::Topology;
 
-/// So long the start waits for seeds that have been asked, so that it is noticed when they are of
-/// different clusters.
-const SEED_PATIENCE: Duration = Duration::from_millis(100);
-
 impl Cluster {
-    /// Whether a new connection asks for the node's id.
-    pub(in crate::cluster) fn asks_identity(&self) -> bool {
-        let standalone = self.cx.config.mode == crate::config::Mode::Standalone;
-        !standalone && !matches!(self.phase, Phase::Standalone(_))
-    }
-
     /// The id that a connection to this node has to give, where one is known.
     fn expected_id<'a>(&'a self, node: &'a Node) -> Option<&'a str> {
-        if node.is_unchecked {
+        if node.is_unchecked() {
             return None;
         }
-        let members = self.map.members_at(&node.address);
+        let members = self.map.members_at(node.address());
         let mut ids = members.map(|(_, member)| member.id.as_str()).filter(|id| !id.is_empty());
         match ids.next() {
             Some(id) => ids.all(|other| other == id).then_some(id),
-            None => node.id.as_deref(),
+            None => node.id(),
         }
     }
 
     /// Whether a connection is with another node than the topology has at its address: both ids.
     fn mismatch<'a>(&'a self, connection: &'a Connection) -> Option<(&'a str, &'a str)> {
-        let id = connection.node_id.as_deref()?;
-        let expected = self.expected_id(self.nodes.get(connection.node)?)?;
+        let id = connection.node_id()?;
+        let expected = self.expected_id(self.nodes.get(connection.node())?)?;
         (id != expected).then_some((id, expected))
     }
 
@@ -88,24 +76,21 @@ impl Cluster {
         let Some(connection) = self.links.get(conn) else {
             return false;
         };
-        let (key, id, is_shared) = (connection.node, connection.node_id.clone(), connection.is_shared());
+        let (key, id, is_shared) =
+            (connection.node(), connection.node_id().map(String::from), connection.is_shared());
         let is_strange = self.mismatch(connection).is_some();
-        let is_seed = self.nodes.get(key).is_some_and(|node| self.cx.config.seeds.contains(&node.address));
+        let is_seed = self.nodes.get(key).is_some_and(|node| self.cx.config.seeds.contains(node.address()));
         let Some(node) = self.nodes.get_mut(key) else {
             return false;
         };
         if !is_strange {
-            node.stranger = None;
-            if !is_seed && !node.is_unchecked && id.is_some() {
-                node.id = id;
-            }
+            node.recognise(id, is_seed);
             return true;
         }
-        node.stranger = id;
+        node.note_stranger(id);
         let deadline = self.cx.now + self.cx.config.connect_timeout;
         if let Some(connection) = self.links.get_mut(conn) {
-            connection.set_state(State::Strange);
-            (connection.deadline, connection.last_deadline) = (deadline, deadline);
+            connection.note_strange(deadline);
         }
         self.links.watch(&self.cx, conn);
         self.map.want_refresh();
@@ -123,7 +108,7 @@ impl Cluster {
 
     /// Whether a view is one of the present cluster.
     pub(super) fn is_kin(&self, conn: ConnId, view: &Topology) -> bool {
-        let id = self.links.get(conn).and_then(|connection| connection.node_id.as_deref());
+        let id = self.links.get(conn).and_then(|connection| connection.node_id());
         let is_member = id.is_some_and(|id| self.map.member_with_id(id).is_some());
         is_member || self.map.is_kin(view)
     }
@@ -134,16 +119,16 @@ impl Cluster {
         let Some(connection) = self.links.get_mut(conn).filter(|own| own.state() == State::Strange) else {
             return;
         };
-        let key = connection.node;
+        let key = connection.node();
         let Some(node) = self.nodes.get_mut(key) else {
             return;
         };
-        let id = connection.node_id.as_deref().unwrap_or_default();
-        node.is_unchecked |= is_named_otherwise(view, &node.address, id);
+        let id = connection.node_id().unwrap_or_default();
+        node.note_named_otherwise(is_named_otherwise(view, node.address(), id));
         // What the first connection said binds nobody when the topology does not say it.
-        node.id = None;
+        node.forget_id();
         match self.links.get(conn).and_then(|connection| self.mismatch(connection)) {
-            None => self.on_ready(conn),
+            None => self.news.push_back(News::Greeted(conn)),
             Some(_) => self.lose(conn, Error::Connect(self.why_strange(conn)), Driver::MustClose),
         }
     }
@@ -153,7 +138,7 @@ impl Cluster {
         let Some(connection) = self.links.get(conn) else {
             return;
         };
-        let key = connection.node;
+        let key = connection.node();
         let mut reason = "the node at the address is of another cluster".to_string();
         if let Some((id, expected)) = self.mismatch(connection) {
             reason.push_str(&format!(": its id is {id}, not {expected}"));
@@ -173,7 +158,8 @@ impl Cluster {
         let members = self.map.topology.members().filter_map(|(_, member)| self.nodes.at(&member.address));
         let mut nodes = members.filter_map(|key| self.nodes.get(key));
         let is_strange = |conn| self.links.get(conn).is_some_and(|own| own.state() == State::Strange);
-        let fails = |node: &Node| node.connection.is_some_and(is_strange) || self.links.is_out_of_reach(node);
+        let fails =
+            |node: &Node| node.connection().is_some_and(is_strange) || self.links.is_out_of_reach(node);
         nodes.all(fails)
     }
 
@@ -181,7 +167,7 @@ impl Cluster {
     /// take nothing new, and nodes that it has are dialled at once.
     pub(super) fn recognise_anew(&mut self) {
         let is_misplaced = |connection: &Connection| {
-            connection.is_ready() && !connection.draining && self.mismatch(connection).is_some()
+            connection.is_ready() && !connection.is_draining() && self.mismatch(connection).is_some()
         };
         let misplaced = self.links.iter().filter(|(_, connection)| is_misplaced(connection));
         let misplaced: Vec<_> = misplaced.map(|(conn, _)| conn).collect();
@@ -189,14 +175,12 @@ impl Cluster {
             self.leave_connection(conn);
             self.close_if_drained(conn);
         }
-        let is_found =
-            |node: &Node| node.stranger.is_some() && self.expected_id(node) == node.stranger.as_deref();
+        let is_found = |node: &Node| node.stranger().is_some() && self.expected_id(node) == node.stranger();
         let found: Vec<_> =
             self.nodes.iter().filter(|(_, node)| is_found(node)).map(|(key, _)| key).collect();
         for key in found {
             if let Some(node) = self.nodes.get_mut(key) {
-                node.stranger = None;
-                node.redial_at = node.redial_at.min(self.cx.now);
+                node.note_found(self.cx.now);
             }
             self.tend_node(key);
         }
@@ -204,7 +188,7 @@ impl Cluster {
 
     /// Puts nothing more on any of a node's connections, and tells why when that is news.
     pub(in crate::cluster) fn leave_connections(&mut self, key: NodeKey) {
-        let own = self.nodes.get(key).map(|node| node.connections.clone()).unwrap_or_default();
+        let own = self.nodes.get(key).map(|node| node.connections().to_vec()).unwrap_or_default();
         for conn in own {
             if self.links.get(conn).is_some_and(Connection::is_ready) {
                 self.leave_connection(conn);
@@ -218,83 +202,22 @@ impl Cluster {
         let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
-        let key = connection.node;
+        let key = connection.node();
         match connection.dedicated() {
             None => {
-                connection.draining = true;
-                if let Some(node) = self.nodes.get_mut(key).filter(|node| node.connection == Some(conn)) {
-                    node.connection = None;
+                connection.drain();
+                if let Some(node) = self.nodes.get_mut(key) {
+                    node.stop_sharing(conn);
                 }
             }
-            Some(dedicated) if dedicated.lease.is_some() => dedicated.dirty = true,
+            Some(dedicated) if dedicated.lease().is_some() => dedicated.mark_dirty(),
             Some(_) => self.discard(conn),
         }
-    }
-
-    /// Ends the start when the seeds that were asked have answered, or have had as long as the
-    /// first: by its topology, or because they are of different clusters.
-    pub(super) fn settle_start(&mut self, is_over: bool) {
-        let Phase::Starting(_) = self.phase else {
-            return;
-        };
-        let waits =
-            self.start_patience().is_some_and(|until| until > self.cx.now) && self.are_seeds_awaited();
-        let views = core::mem::take(&mut self.map.refresh.views);
-        let Some(first) = views.first().filter(|_| !waits || is_over) else {
-            self.map.refresh.views = views;
-            return;
-        };
-        let known = crate::topology::Index::of(&first.topology);
-        if let Some(other) = views.iter().find(|view| !known.is_kin(&first.topology, &view.topology)) {
-            let text = format!("seed {} and seed {} are of different clusters", first.from, other.from);
-            return self.refuse_start(&Error::Connect(text));
-        }
-        for view in &views {
-            let connection = self.links.get(view.conn);
-            if let Some((connection, id)) =
-                connection.and_then(|connection| Some((connection, connection.node_id.as_deref()?)))
-                && let Some(node) = self.nodes.get_mut(connection.node)
-            {
-                node.is_unchecked |= is_named_otherwise(&view.topology, &node.address, id);
-            }
-        }
-        let View { topology, epoch, asked_at, .. } = first;
-        self.adopt(topology, *epoch, *asked_at);
-        self.map.refresh.views = views;
-    }
-
-    /// Until when the start waits for the seeds that have been asked.
-    pub(super) fn start_patience(&self) -> Option<crate::time::Instant> {
-        let (began, first) = (self.map.refresh.began_at?, self.map.refresh.first_answer_at?);
-        matches!(self.phase, Phase::Starting(_))
-            .then(|| first + first.saturating_since(began).min(SEED_PATIENCE))
-    }
-
-    /// Whether a seed that is connected has not answered yet.
-    fn are_seeds_awaited(&self) -> bool {
-        let greets = |connection: &Connection| matches!(connection.state(), State::Handshaking { .. });
-        !self.map.refresh.queries.is_empty() || self.links.iter().map(|(_, own)| own).any(greets)
-    }
-
-    /// Another cluster has taken the place of the one that was known.
-    pub(super) fn go_over(&mut self, view: &View) {
-        self.cx.tell(Event::ConnectFailed {
-            node: view.from.clone(),
-            reason: "no known node answers; the client goes over to the cluster that is at this address"
-                .to_string(),
-            attempts: STRANGE_ROUNDS_MAX,
-        });
-        self.map.forget_patches(|_| true);
-        for node in self.nodes.values_mut() {
-            (node.id, node.is_unchecked) = (None, false);
-            node.redial_at = node.redial_at.min(self.cx.now);
-        }
-        self.adopt(&view.topology, view.epoch, view.asked_at);
     }
 }
 
 /// Whether a view has other nodes at this address, and not the one with this id.
-fn is_named_otherwise(view: &Topology, address: &NodeAddr, id: &str) -> bool {
+pub(super) fn is_named_otherwise(view: &Topology, address: &NodeAddr, id: &str) -> bool {
     let at = view.members().filter(|(_, member)| member.address == *address && !member.id.is_empty());
     let mut ids = at.map(|(_, member)| member.id.as_str()).peekable();
     ids.peek().is_some() && ids.all(|other| other != id)

@@ -2,16 +2,17 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `slots.rs`, `replicas.rs` | which node serves a slot; who serves a read |
-//! | `round.rs`, `refresh.rs` | rounds of questions and which view counts; when they are asked |
+//! | `slots.rs`, `choose.rs` | which node serves a slot; who is asked: for a read, without a key |
+//! | `round.rs`, `ask.rs`, `refresh.rs` | rounds and which view counts; the questions; when they are asked |
 //! | `adopt.rs` | what becomes of the machine when another topology counts |
 //! | `start.rs`, `discovery.rs`, `identity.rs` | the start; who is at an address |
 
 mod adopt;
+mod ask;
+mod choose;
 mod discovery;
 mod identity;
 mod refresh;
-mod replicas;
 mod round;
 mod slots;
 pub(in crate::cluster) mod start;
@@ -113,6 +114,11 @@ impl ClusterMap {
     /// Remembers that the topology is in doubt. It is asked for when that may be.
     pub(in crate::cluster) fn want_refresh(&mut self) {
         self.refresh.wanted = true;
+    }
+
+    /// Whether the topology is in doubt, and nobody is being asked.
+    pub(in crate::cluster) fn has_open_doubt(&self) -> bool {
+        self.refresh.wanted && self.refresh.queries.is_empty()
     }
 
     /// The client was given its topology: it is asked for as soon as a node is connected.

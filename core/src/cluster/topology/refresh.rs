@@ -17,14 +17,14 @@
 //! All this is about views of the present cluster. What becomes of those of another is in
 //! `identity.rs`.
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::cluster::events::Event;
 use crate::cluster::ids::ConnId;
-use crate::cluster::links::connection::Expected;
 use crate::cluster::links::connection::{Connection, State};
-use crate::cluster::{Cluster, Phase};
+use crate::cluster::machine::{Cluster, Phase};
 use crate::error::ServerError;
 use crate::resp::{Reply, ReplyRef};
 use crate::time::Instant;
@@ -37,18 +37,10 @@ const INTERVAL_BASE: Duration = Duration::from_millis(100);
 /// From one round to the next at most, while the topology is in doubt.
 const INTERVAL_CAP: Duration = Duration::from_millis(500);
 
-use super::round::{Conclusion, Query, View};
+use super::round::{Conclusion, STRANGE_ROUNDS_MAX, View};
 use super::start::Answer;
 
 impl Cluster {
-    /// Whether any connection would do, because there is none to ask.
-    pub(in crate::cluster) fn refresh_wants_connections(&self) -> bool {
-        matches!(self.phase, Phase::Clustered)
-            && self.map.refresh.wanted
-            && self.map.refresh.queries.is_empty()
-            && !self.links.has_contact()
-    }
-
     /// Begins a round when the topology is in doubt or old, and ends one that has lasted long
     /// enough.
     pub(in crate::cluster) fn drive_refresh(&mut self) {
@@ -101,23 +93,6 @@ impl Cluster {
         }
     }
 
-    /// Sends the questions.
-    pub(in crate::cluster) fn ask(&mut self, conn: ConnId) {
-        if self.links.get(conn).is_none() {
-            return;
-        }
-        if self.map.refresh.began_at.is_none() {
-            self.map.refresh.began_at = Some(self.cx.now);
-            self.map.refresh.changed = false;
-        }
-        self.map.refresh.serial += 1;
-        let number = self.map.refresh.serial;
-        self.links.send_words(&mut self.cx, conn, &["CLUSTER", "SLOTS"], Expected::Slots(number));
-        self.links.send_words(&mut self.cx, conn, &["CLUSTER", "SHARDS"], Expected::Shards(number));
-        self.links.send_words(&mut self.cx, conn, &["CLUSTER", "INFO"], Expected::Info(number));
-        self.map.refresh.queries.push(Query { number, conn, asked_at: self.cx.now, topology: None });
-    }
-
     /// Takes the answer to CLUSTER SLOTS in.
     pub(in crate::cluster) fn on_slots(&mut self, conn: ConnId, number: u64, reply: &Reply) {
         let asked = self.host_of(conn);
@@ -167,11 +142,11 @@ impl Cluster {
             return self.mark_healthy(conn);
         };
         let query = self.map.refresh.queries.swap_remove(index);
-        let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node));
+        let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node()));
         let (Some(topology), Some(node)) = (query.topology, node) else {
             return;
         };
-        let from = node.address.clone();
+        let from = node.address().clone();
         let text = reply.cursor().and_then(ReplyRef::as_str).unwrap_or_default();
         let epoch = text.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:"));
         let epoch = epoch.and_then(|epoch| epoch.trim().parse().ok());
@@ -179,8 +154,8 @@ impl Cluster {
     }
 
     fn host_of(&self, conn: ConnId) -> alloc::string::String {
-        let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node));
-        node.map(|node| node.address.host()).unwrap_or_default().into()
+        let node = self.links.get(conn).and_then(|connection| self.nodes.get(connection.node()));
+        node.map(|node| node.address().host()).unwrap_or_default().into()
     }
 
     fn on_view(&mut self, view: View) {
@@ -246,6 +221,27 @@ impl Cluster {
             }
             None => None,
         }
+    }
+
+    /// Whether requests wait for a node that is down or unknown: somebody may have taken over.
+    pub(super) fn is_anything_unserved(&self) -> bool {
+        let waits = |node: &crate::cluster::nodes::node::Node| node.is_down() && node.is_awaited();
+        self.requests.has_unrouted() || self.nodes.values().any(waits)
+    }
+
+    /// Another cluster has taken the place of the one that was known.
+    pub(super) fn go_over(&mut self, view: &View) {
+        self.cx.tell(Event::ConnectFailed {
+            node: view.from.clone(),
+            reason: "no known node answers; the client goes over to the cluster that is at this address"
+                .to_string(),
+            attempts: STRANGE_ROUNDS_MAX,
+        });
+        self.map.forget_patches(|_| true);
+        for node in self.nodes.values_mut() {
+            node.forget_identity(self.cx.now);
+        }
+        self.adopt(&view.topology, view.epoch, view.asked_at);
     }
 }
 

@@ -103,6 +103,8 @@ impl<A: std::fmt::Debug> World<A> {
                 self.cut(conn);
             }
         }
+        // Nor does it take those that are being dialled.
+        self.refuse_dials_to_stranger(node);
     }
 
     /// Whom the client takes to be at a node's address.

@@ -34,6 +34,17 @@ impl<A: std::fmt::Debug> World<A> {
         self.end(conn);
     }
 
+    /// What is being dialled to the stranger at a node's address is refused.
+    pub(in super::super) fn refuse_dials_to_stranger(&mut self, node: usize) {
+        let conns = self.network.conns.iter();
+        let dialled = conns.filter(|(_, state)| state.phase == Phase::Dialling && state.node == Some(node));
+        for (conn, dial) in dialled.map(|(conn, state)| (*conn, state.dial)).collect::<Vec<_>>() {
+            if self.is_with_stranger(conn) {
+                self.schedule(self.now(), Event::Ended(conn, dial, "connection refused"));
+            }
+        }
+    }
+
     pub(super) fn end(&mut self, conn: ConnId) {
         let at = self.now() + self.latency();
         let state = self.conn(conn);

@@ -1,4 +1,5 @@
-//! Which node of a shard serves a read.
+//! Which node is asked: for a read of a slot, for a command without keys, for one that its caller
+//! sends to a node.
 //!
 //! A replica is asked only when it can be expected to answer: the topology says it is well, its
 //! last connection did not fail or there is a new one, and it has not just refused. Whatever goes
@@ -8,17 +9,12 @@
 //! as if they did not exist. As soon as an ASK tells that a slot moves, its reads go to the
 //! primary.
 
-use core::time::Duration;
-
-use crate::cluster::Cluster;
-use crate::cluster::ids::{NodeKey, RequestId};
-use crate::cluster::requests::request::Stage;
+use crate::address::NodeAddr;
+use crate::cluster::ids::NodeKey;
+use crate::cluster::machine::Cluster;
+use crate::cluster::nodes::node::Node;
 use crate::config::ReplicaReads;
-use crate::error::ServerError;
 use crate::slot::Slot;
-
-/// So long a replica that could not serve a read gets no other.
-const AVOID: Duration = Duration::from_secs(1);
 
 impl Cluster {
     /// Whom a read of this slot is sent to; `owner` is its primary.
@@ -27,9 +23,9 @@ impl Cluster {
         if strategy == ReplicaReads::Primary || self.map.slots.is_moving(slot, self.cx.now) {
             return owner;
         }
-        let replicas = self.nodes.get(owner).map(|node| node.replicas.as_slice()).unwrap_or_default();
+        let replicas = self.nodes.get(owner).map(Node::replicas).unwrap_or_default();
         let can_serve = |key: &NodeKey| {
-            let node = self.nodes.get(*key).filter(|node| node.avoid_until <= self.cx.now);
+            let node = self.nodes.get(*key).filter(|node| node.may_read(self.cx.now));
             node.is_some_and(|node| !self.links.is_out_of_reach(node))
         };
         let mut able: alloc::vec::Vec<_> = replicas.iter().copied().filter(can_serve).collect();
@@ -37,10 +33,7 @@ impl Cluster {
             ReplicaReads::Primary => None,
             ReplicaReads::PreferReplica => self.cx.random.choose(&able).copied(),
             ReplicaReads::RoundRobin => {
-                let turn = self.nodes.get_mut(owner).map_or(0, |node| {
-                    node.turn = node.turn.wrapping_add(1);
-                    node.turn
-                });
+                let turn = self.nodes.get_mut(owner).map_or(0, Node::next_turn);
                 turn.checked_rem(able.len()).and_then(|index| able.get(index)).copied()
             }
             ReplicaReads::Random => {
@@ -68,20 +61,29 @@ impl Cluster {
     }
 
     pub(in crate::cluster) fn is_primary(&self, key: NodeKey) -> bool {
-        self.map.is_owner(key) || matches!(self.phase, crate::cluster::Phase::Standalone(node) if node == key)
+        self.map.is_owner(key)
+            || matches!(self.phase, crate::cluster::machine::Phase::Standalone(node) if node == key)
     }
 
-    /// Sends a read to the primary that a replica could not serve.
-    pub(in crate::cluster) fn fall_back(&mut self, id: RequestId, key: NodeKey, error: &ServerError) {
+    /// A primary for a command without keys: by chance, but none that cannot be reached while
+    /// others can.
+    pub(in crate::cluster) fn any_primary(&mut self) -> Option<NodeKey> {
+        let owners = self.map.owners();
+        let first = self.cx.random.below(owners.len());
+        let (before, after) = owners.split_at_checked(first)?;
+        let mut in_turn = after.iter().chain(before);
+        let reachable =
+            |node: &NodeKey| self.nodes.get(*node).is_some_and(|node| !self.links.is_out_of_reach(node));
+        in_turn.clone().find(|node| reachable(node)).or_else(|| in_turn.next()).copied()
+    }
+
+    /// A node that the caller names is dialled at once, whatever happened before.
+    pub(in crate::cluster) fn node_for_caller(&mut self, address: &NodeAddr) -> Option<NodeKey> {
+        let key = self.nodes.redirect_target(&self.cx, address)?;
         if let Some(node) = self.nodes.get_mut(key) {
-            node.avoid_until = self.cx.now + AVOID;
+            node.dial_at_once(self.cx.now);
         }
-        self.map.want_refresh();
-        self.send_again(id, Some(key), &alloc::string::ToString::to_string(error));
-        if let Some(request) = self.requests.get_mut(id) {
-            request.primary_only = true;
-        }
-        self.requests.set_stage(id, Stage::Nowhere);
-        self.dispatch(id);
+        self.nodes.look_after(&self.cx, key);
+        Some(key)
     }
 }
