@@ -35,6 +35,7 @@ pub mod config;
 pub mod error;
 pub mod resp;
 pub mod scan;
+pub mod settings;
 pub mod slot;
 pub mod time;
 pub mod topology;

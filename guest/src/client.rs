@@ -199,16 +199,23 @@ fn parse_node(node: &str) -> Result<NodeAddr, Error> {
     NodeAddr::parse(node).ok_or_else(wrong)
 }
 
+fn connect(options: &Options) -> Result<redis_cluster::Client, Error> {
+    let config = options.validate()?;
+    let made_at = Instant::from_nanoseconds(monotonic_clock::now());
+    let (decode_responses, reply_size) = (config.decode_responses, config.limits.reply_size);
+    let mut driver = Driver::new(Cluster::new(config, made_at, get_random_u64()));
+    driver.start()?;
+    let driver = RefCell::new(driver);
+    Ok(redis_cluster::Client::new(Client(Rc::new(Shared { driver, decode_responses, reply_size, made_at }))))
+}
+
 impl GuestClient for Client {
     fn connect(options: OptionsBorrow<'_>) -> Result<redis_cluster::Client, types::Error> {
-        let valid = options.get::<Options>().validate().map_err(convert::wit_error)?;
-        let made_at = Instant::from_nanoseconds(monotonic_clock::now());
-        let reply_size = valid.config.limits.reply_size;
-        let mut driver = Driver::new(Cluster::new(valid.config, made_at, get_random_u64()));
-        driver.start().map_err(convert::wit_error)?;
-        let driver = RefCell::new(driver);
-        let shared = Shared { driver, decode_responses: valid.decode_responses, reply_size, made_at };
-        Ok(redis_cluster::Client::new(Self(Rc::new(shared))))
+        connect(options.get::<Options>()).map_err(convert::wit_error)
+    }
+
+    fn open(url: String) -> Result<redis_cluster::Client, types::Error> {
+        connect(&Options::of_url(url)).map_err(convert::wit_error)
     }
 
     fn execute(&self, words: CommandWords) -> WitResult {
