@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use keyslot_terminal::table::grouped;
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
@@ -309,5 +310,5 @@ fn grouped(value: f64) -> String {
     if value < 10.0 && value.fract() > 0.001 {
         return format!("{value:.1}");
     }
-    crate::report::grouped(value.round() as u64)
+    grouped(value.round() as u64)
 }

@@ -8,7 +8,7 @@ use keyslot::{Client, Limit, Mode, Options, Protocol, ReplicaReads};
 use keyslot_core::url::Seeds;
 
 use super::failure::Failure;
-use super::topology;
+use super::topology_json;
 use super::watch::Watch;
 
 /// The connection options, the same for every subcommand.
@@ -171,7 +171,7 @@ impl ConnectionArgs {
             options = options.map_address(announced, actual);
         }
         if let Some(file) = &self.topology {
-            options = options.topology(topology::of_file(file).map_err(Failure::Usage)?);
+            options = options.topology(topology_json::of_file(file).map_err(Failure::Usage)?);
         }
         Ok(options)
     }
