@@ -123,6 +123,17 @@ impl Client {
         Ok(Self { caller: handle.new_caller(), handle })
     }
 
+    /// Connects as one string says, which is [`connect`](Self::connect) with the options of this one
+    /// URL: `redis://app:secret@h1:7000,h2:7000/0?request-timeout=2s&replica-reads=same-zone`. The
+    /// settings are those of [`Options::set`].
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn open(url: impl Into<String>) -> Result<Self, Error> {
+        Self::connect(Options::new([url])).await
+    }
+
     /// Runs one command, given as its name and arguments, and returns its reply.
     ///
     /// # Errors

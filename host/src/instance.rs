@@ -19,7 +19,6 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::{
 use crate::bindings::exports::keyslot::redis::types::{self, ReplyNode};
 use crate::bindings::exports::keyslot::redis::wire::Completions;
 use crate::engine::Runtime;
-use crate::options::REQUEST_TIMEOUT_DEFAULT;
 use crate::scan_options::ScanOptions;
 use crate::state::State;
 use crate::watchdog::{GRACE, Overdue, Watchdog, watch};
@@ -104,7 +103,7 @@ impl Instance {
     pub(crate) async fn start(options: &Options) -> Result<Self, Error> {
         let runtime = Runtime::get()?;
         let component = runtime.component(options.component.clone()).await?;
-        let timeout = options.request_timeout.unwrap_or(REQUEST_TIMEOUT_DEFAULT);
+        let timeout = options.in_effect().request_timeout;
         let computing_max = options.computing_max.unwrap_or(timeout.saturating_add(GRACE));
         let watchdog = Watchdog::new(computing_max);
         let state = State::new(options.network.clone(), options.memory_limit, watchdog);

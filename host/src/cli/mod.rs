@@ -17,6 +17,7 @@ mod pipe;
 mod prompt;
 mod scan;
 mod session;
+mod settings;
 mod signal;
 mod slot;
 mod topology;
@@ -63,6 +64,7 @@ Examples:
   keyslot slot '{user:7}:name' '{user:7}:mail'
   keyslot health                         ask every node whether it answers
   keyslot -v --replica-reads round-robin exec GET greeting
+  keyslot --url 'redis://10.0.0.1,10.0.0.2/0?request-timeout=2s&replica-reads=random' exec GET greeting
   keyslot --map-address 172.17.0.2=10.0.0.1 --map-address 172.17.0.3:6379=10.0.0.1:6380 topology
   keyslot demo                           start a local cluster and show what a client does
 

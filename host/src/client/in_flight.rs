@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use super::recipient::Recipient;
 use super::requests::Piece;
 use super::submission::{CallId, CallerId, Progress, Submission, Target};
-use crate::bindings::exports::keyslot::redis::redis_cluster::{Limit, TicketRange};
+use crate::bindings::exports::keyslot::redis::redis_cluster::TicketRange;
 use crate::reply::Ended;
 use crate::{Error, Options, Reply};
 
@@ -41,9 +41,6 @@ const IN_FLIGHT_MEMORY_PART: usize = 6;
 
 /// What a command costs the component besides its bytes, until it has ended.
 const COMMAND_COST: usize = 512;
-
-/// The component's default for the limit `reply-size`.
-const REPLY_SIZE_DEFAULT: u64 = 256 << 20;
 
 /// Pieces of calls that go to the component one after the other, those with the same target
 /// together.
@@ -204,8 +201,6 @@ struct OpenCall {
 
 impl InFlight {
     pub(super) fn new(options: &Options) -> Self {
-        let mut limits = options.limits.iter().rev();
-        let reply_size = limits.find(|(limit, _)| *limit == Limit::ReplySize).map(|(_, value)| *value);
         let bytes_max = options.memory_limit / IN_FLIGHT_MEMORY_PART;
         let commands_max = bytes_max / COMMAND_COST;
         let within_memory =
@@ -218,7 +213,7 @@ impl InFlight {
             load: Load::default(),
             max: within_memory(IN_FLIGHT_MAX),
             stream_max: within_memory(STREAM_MAX),
-            reply_size: reply_size.unwrap_or(REPLY_SIZE_DEFAULT),
+            reply_size: options.in_effect().limits.reply_size,
             unreported: Vec::new(),
         }
     }

@@ -20,7 +20,6 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::ScanSubject;
 use crate::bindings::exports::keyslot::redis::types::Interrupted;
 use crate::bindings::exports::keyslot::redis::wire::Completions;
 use crate::instance::{Connection, Instance, Scanner, Trap};
-use crate::options::REQUEST_TIMEOUT_DEFAULT;
 use crate::reply::{Ended, Replies};
 use crate::scan_options::ScanOptions;
 use crate::{Error, Options};
@@ -406,7 +405,7 @@ impl Worker {
     /// Closes when the calls before have ended; what blocks is not waited for longer than for a
     /// request. Later calls end at once.
     async fn close_in_time(&mut self, reply: Responder<()>) {
-        let timeout = self.options.request_timeout.unwrap_or(REQUEST_TIMEOUT_DEFAULT);
+        let timeout = self.options.in_effect().request_timeout;
         let closes_at = *self.closes_at.get_or_insert_with(|| Instant::now() + timeout);
         let is_over = self.submissions.is_empty() && !self.in_flight.has_callers();
         if is_over || closes_at <= Instant::now() {
