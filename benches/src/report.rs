@@ -1,8 +1,6 @@
 //! The two tables in the terminal: what each contestant takes, and the ratios.
 
-use std::io::{self, IsTerminal as _};
-
-use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
+use keyslot_terminal::{Cell, Style, Table};
 
 use crate::machine::Machine;
 use crate::measure::{Measured, Settings};
@@ -10,20 +8,20 @@ use crate::statistics::Summary;
 
 /// The whole report, in colours where they are welcome.
 pub(crate) fn render(machine: &Machine, settings: Settings, rows: &[Measured]) -> String {
-    let coloured = is_coloured();
+    let style = Style::for_stdout();
     let mut text = format!("\n{machine}\n{} rounds of {} s\n\n", settings.rounds, settings.seconds);
-    text += &lines(&times(rows, coloured));
-    let ratios = ratios(rows, coloured);
+    text += &times(rows, style).text();
+    let ratios = ratios(rows, style);
     if !ratios.is_empty() {
         text += "\nratios, ours to theirs: lower is better\n\n";
-        text += &lines(&ratios);
+        text += &ratios.text();
     }
     text
 }
 
 /// What each contestant takes.
-fn times(rows: &[Measured], coloured: bool) -> Table {
-    let mut table = new_table(coloured, &["row", "contestant", "median", "middle half", "for each"]);
+fn times(rows: &[Measured], style: Style) -> Table {
+    let mut table = Table::new(style, &["row", "contestant", "median", "middle half", "for each"]);
     for measured in rows {
         for (place, times) in measured.contestants.iter().enumerate() {
             let Some(summary) = Summary::of(&times.rounds) else {
@@ -32,8 +30,8 @@ fn times(rows: &[Measured], coloured: bool) -> Table {
             table.add_row([
                 Cell::new(if place == 0 { measured.row.name } else { "" }),
                 Cell::new(times.way.name()),
-                number(&time(summary.median)),
-                number(&format!("{} to {}", time(summary.lower_quartile), time(summary.upper_quartile))),
+                Cell::number(time(summary.median)),
+                Cell::number(format!("{} to {}", time(summary.lower_quartile), time(summary.upper_quartile))),
                 Cell::new(measured.row.task.unit()),
             ]);
         }
@@ -42,9 +40,9 @@ fn times(rows: &[Measured], coloured: bool) -> Table {
 }
 
 /// Ours beside the peers.
-fn ratios(rows: &[Measured], coloured: bool) -> Table {
+fn ratios(rows: &[Measured], style: Style) -> Table {
     let headline = ["row", "ours", "theirs", "ratio", "middle half", "to reach", "reached"];
-    let mut table = new_table(coloured, &headline);
+    let mut table = Table::new(style, &headline);
     for measured in rows {
         for (place, &comparison) in measured.row.comparisons.iter().enumerate() {
             let Some(ratio) = measured.ratio(comparison) else {
@@ -54,12 +52,12 @@ fn ratios(rows: &[Measured], coloured: bool) -> Table {
                 Cell::new(if place == 0 { measured.row.name } else { "" }),
                 Cell::new(comparison.ours.name()),
                 Cell::new(comparison.peer.name()),
-                number(&format!("{:.2}", ratio.median)),
-                number(&format!("{:.2} to {:.2}", ratio.lower_quartile, ratio.upper_quartile)),
-                number(&comparison.goal.map_or("–".to_owned(), |goal| format!("{goal:.2}"))),
+                Cell::number(format!("{:.2}", ratio.median)),
+                Cell::number(format!("{:.2} to {:.2}", ratio.lower_quartile, ratio.upper_quartile)),
+                Cell::number(comparison.goal.map_or("–".to_owned(), |goal| format!("{goal:.2}"))),
                 match measured.is_reached(comparison) {
-                    Some(true) => Cell::new("yes").fg(Color::Green),
-                    Some(false) => Cell::new("no").fg(Color::Red),
+                    Some(true) => Cell::new("yes").good(),
+                    Some(false) => Cell::new("no").bad(),
                     None => Cell::new(""),
                 },
             ]);
@@ -81,37 +79,6 @@ fn digits(value: f64) -> String {
     if value < 100.0 { format!("{value:.2}") } else { format!("{value:.0}") }
 }
 
-fn number(text: &str) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
-}
-
-/// A table without lines, as those of the `keyslot` command.
-fn new_table(coloured: bool, headline: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    if coloured {
-        table.enforce_styling();
-    } else {
-        table.force_no_tty();
-    }
-    table.set_header(headline.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table
-}
-
-fn lines(table: &Table) -> String {
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
-}
-
-/// As the `keyslot` command decides it: in a terminal that can, unless NO_COLOR is set.
-fn is_coloured() -> bool {
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-        || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    io::stdout().is_terminal() && !unwanted
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,7 +97,7 @@ mod tests {
         let contestants = [(Way::Decoder, 400.0), (Way::RedisParser, 1_000.0), (Way::RedisProtocol, 300.0)]
             .map(|(way, time)| Times { way, calls: 1, rounds: vec![time] });
         let rows = [Measured { row, contestants: contestants.into() }];
-        let text = lines(&ratios(&rows, false));
+        let text = ratios(&rows, Style::PLAIN).text();
         let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(
             words[1][..],

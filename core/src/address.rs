@@ -149,6 +149,26 @@ impl AddressMap {
     }
 }
 
+impl fmt::Display for AddressMap {
+    /// `announced=actual`, with commas between them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (announced, actual)) in self.entries.iter().enumerate() {
+            f.write_str(if place > 0 { "," } else { "" })?;
+            show_endpoint(announced, f)?;
+            f.write_str("=")?;
+            show_endpoint(actual, f)?;
+        }
+        Ok(())
+    }
+}
+
+fn show_endpoint((host, port): &Endpoint, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match port {
+        Some(port) => fmt::Display::fmt(&NodeAddr { host: host.clone(), port: *port }, f),
+        None => f.write_str(host),
+    }
+}
+
 /// The host and, where there is one, the port.
 fn endpoint(text: &str) -> Option<Endpoint> {
     let text = text.trim();

@@ -10,6 +10,52 @@ use crate::error::Within;
 use crate::resp::Limits;
 use crate::topology::Topology;
 
+/// A choice of a few, each of which has a word for it.
+pub trait Words {
+    /// All words, in the order of the choices.
+    fn words(&self) -> &'static [&'static str];
+    /// The word of what is chosen.
+    fn word(&self) -> &'static str;
+    /// Chooses the one at this place; the last when there is none.
+    fn choose(&mut self, place: usize);
+}
+
+/// Gives an enum's cases their words, in their order.
+macro_rules! words {
+    ($name:ident { $($case:ident = $word:literal),* $(,)? }) => {
+        impl Words for $name {
+            fn words(&self) -> &'static [&'static str] {
+                &[$($word),*]
+            }
+
+            fn word(&self) -> &'static str {
+                match self {
+                    $(Self::$case => $word),*
+                }
+            }
+
+            fn choose(&mut self, place: usize) {
+                let cases = [$(Self::$case),*];
+                if let Some(case) = cases.get(place).or(cases.last()) {
+                    *self = *case;
+                }
+            }
+        }
+    };
+}
+
+words!(Mode { Auto = "auto", Cluster = "cluster", Standalone = "standalone" });
+words!(Protocol { Auto = "auto", Resp2 = "2", Resp3 = "3" });
+words!(ReplicaReads {
+    Primary = "primary",
+    PreferReplica = "prefer-replica",
+    RoundRobin = "round-robin",
+    Random = "random",
+    LowestLatency = "lowest-latency",
+    SameZone = "same-zone",
+});
+words!(RetryWrites { Never = "never", AtLeastOnce = "at-least-once" });
+
 /// How to find out what the seeds are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -171,6 +217,9 @@ pub struct Config {
     /// so that they, and the largest reply's copy for the caller, fit into a component of 1
     /// GiB.
     pub received_bytes: u64,
+    /// Whether the caller is given strings that are UTF-8 as text. The machine gives replies as they
+    /// were sent; whoever takes them apart for the caller reads this.
+    pub decode_responses: bool,
 }
 
 impl Config {
@@ -203,6 +252,7 @@ impl Config {
             topology: None,
             limits: Limits::default(),
             received_bytes: 384 << 20,
+            decode_responses: false,
         }
     }
 
@@ -215,8 +265,8 @@ impl Config {
     /// Whether the settings can be used, and go together.
     ///
     /// # Errors
-    /// Names the first setting that cannot, as the WIT package calls it, and says what it would
-    /// have to be.
+    /// Names the first setting that cannot, as [`SETTINGS`](crate::settings::SETTINGS) has it, and
+    /// says what it would have to be.
     pub fn check(&self) -> Result<(), String> {
         if self.username.is_some() && self.password.is_none() {
             return Err("a user was given without a password; where there is only a password, a URL is \
@@ -224,37 +274,37 @@ impl Config {
                 .into());
         }
         let positive = [
-            ("connect-timeout-ms", self.connect_timeout),
-            ("request-timeout-ms", self.request_timeout),
-            ("attempt-timeout-ms", self.stall_after()),
-            ("refresh-interval-ms", self.refresh_interval),
-            ("health-check-ms", self.health_check_after),
-            ("retry-backoff-ms base", self.retry.base),
-            ("reconnect-backoff-ms base", self.retry.reconnect_base),
-            ("pool idle-timeout-ms", self.pool.idle_timeout),
-            ("pool max-lifetime-ms", self.pool.lifetime_max),
-            ("pool checkout-timeout-ms", self.pool.checkout_timeout),
+            ("connect-timeout", self.connect_timeout),
+            ("request-timeout", self.request_timeout),
+            ("attempt-timeout", self.stall_after()),
+            ("refresh-interval", self.refresh_interval),
+            ("health-check", self.health_check_after),
+            ("the base of retry-backoff", self.retry.base),
+            ("the base of reconnect-backoff", self.retry.reconnect_base),
+            ("pool-idle-timeout", self.pool.idle_timeout),
+            ("pool-max-lifetime", self.pool.lifetime_max),
+            ("pool-checkout-timeout", self.pool.checkout_timeout),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| value.is_zero()) {
             return Err(format!("{name} is 0; it is at least 1"));
         }
         let counts = [
-            ("pool max-connections", u64::from(self.pool.connections_max)),
-            ("limit connections", self.connections_max.into()),
-            ("limit waiting-requests", self.waiting.requests.into()),
-            ("limit waiting-bytes", self.waiting.bytes),
-            ("limit bulk-length", self.limits.bulk_length),
-            ("limit depth", self.limits.depth.into()),
-            ("limit elements", self.limits.elements.into()),
-            ("limit reply-size", self.limits.reply_size),
-            ("limit received-bytes", self.received_bytes),
+            ("pool-max-connections", u64::from(self.pool.connections_max)),
+            ("limit-connections", self.connections_max.into()),
+            ("limit-waiting-requests", self.waiting.requests.into()),
+            ("limit-waiting-bytes", self.waiting.bytes),
+            ("limit-bulk-length", self.limits.bulk_length),
+            ("limit-depth", self.limits.depth.into()),
+            ("limit-elements", self.limits.elements.into()),
+            ("limit-reply-size", self.limits.reply_size),
+            ("limit-received-bytes", self.received_bytes),
         ];
         if let Some((name, _)) = counts.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{name} is 0; it is at least 1"));
         }
         let ordered = [
-            ("retry-backoff-ms", "base", self.retry.base, "cap", self.retry.cap),
-            ("reconnect-backoff-ms", "base", self.retry.reconnect_base, "cap", self.retry.reconnect_cap),
+            ("retry-backoff", "base", self.retry.base, "cap", self.retry.cap),
+            ("reconnect-backoff", "base", self.retry.reconnect_base, "cap", self.retry.reconnect_cap),
         ];
         if let Some((name, low, least, high, most)) =
             ordered.iter().find(|(_, _, least, _, most)| least > most)
@@ -267,7 +317,7 @@ impl Config {
         }
         if self.stall_after() > self.request_timeout {
             return Err(format!(
-                "attempt-timeout-ms of {} is above the request-timeout-ms of {}",
+                "attempt-timeout of {} is above the request-timeout of {}",
                 Within(self.stall_after()),
                 Within(self.request_timeout)
             ));
@@ -283,12 +333,12 @@ impl Config {
         let Pool { idle_min, connections_max, .. } = self.pool;
         if connections_max > CONNECTIONS_MAX {
             return Err(format!(
-                "pool max-connections is {connections_max}; it is at most {CONNECTIONS_MAX}"
+                "pool-max-connections is {connections_max}; it is at most {CONNECTIONS_MAX}"
             ));
         }
         if idle_min > connections_max {
             return Err(format!(
-                "pool min-idle of {idle_min} is above the max-connections of {connections_max}"
+                "pool-min-idle of {idle_min} is above the pool-max-connections of {connections_max}"
             ));
         }
         Ok(())
@@ -340,15 +390,15 @@ mod tests {
         };
         for (name, change) in [
             ("redis://:password@host", (|c| c.username = Some("word".into())) as fn(&mut Config)),
-            ("request-timeout-ms is 0", |c| c.request_timeout = Duration::ZERO),
-            ("pool max-connections is 0", |c| c.pool.connections_max = 0),
+            ("request-timeout is 0", |c| c.request_timeout = Duration::ZERO),
+            ("pool-max-connections is 0", |c| c.pool.connections_max = 0),
             ("min-idle of 17 is above", |c| c.pool.idle_min = 17),
             ("it is at most 10000", |c| c.pool.connections_max = 10_001),
-            ("limit connections is 0", |c| c.connections_max = 0),
-            ("limit waiting-bytes is 0", |c| c.waiting.bytes = 0),
-            ("attempt-timeout-ms of 6s is above", |c| c.attempt_timeout = Some(Duration::from_secs(6))),
-            ("retry-backoff-ms: the base of 2s is above", |c| c.retry.base = Duration::from_secs(2)),
-            ("reconnect-backoff-ms: the base", |c| c.retry.reconnect_cap = Duration::from_millis(1)),
+            ("limit-connections is 0", |c| c.connections_max = 0),
+            ("limit-waiting-bytes is 0", |c| c.waiting.bytes = 0),
+            ("attempt-timeout of 6s is above", |c| c.attempt_timeout = Some(Duration::from_secs(6))),
+            ("retry-backoff: the base of 2s is above", |c| c.retry.base = Duration::from_secs(2)),
+            ("reconnect-backoff: the base", |c| c.retry.reconnect_cap = Duration::from_millis(1)),
             ("needs availability-zone", |c| c.replica_reads = ReplicaReads::SameZone),
         ] {
             let error = wrong(change);

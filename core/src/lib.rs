@@ -37,6 +37,7 @@ pub mod error;
 pub mod resp;
 pub mod scan;
 pub mod session;
+pub mod settings;
 pub mod slot;
 pub mod time;
 pub mod topology;

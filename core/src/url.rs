@@ -1,4 +1,13 @@
-//! Addresses as users write them: `redis://user:password@host:port/database`.
+//! What configures a client, in one string:
+//! `redis://user:password@host1:port,host2:port/database?request-timeout=2s&replica-reads=same-zone`.
+//!
+//! ```text
+//!   redis://app:secret@10.0.0.1:7000,10.0.0.2:7000/0?request-timeout=2s&resp-version=3
+//!   └scheme┘└─userinfo─┘└─────────hosts──────────┘└database┘└───────parameters──────┘
+//! ```
+//!
+//! The parameters are the settings of [`SETTINGS`](crate::settings::SETTINGS). User, password and
+//! values are percent-decoded.
 //!
 //! Source of the schemes: the IANA registrations of `redis` and `rediss`; `valkey` and `valkeys`,
 //! which Valkey's clients take, mean the same. Their case does not matter (RFC 3986, section 3.1).
@@ -11,6 +20,9 @@ use alloc::vec::Vec;
 use core::net::Ipv6Addr;
 
 use crate::address::{HOST_LENGTH_MAX, NodeAddr, is_in_users_name, is_users_host};
+use crate::config::Config;
+use crate::error::Quoted;
+use crate::settings;
 
 /// The port when a URL names none.
 const DEFAULT_PORT: u16 = 6379;
@@ -18,8 +30,8 @@ const DEFAULT_PORT: u16 = 6379;
 /// What one URL says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeedUrl {
-    /// The node.
-    pub address: NodeAddr,
+    /// The nodes; at least one.
+    pub addresses: Vec<NodeAddr>,
     /// `rediss://` or `valkeys://`.
     pub tls: bool,
     /// The user, percent-decoded; `None` when it is not given or empty.
@@ -28,10 +40,13 @@ pub struct SeedUrl {
     pub password: Option<String>,
     /// The database after the slash.
     pub database: Option<u32>,
+    /// The parameters, name and percent-decoded value, in their order. Each is a setting that there
+    /// is, and stands there once unless it may be repeated.
+    pub settings: Vec<(&'static str, String)>,
 }
 
 impl SeedUrl {
-    /// Reads a URL; a bare `host` or `host:port` is taken as `redis://`.
+    /// Reads a URL; bare hosts, `host` or `host:port`, are taken as `redis://`.
     ///
     /// # Errors
     /// One line that quotes the wrong part.
@@ -45,19 +60,23 @@ impl SeedUrl {
             Some((userinfo, rest)) => (Some(userinfo), rest),
             None => (None, rest),
         };
-        if let Some(mark) = rest.chars().find(|c| matches!(c, '?' | '#')) {
-            return Err(format!("unexpected \"{mark}\" in a URL: settings are options, not part of the URL"));
-        }
         // Without an @ the rest may be a user and a password that somebody forgot to end.
         let may_be_secret = userinfo.is_none() && rest.contains(':');
-        let (authority, database) = match rest.split_once('/') {
-            Some((authority, "")) => (authority, None),
-            Some((authority, database)) => {
+        if rest.contains('#') {
+            return Err("unexpected \"#\" in a URL".to_owned());
+        }
+        let (rest, parameters) = match rest.split_once('?') {
+            Some((rest, query)) => (rest, parameters(query, may_be_secret)?),
+            None => (rest, Vec::new()),
+        };
+        let (hosts, database) = match rest.split_once('/') {
+            Some((hosts, "")) => (hosts, None),
+            Some((hosts, database)) => {
                 let number = database.parse().map_err(|_| match may_be_secret {
                     true => "what follows the slash in a URL is no database number".to_owned(),
                     false => format!("\"{database}\" is no database number"),
                 })?;
-                (authority, Some(number))
+                (hosts, Some(number))
             }
             None => (rest, None),
         };
@@ -68,15 +87,20 @@ impl SeedUrl {
                 None => (Some(userinfo), None),
             },
         };
-        let decoded = |part: Option<&str>| part.map(percent_decode).transpose();
+        let decoded = |part: Option<&str>| match part.map(percent_decode) {
+            // It may be a password, so it is not quoted.
+            Some(None) => Err("the user or the password in a URL has a malformed %-escape".to_owned()),
+            decoded => Ok(decoded.flatten()),
+        };
         let username = username.filter(|username| !username.is_empty());
         let password = password.filter(|password| username.is_some() || !password.is_empty());
         Ok(Self {
-            address: address(authority, may_be_secret)?,
+            addresses: hosts.split(',').map(|host| address(host, may_be_secret)).collect::<Result<_, _>>()?,
             tls,
             username: decoded(username)?,
             password: decoded(password)?,
             database,
+            settings: parameters,
         })
     }
 }
@@ -94,6 +118,8 @@ pub struct Seeds {
     pub password: Option<String>,
     /// The database of those that have one.
     pub database: Option<u32>,
+    /// The settings of those that have some.
+    pub settings: Vec<(&'static str, String)>,
 }
 
 impl Seeds {
@@ -102,28 +128,91 @@ impl Seeds {
     /// # Errors
     /// One line: there is none, one is wrong, or two contradict each other.
     pub fn parse<S: AsRef<str>>(urls: &[S]) -> Result<Self, String> {
-        let mut parsed = Vec::with_capacity(urls.len());
-        for url in urls {
-            parsed.push(SeedUrl::parse(url.as_ref())?);
-        }
-        let Some(first) = parsed.first() else {
+        let mut urls = urls.iter().map(|url| SeedUrl::parse(url.as_ref()));
+        let Some(first) = urls.next() else {
             return Err("no URL was given: name at least one node".to_owned());
         };
-        let mut seeds =
-            Self { addresses: Vec::new(), tls: first.tls, username: None, password: None, database: None };
-        for url in parsed {
+        let SeedUrl { addresses, tls, username, password, database, settings } = first?;
+        let mut seeds = Self { addresses: Vec::new(), tls, username, password, database, settings };
+        seeds.add(addresses);
+        for url in urls {
+            let url = url?;
             if url.tls != seeds.tls {
                 return Err("some URLs are redis:// and some rediss:// (with TLS): the nodes of one cluster are one or the other".to_owned());
             }
             agree(&mut seeds.username, url.username, "users")?;
             agree(&mut seeds.password, url.password, "passwords")?;
             agree(&mut seeds.database, url.database, "databases")?;
-            if !seeds.addresses.contains(&url.address) {
-                seeds.addresses.push(url.address);
+            seeds.add(url.addresses);
+            for (name, value) in url.settings {
+                seeds.add_setting(name, value)?;
             }
         }
         Ok(seeds)
     }
+
+    /// The settings of a client for these: the defaults, and what the URLs say.
+    ///
+    /// # Errors
+    /// One line that names a setting, and says what it takes.
+    pub fn into_config(self) -> Result<Config, String> {
+        let mut config = Config::new(self.addresses);
+        config.username = self.username;
+        config.password = self.password;
+        config.database = self.database.unwrap_or(0);
+        for (name, value) in &self.settings {
+            settings::set(&mut config, name, value)?;
+        }
+        Ok(config)
+    }
+
+    fn add(&mut self, addresses: Vec<NodeAddr>) {
+        for address in addresses {
+            if !self.addresses.contains(&address) {
+                self.addresses.push(address);
+            }
+        }
+    }
+
+    /// Adds a setting that another URL may have, too.
+    fn add_setting(&mut self, name: &'static str, value: String) -> Result<(), String> {
+        let is_repeatable = settings::find(name).is_some_and(settings::Setting::is_repeatable);
+        let mut known = self.settings.iter().filter(|(other, _)| *other == name);
+        if known.clone().any(|(_, other)| *other == value) {
+            return Ok(());
+        }
+        if !is_repeatable && known.next().is_some() {
+            return Err(format!("the URLs say different things of {name}"));
+        }
+        self.settings.push((name, value));
+        Ok(())
+    }
+}
+
+/// Reads `name=value&name=value`. `may_be_secret`: what is no setting is quoted only where it is
+/// much like one.
+fn parameters(query: &str, may_be_secret: bool) -> Result<Vec<(&'static str, String)>, String> {
+    let mut known: Vec<(&'static str, String)> = Vec::new();
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let Some(setting) = settings::find(name) else {
+            return Err(match may_be_secret && settings::nearest(name).is_none() {
+                true => "what follows the \"?\" in a URL is no setting (a user and a password end with @)"
+                    .to_owned(),
+                false => settings::unknown(name),
+            });
+        };
+        if name.len() == parameter.len() {
+            return Err(format!("{name} has no value in a URL: it takes {}", setting.takes()));
+        }
+        if !setting.is_repeatable() && known.iter().any(|(other, _)| *other == name) {
+            return Err(format!("{name} stands twice in a URL"));
+        }
+        let value = percent_decode(value)
+            .ok_or_else(|| format!("{name} has a malformed %-escape in {}", Quoted(value)))?;
+        known.push((setting.name, value));
+    }
+    Ok(known)
 }
 
 /// Whether a URL with this scheme is about a server with TLS.
@@ -198,9 +287,8 @@ fn address(authority: &str, may_be_secret: bool) -> Result<NodeAddr, String> {
     Ok(NodeAddr::new(host, port))
 }
 
-/// Undoes `%2F` and the like. The error does not quote: it may be a password.
-fn percent_decode(text: &str) -> Result<String, String> {
-    let malformed = || "the user or the password in a URL has a malformed %-escape".to_owned();
+/// Undoes `%2F` and the like. `None`: an escape is none, or what it says is no UTF-8.
+fn percent_decode(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -209,10 +297,10 @@ fn percent_decode(text: &str) -> Result<String, String> {
             continue;
         }
         let mut digit = || bytes.next().and_then(|digit| char::from(digit).to_digit(16));
-        let (high, low) = digit().zip(digit()).ok_or_else(malformed)?;
-        decoded.push(u8::try_from(high * 16 + low).map_err(|_| malformed())?);
+        let (high, low) = digit().zip(digit())?;
+        decoded.push(u8::try_from(high * 16 + low).ok()?);
     }
-    String::from_utf8(decoded).map_err(|_| malformed())
+    String::from_utf8(decoded).ok()
 }
 
 #[cfg(test)]
@@ -223,7 +311,7 @@ mod tests {
     #[test]
     fn urls_say_what_they_say() {
         let full = SeedUrl::parse("rediss://us%20er:p%40ss:w@redis.example:7000/3").unwrap();
-        assert_eq!(full.address, NodeAddr::new("redis.example", 7000));
+        assert_eq!(full.addresses, [NodeAddr::new("redis.example", 7000)]);
         assert_eq!(full.username.as_deref(), Some("us er"));
         assert_eq!(full.password.as_deref(), Some("p@ss:w"));
         assert_eq!((full.tls, full.database), (true, Some(3)));
@@ -238,7 +326,7 @@ mod tests {
             ("b\u{fc}cher.example", "b\u{fc}cher.example:6379"),
             ("redis://:secret@a:1", "a:1"),
         ] {
-            assert_eq!(SeedUrl::parse(url).unwrap().address.to_string(), address, "{url}");
+            assert_eq!(SeedUrl::parse(url).unwrap().addresses[0].to_string(), address, "{url}");
         }
         assert_eq!(SeedUrl::parse("redis://:secret@a").unwrap().username, None);
     }
@@ -288,7 +376,15 @@ mod tests {
             ("redis://user:secret", "the port after \"user\""),
             ("redis://:secret", "host is missing"),
             ("redis://user:1/secret", "what follows the slash"),
-            ("redis://user:1?secret", "\"?\""),
+            ("redis://user:1?secret", "no setting"),
+            ("redis://user:1?secret=1", "no setting"),
+            ("redis://:secret?x", "no setting"),
+            ("redis://a#secret", "\"#\""),
+            ("redis://a,,b", "host is missing"),
+            ("redis://a?request-timeout", "request-timeout has no value in a URL: it takes a time"),
+            ("redis://a?mode=auto&mode=auto", "mode stands twice"),
+            ("redis://h:7000?request-timout=1s", "\"request-timout\"; there is request-timeout"),
+            ("redis://a?client-name=%zz", "client-name has a malformed %-escape in \"%zz\""),
             ("redis://u:p@a:x", "\"x\""),
             ("redis://a:70000", "70000"),
             ("redis://a/x", "\"x\""),
@@ -299,7 +395,7 @@ mod tests {
             ("redis://a*b", "\"*\""),
             ("redis://a\x1b[2J", "\"\\u{1b}\""),
             (LONG_HOST, "longer than 253 bytes"),
-            ("redis://a?db=1", "\"?\""),
+            ("redis://a?db=1", "there is no setting \"db\""),
             ("redis://u:secret%zz@a", "%-escape"),
             ("redis://u:secret@a:0", "\"0\""),
         ] {
@@ -317,5 +413,30 @@ mod tests {
         assert!(Seeds::parse::<&str>(&[]).unwrap_err().contains("no URL"));
         assert!(Seeds::parse(&["redis://:p@a", "redis://:q@b"]).unwrap_err().contains("different passwords"));
         assert!(Seeds::parse(&["redis://a", "rediss://b"]).unwrap_err().contains("rediss://"));
+    }
+
+    #[test]
+    fn one_string_configures_a_client() {
+        let url = "redis://app:p%26q@h1:7000,h2:7001,[::1]/3?request-timeout=2s&resp-version=3\
+                   &replica-reads=same-zone&availability-zone=eu%2D1&map-address=a:1=b:2&map-address=c=d";
+        let config = Seeds::parse(&[url]).unwrap().into_config().unwrap();
+        let seeds: Vec<_> = config.seeds.iter().map(NodeAddr::to_string).collect();
+        assert_eq!(seeds, ["h1:7000", "h2:7001", "[::1]:6379"]);
+        assert_eq!((config.username.as_deref(), config.password.as_deref()), (Some("app"), Some("p&q")));
+        let show = |name| settings::find(name).unwrap().show(&config);
+        assert_eq!((config.database, &*show("request-timeout"), &*show("resp-version")), (3, "2s", "3"));
+        assert_eq!(show("availability-zone"), "eu-1");
+        assert_eq!(show("map-address"), "a:1=b:2,c=d");
+        assert_eq!(config.check(), Ok(()));
+        let wrong = Seeds::parse(&["redis://a?mode=x"]).unwrap().into_config().unwrap_err();
+        assert!(wrong.contains("mode is \"x\""), "{wrong}");
+    }
+
+    #[test]
+    fn several_urls_may_say_the_same_and_nothing_else() {
+        let same = Seeds::parse(&["redis://a,b?mode=cluster", "redis://b:6379?mode=cluster", "c"]).unwrap();
+        assert_eq!((same.addresses.len(), same.settings.len()), (3, 1));
+        let other = Seeds::parse(&["redis://a?mode=cluster", "redis://b?mode=auto"]).unwrap_err();
+        assert!(other.contains("different things of mode"), "{other}");
     }
 }

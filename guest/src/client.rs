@@ -24,11 +24,18 @@ use crate::watched::Watched;
 /// A connected client.
 pub(crate) struct Client(pub(crate) Rc<Shared>);
 
+fn connect(options: &Options) -> Result<redis_cluster::Client, Error> {
+    let shared = Shared::connect(options.validate()?)?;
+    Ok(redis_cluster::Client::new(Client(Rc::new(shared))))
+}
+
 impl GuestClient for Client {
     fn connect(options: OptionsBorrow<'_>) -> Result<redis_cluster::Client, types::Error> {
-        let valid = options.get::<Options>().validate().map_err(convert::wit_error)?;
-        let shared = Shared::connect(valid).map_err(convert::wit_error)?;
-        Ok(redis_cluster::Client::new(Self(Rc::new(shared))))
+        connect(options.get::<Options>()).map_err(convert::wit_error)
+    }
+
+    fn open(url: String) -> Result<redis_cluster::Client, types::Error> {
+        connect(&Options::of_url(url)).map_err(convert::wit_error)
     }
 
     fn execute(&self, words: CommandWords) -> WitResult {

@@ -1,13 +1,13 @@
 //! The exported `options`.
 
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::time::Duration;
 
-use keyslot_core::config::{self, Config};
-use keyslot_core::error::{Error, Quoted};
+use keyslot_core::config::Config;
+use keyslot_core::error::Error;
+use keyslot_core::settings::{self, Value};
 use keyslot_core::url::Seeds;
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
@@ -15,64 +15,53 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::{
 };
 use crate::convert;
 
-/// Settings as they were given; `validate` makes them a [`Config`].
+/// Settings as they were given; `validate` checks them together.
 pub(crate) struct Options(RefCell<Given>);
 
 struct Given {
-    urls: Vec<String>,
-    username: Option<String>,
-    password: Option<String>,
-    database: Option<u32>,
-    /// Everything else has a default to start from.
     config: Config,
-    decode_responses: bool,
-    /// What is wrong with the first setting that cannot be a part of a [`Config`].
+    tls: bool,
+    /// What is wrong with the first setting that is wrong in itself.
     mistake: Option<String>,
 }
 
-/// Settings that a client can be made of.
-pub(crate) struct Valid {
-    pub(crate) config: Config,
-    pub(crate) decode_responses: bool,
-}
-
 impl Options {
+    /// The settings that one URL says.
+    pub(crate) fn of_url(url: String) -> Self {
+        Self::new(Vec::from([url]))
+    }
+
     /// Checks all settings together.
-    pub(crate) fn validate(&self) -> Result<Valid, Error> {
+    pub(crate) fn validate(&self) -> Result<Config, Error> {
         let given = self.0.borrow();
         if let Some(mistake) = &given.mistake {
             return Err(Error::InvalidArgument(mistake.clone()));
         }
-        let seeds = Seeds::parse(&given.urls).map_err(Error::InvalidArgument)?;
-        if seeds.tls {
+        if given.tls {
             return Err(Error::Tls(
                 "this build of the component has no TLS: use redis:// or valkey:// URLs".to_string(),
             ));
         }
-        let mut config = given.config.clone();
-        config.seeds = seeds.addresses;
-        config.username = given.username.clone().or(seeds.username);
-        config.password = given.password.clone().or(seeds.password);
-        config.database = given.database.or(seeds.database).unwrap_or(0);
-        config.check().map_err(Error::InvalidArgument)?;
-        Ok(Valid { config, decode_responses: given.decode_responses })
+        given.config.check().map_err(Error::InvalidArgument)?;
+        Ok(given.config.clone())
     }
 
-    fn set(&self, change: impl FnOnce(&mut Given)) {
-        change(&mut self.0.borrow_mut());
+    fn change(&self, change: impl FnOnce(&mut Config) -> Result<(), String>) {
+        let mut given = self.0.borrow_mut();
+        if let Err(mistake) = change(&mut given.config) {
+            given.mistake.get_or_insert(mistake);
+        }
     }
 
-    fn set_config(&self, change: impl FnOnce(&mut Config)) {
-        change(&mut self.0.borrow_mut().config);
-    }
-
-    /// As `set`, for what may be wrong in itself.
-    fn try_set(&self, change: impl FnOnce(&mut Config) -> Result<(), String>) {
-        self.set(|given| {
-            if let Err(mistake) = change(&mut given.config) {
-                given.mistake.get_or_insert(mistake);
-            }
+    /// Gives the setting of this name a value.
+    fn put(&self, name: &str, value: Value<'_>) {
+        self.change(|config| {
+            settings::find(name).ok_or_else(|| settings::unknown(name)).and_then(|row| row.put(config, value))
         });
+    }
+
+    fn put_times(&self, name: &str, base: u32, cap: u32) {
+        self.put(name, Value::Times(milliseconds(base), milliseconds(cap)));
     }
 }
 
@@ -80,182 +69,103 @@ fn milliseconds(count: u32) -> Duration {
     Duration::from_millis(count.into())
 }
 
+/// Setters of one value: the function, what it takes, its setting, and the value of that.
+macro_rules! setters {
+    ($($function:ident($value:ident: $type:ty) => $name:literal, $made:expr;)*) => {
+        $(fn $function(&self, $value: $type) {
+            self.put($name, $made);
+        })*
+    };
+}
+
 impl GuestOptions for Options {
     fn new(urls: Vec<String>) -> Self {
-        Self(RefCell::new(Given {
-            urls,
-            username: None,
-            password: None,
-            database: None,
-            config: Config::new(Vec::new()),
-            decode_responses: false,
-            mistake: None,
-        }))
+        let seeds = Seeds::parse(&urls);
+        let tls = seeds.as_ref().is_ok_and(|seeds| seeds.tls);
+        let (config, mistake) = match seeds.and_then(Seeds::into_config) {
+            Ok(config) => (config, None),
+            Err(mistake) => (Config::new(Vec::new()), Some(mistake)),
+        };
+        Self(RefCell::new(Given { config, tls, mistake }))
+    }
+
+    fn set(&self, name: String, value: String) {
+        self.change(|config| settings::set(config, &name, &value));
     }
 
     fn set_username(&self, username: String) {
-        self.set(|given| given.username = Some(username));
+        self.0.borrow_mut().config.username = Some(username);
     }
 
     fn set_password(&self, password: String) {
-        self.set(|given| given.password = Some(password));
-    }
-
-    fn set_client_name(&self, name: String) {
-        self.try_set(|config| match name.chars().find(|c| !c.is_ascii_graphic()) {
-            // CLIENT SETNAME takes these and no others.
-            Some(wrong) => {
-                let wrong = Quoted(wrong.encode_utf8(&mut [0; 4])).to_string();
-                Err(format!("client-name holds {wrong}: it takes printable ASCII without spaces"))
-            }
-            None => {
-                config.client_name = Some(name).filter(|name| !name.is_empty());
-                Ok(())
-            }
-        });
-    }
-
-    fn set_library_info(&self, tell: bool) {
-        self.set_config(|config| config.library_info = tell);
+        self.0.borrow_mut().config.password = Some(password);
     }
 
     fn set_database(&self, database: u32) {
-        self.set(|given| given.database = Some(database));
+        self.0.borrow_mut().config.database = database;
     }
 
-    fn set_mode(&self, mode: Mode) {
-        self.set_config(|config| {
-            config.mode = match mode {
-                Mode::Auto => config::Mode::Auto,
-                Mode::Cluster => config::Mode::Cluster,
-                Mode::Standalone => config::Mode::Standalone,
-            };
-        });
-    }
-
-    fn set_protocol(&self, protocol: Protocol) {
-        self.set_config(|config| {
-            config.protocol = match protocol {
-                Protocol::Auto => config::Protocol::Auto,
-                Protocol::Resp2 => config::Protocol::Resp2,
-                Protocol::Resp3 => config::Protocol::Resp3,
-            };
-        });
-    }
-
-    fn set_connect_timeout_ms(&self, count: u32) {
-        self.set_config(|config| config.connect_timeout = milliseconds(count));
-    }
-
-    fn set_request_timeout_ms(&self, count: u32) {
-        self.set_config(|config| config.request_timeout = milliseconds(count));
-    }
-
-    fn set_attempt_timeout_ms(&self, count: u32) {
-        self.set_config(|config| config.attempt_timeout = Some(milliseconds(count)));
-    }
-
-    fn set_max_redirects(&self, redirects: u32) {
-        self.set_config(|config| config.max_redirects = redirects);
-    }
-
-    fn set_max_retries(&self, retries: u32) {
-        self.set_config(|config| config.retry.attempts_max = retries);
+    setters! {
+        set_client_name(name: String) => "client-name", Value::Name(&name);
+        set_library_info(tell: bool) => "library-info", Value::Switch(tell);
+        set_mode(mode: Mode) => "mode", Value::Word(mode as usize);
+        set_protocol(version: Protocol) => "resp-version", Value::Word(version as usize);
+        set_connect_timeout_ms(ms: u32) => "connect-timeout", Value::Time(milliseconds(ms));
+        set_request_timeout_ms(ms: u32) => "request-timeout", Value::Time(milliseconds(ms));
+        set_attempt_timeout_ms(ms: u32) => "attempt-timeout", Value::Time(milliseconds(ms));
+        set_max_redirects(count: u32) => "max-redirects", Value::Number(count.into());
+        set_max_retries(count: u32) => "max-retries", Value::Number(count.into());
+        set_retry_writes(retry: RetryWrites) => "retry-writes", Value::Word(retry as usize);
+        set_refresh_interval_ms(ms: u32) => "refresh-interval", Value::Time(milliseconds(ms));
+        set_health_check_ms(ms: u32) => "health-check", Value::Time(milliseconds(ms));
+        set_split_multi_key(split: bool) => "split-multi-key", Value::Switch(split);
+        set_replica_reads(reads: ReplicaReads) => "replica-reads", Value::Word(reads as usize);
+        set_availability_zone(zone: String) => "availability-zone", Value::Name(&zone);
+        set_decode_responses(decode: bool) => "decode-responses", Value::Switch(decode);
     }
 
     fn set_retry_backoff_ms(&self, base: u32, cap: u32) {
-        self.set_config(|config| {
-            (config.retry.base, config.retry.cap) = (milliseconds(base), milliseconds(cap));
-        });
-    }
-
-    fn set_retry_writes(&self, retry: RetryWrites) {
-        self.set_config(|config| {
-            config.retry.writes = match retry {
-                RetryWrites::Never => config::RetryWrites::Never,
-                RetryWrites::AtLeastOnce => config::RetryWrites::AtLeastOnce,
-            };
-        });
+        self.put_times("retry-backoff", base, cap);
     }
 
     fn set_reconnect_backoff_ms(&self, base: u32, cap: u32) {
-        self.set_config(|config| {
-            config.retry.reconnect_base = milliseconds(base);
-            config.retry.reconnect_cap = milliseconds(cap);
-        });
-    }
-
-    fn set_refresh_interval_ms(&self, count: u32) {
-        self.set_config(|config| config.refresh_interval = milliseconds(count));
-    }
-
-    fn set_health_check_ms(&self, count: u32) {
-        self.set_config(|config| config.health_check_after = milliseconds(count));
-    }
-
-    fn set_split_multi_key(&self, split: bool) {
-        self.set_config(|config| config.split_multi_key = split);
-    }
-
-    fn set_replica_reads(&self, strategy: ReplicaReads) {
-        self.set_config(|config| {
-            config.replica_reads = match strategy {
-                ReplicaReads::Primary => config::ReplicaReads::Primary,
-                ReplicaReads::PreferReplica => config::ReplicaReads::PreferReplica,
-                ReplicaReads::RoundRobin => config::ReplicaReads::RoundRobin,
-                ReplicaReads::Random => config::ReplicaReads::Random,
-                ReplicaReads::LowestLatency => config::ReplicaReads::LowestLatency,
-                ReplicaReads::SameZone => config::ReplicaReads::SameZone,
-            };
-        });
-    }
-
-    fn set_availability_zone(&self, zone: String) {
-        self.set_config(|config| config.availability_zone = Some(zone).filter(|zone| !zone.is_empty()));
+        self.put_times("reconnect-backoff", base, cap);
     }
 
     fn set_pool(&self, setting: PoolSetting, value: u32) {
-        self.set_config(|config| {
-            let pool = &mut config.pool;
-            match setting {
-                PoolSetting::MaxConnections => pool.connections_max = value,
-                PoolSetting::MinIdle => pool.idle_min = value,
-                PoolSetting::IdleTimeoutMs => pool.idle_timeout = milliseconds(value),
-                PoolSetting::MaxLifetimeMs => pool.lifetime_max = milliseconds(value),
-                PoolSetting::CheckoutTimeoutMs => pool.checkout_timeout = milliseconds(value),
-            }
-        });
+        let time = Value::Time(milliseconds(value));
+        match setting {
+            PoolSetting::MaxConnections => self.put("pool-max-connections", Value::Number(value.into())),
+            PoolSetting::MinIdle => self.put("pool-min-idle", Value::Number(value.into())),
+            PoolSetting::IdleTimeoutMs => self.put("pool-idle-timeout", time),
+            PoolSetting::MaxLifetimeMs => self.put("pool-max-lifetime", time),
+            PoolSetting::CheckoutTimeoutMs => self.put("pool-checkout-timeout", time),
+        }
     }
 
     fn map_address(&self, announced: String, actual: String) {
-        self.try_set(|config| {
-            config.address_map.insert(&announced, &actual).map_err(|why| format!("map-address: {why}"))
-        });
+        self.put("map-address", Value::Mapping(&announced, &actual));
     }
 
     fn set_topology(&self, shards: Vec<Shard>) {
-        self.try_set(|config| {
-            let topology = convert::topology(shards).map_err(|why| format!("set-topology: {why}"))?;
+        self.change(|config| {
+            let topology = convert::topology(shards).map_err(|why| alloc::format!("set-topology: {why}"))?;
             config.topology = Some(topology);
             Ok(())
         });
     }
 
     fn set_limit(&self, limit: Limit, value: u64) {
-        let count = u32::try_from(value).unwrap_or(u32::MAX);
-        self.set_config(|config| match limit {
-            Limit::BulkLength => config.limits.bulk_length = value,
-            Limit::Depth => config.limits.depth = count,
-            Limit::Elements => config.limits.elements = count,
-            Limit::ReplySize => config.limits.reply_size = value,
-            Limit::WaitingRequests => config.waiting.requests = count,
-            Limit::WaitingBytes => config.waiting.bytes = value,
-            Limit::ReceivedBytes => config.received_bytes = value,
-            Limit::Connections => config.connections_max = count,
-        });
-    }
-
-    fn set_decode_responses(&self, decode: bool) {
-        self.set(|given| given.decode_responses = decode);
+        let name = match limit {
+            Limit::BulkLength => "limit-bulk-length",
+            Limit::Depth => "limit-depth",
+            Limit::Elements => "limit-elements",
+            Limit::ReplySize => "limit-reply-size",
+            Limit::WaitingRequests => "limit-waiting-requests",
+            Limit::WaitingBytes => "limit-waiting-bytes",
+            Limit::ReceivedBytes => "limit-received-bytes",
+            Limit::Connections => "limit-connections",
+        };
+        self.put(name, Value::Number(value));
     }
 }

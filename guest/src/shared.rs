@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use keyslot_core::address::NodeAddr;
 use keyslot_core::cluster::{Cluster, Command, Destination};
+use keyslot_core::config::Config;
 use keyslot_core::error::{Error, Quoted};
 use keyslot_core::session::{Budget, Ended, Portion};
 use keyslot_core::slot::Slot;
@@ -18,7 +19,6 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::Route;
 use crate::bindings::exports::keyslot::redis::types;
 use crate::convert;
 use crate::io::Driver;
-use crate::options::Valid;
 
 pub(crate) type CommandWords = Vec<Vec<u8>>;
 pub(crate) type WitResult = Result<types::Reply, types::Error>;
@@ -34,10 +34,9 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Starts a client.
-    pub(crate) fn connect(settings: Valid) -> Result<Self, Error> {
-        let Valid { config, decode_responses } = settings;
+    pub(crate) fn connect(config: Config) -> Result<Self, Error> {
         let made_at = Instant::from_nanoseconds(monotonic_clock::now());
-        let reply_size = config.limits.reply_size;
+        let (decode_responses, reply_size) = (config.decode_responses, config.limits.reply_size);
         let mut driver = Driver::new(Cluster::new(config, made_at, get_random_u64()));
         driver.start()?;
         Ok(Self { driver: RefCell::new(driver), decode_responses, reply_size, made_at })

@@ -8,17 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Cache, CacheConfig, Config, Engine, OptLevel};
 
 use crate::Error;
 use crate::bindings::RedisPre;
-use crate::wasi::{self, State};
-
-/// How long a component may compute until it lets other tasks of the executor run.
-pub(crate) const TICK: Duration = Duration::from_millis(10);
+use crate::state::State;
+use crate::{wasi, watchdog};
 
 /// After how many ticks without a call the ticker goes to sleep.
 const IDLE_TICKS_MAX: u32 = 100;
@@ -190,7 +188,7 @@ impl Ticker {
 fn tick(engine: &Engine, calls: &AtomicUsize, asleep: &AtomicBool) {
     let mut idle_ticks = 0;
     loop {
-        std::thread::sleep(TICK);
+        std::thread::sleep(watchdog::TICK);
         engine.increment_epoch();
         if calls.load(Ordering::SeqCst) > 0 {
             idle_ticks = 0;

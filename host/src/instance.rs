@@ -1,5 +1,7 @@
 //! One running component with its connected client, and the calls that it takes.
 
+mod settings;
+
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,17 +13,14 @@ use wasmtime::component::ResourceAny;
 
 use crate::bindings::Redis;
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
-    Counter, EventList, Guest, GuestOptions, GuestScanOptions, Limit, NodeStatistics, Route, ScanSubject,
-    Shard, TicketRange,
+    Counter, EventList, NodeStatistics, Route, ScanSubject, Shard, TicketRange,
 };
 #[cfg(all(test, keyslot_embedded))]
 use crate::bindings::exports::keyslot::redis::types::{self, ReplyNode};
 use crate::bindings::exports::keyslot::redis::wire::Completions;
-use crate::client::ScanOptions;
-use crate::descriptors;
 use crate::engine::Runtime;
-use crate::options::{REQUEST_TIMEOUT_DEFAULT, whole_milliseconds};
-use crate::wasi::State;
+use crate::scan_options::ScanOptions;
+use crate::state::State;
 use crate::watchdog::{GRACE, Overdue, Watchdog, watch};
 use crate::{Error, Options};
 
@@ -43,9 +42,9 @@ pub(crate) struct Instance {
     started_at: SystemTime,
 }
 
-/// A connection that the component has lent.
+/// A connection of one caller's.
 #[derive(Clone, Copy)]
-pub(crate) struct Lent(ResourceAny);
+pub(crate) struct Connection(ResourceAny);
 
 /// A scan of the component's.
 #[derive(Clone, Copy)]
@@ -55,12 +54,12 @@ pub(crate) struct Scanner(ResourceAny);
 #[derive(Clone, Copy)]
 pub(crate) struct Script(ResourceAny);
 
-/// Something of the component's that is given back to it.
+/// Something of the component's that can be released.
 pub(crate) struct Resource(ResourceAny);
 
-impl From<Lent> for Resource {
-    fn from(lent: Lent) -> Self {
-        Self(lent.0)
+impl From<Connection> for Resource {
+    fn from(connection: Connection) -> Self {
+        Self(connection.0)
     }
 }
 
@@ -104,7 +103,7 @@ impl Instance {
     pub(crate) async fn start(options: &Options) -> Result<Self, Error> {
         let runtime = Runtime::get()?;
         let component = runtime.component(options.component.clone()).await?;
-        let timeout = options.request_timeout.unwrap_or(REQUEST_TIMEOUT_DEFAULT);
+        let timeout = options.in_effect().request_timeout;
         let computing_max = options.computing_max.unwrap_or(timeout.saturating_add(GRACE));
         let watchdog = Watchdog::new(computing_max);
         let state = State::new(options.network.clone(), options.memory_limit, watchdog);
@@ -117,7 +116,7 @@ impl Instance {
         let started = async {
             let bindings = component.instantiate_async(&mut store).await?;
             let guest = bindings.keyslot_redis_redis_cluster();
-            let settings = set_options(guest, &mut store, options).await?;
+            let settings = settings::of_client(guest, &mut store, options).await?;
             let started_at = SystemTime::now();
             let client = guest.client().call_connect(&mut store, settings).await?;
             settings.resource_drop_async(&mut store).await?;
@@ -158,23 +157,23 @@ impl Instance {
         Ok(ticket.map_err(Error::from))
     }
 
-    /// As `submit`, on a connection that is lent.
+    /// As `submit`, on one caller's connection.
     pub(crate) async fn submit_on(
         &mut self,
-        lent: Lent,
+        connection: Connection,
         requests: &[u8],
     ) -> Result<Result<u64, Error>, Trap> {
-        let ticket = wire_call!(self, |wire, store| wire.call_submit_on(store, lent.0, requests))?;
+        let ticket = wire_call!(self, |wire, store| wire.call_submit_on(store, connection.0, requests))?;
         Ok(ticket.map_err(Error::from))
     }
 
-    /// Lends a connection, which may still have to come.
-    pub(crate) async fn lend(&mut self, key: Option<&[u8]>) -> Result<Lent, Trap> {
-        call!(self, |guest, store| guest.client().call_lend(store, self.client, key)).map(Lent)
+    /// Lends a connection, which may still have to be opened.
+    pub(crate) async fn lend(&mut self, key: Option<&[u8]>) -> Result<Connection, Trap> {
+        call!(self, |guest, store| guest.client().call_lend(store, self.client, key)).map(Connection)
     }
 
-    /// Gives something back.
-    pub(crate) async fn give_back(&mut self, resource: Resource) -> Result<(), Trap> {
+    /// Releases something, for others or for good.
+    pub(crate) async fn release(&mut self, resource: Resource) -> Result<(), Trap> {
         call!(self, |_guest, store| resource.0.resource_drop_async(store))
     }
 
@@ -195,15 +194,15 @@ impl Instance {
     /// As `submit_on`, of commands that are one transaction.
     pub(crate) async fn submit_transaction_on(
         &mut self,
-        lent: Lent,
+        connection: Connection,
         requests: &[u8],
     ) -> Result<Result<u64, Error>, Trap> {
         let ticket =
-            wire_call!(self, |wire, store| wire.call_submit_transaction_on(store, lent.0, requests))?;
+            wire_call!(self, |wire, store| wire.call_submit_transaction_on(store, connection.0, requests))?;
         Ok(ticket.map_err(Error::from))
     }
 
-    /// Gives up commands that were submitted. Gives the tickets of those that were under way.
+    /// Cancels commands that were submitted. Gives the tickets of those that were under way.
     pub(crate) async fn cancel(&mut self, tickets: &[TicketRange]) -> Result<Vec<u64>, Trap> {
         call!(self, |guest, store| guest.client().call_cancel(store, self.client, tickets))
     }
@@ -216,7 +215,7 @@ impl Instance {
     ) -> Result<Result<Scanner, Error>, Trap> {
         let client = self.client;
         let opened = call!(self, |guest, store| async {
-            let settings = set_scan_options(guest, &mut *store, options).await?;
+            let settings = settings::of_scan(guest, &mut *store, options).await?;
             let opened = guest.client().call_scan(&mut *store, client, subject, settings).await?;
             settings.resource_drop_async(&mut *store).await?;
             wasmtime::error::Ok(opened)
@@ -359,131 +358,6 @@ impl Instance {
         let replies = wire_call!(self, |wire, store| wire.call_exchange(store, self.client, requests))?;
         Ok(replies.map_err(Error::from))
     }
-}
-
-/// Makes the component's `options` of ours; what is not set keeps the component's default.
-async fn set_options(
-    guest: &Guest,
-    store: &mut Store<State>,
-    options: &Options,
-) -> wasmtime::Result<ResourceAny> {
-    let setter: GuestOptions<'_> = guest.options();
-    let settings = setter.call_constructor(&mut *store, &options.urls).await?;
-    let store = &mut *store;
-    if let Some(username) = &options.username {
-        setter.call_set_username(&mut *store, settings, username).await?;
-    }
-    if let Some(password) = &options.password {
-        setter.call_set_password(&mut *store, settings, password).await?;
-    }
-    if let Some(name) = &options.client_name {
-        setter.call_set_client_name(&mut *store, settings, name).await?;
-    }
-    if let Some(tell) = options.library_info {
-        setter.call_set_library_info(&mut *store, settings, tell).await?;
-    }
-    if let Some(database) = options.database {
-        setter.call_set_database(&mut *store, settings, database).await?;
-    }
-    if let Some(mode) = options.mode {
-        setter.call_set_mode(&mut *store, settings, mode).await?;
-    }
-    if let Some(protocol) = options.protocol {
-        setter.call_set_protocol(&mut *store, settings, protocol).await?;
-    }
-    if let Some(timeout) = options.connect_timeout {
-        let milliseconds = whole_milliseconds(timeout);
-        setter.call_set_connect_timeout_ms(&mut *store, settings, milliseconds).await?;
-    }
-    if let Some(timeout) = options.request_timeout {
-        let milliseconds = whole_milliseconds(timeout);
-        setter.call_set_request_timeout_ms(&mut *store, settings, milliseconds).await?;
-    }
-    if let Some(timeout) = options.attempt_timeout {
-        let milliseconds = whole_milliseconds(timeout);
-        setter.call_set_attempt_timeout_ms(&mut *store, settings, milliseconds).await?;
-    }
-    if let Some(redirects) = options.max_redirects {
-        setter.call_set_max_redirects(&mut *store, settings, redirects).await?;
-    }
-    if let Some(retries) = options.max_retries {
-        setter.call_set_max_retries(&mut *store, settings, retries).await?;
-    }
-    if let Some((base, cap)) = options.retry_backoff {
-        let (base, cap) = (whole_milliseconds(base), whole_milliseconds(cap));
-        setter.call_set_retry_backoff_ms(&mut *store, settings, base, cap).await?;
-    }
-    if let Some(retry) = options.retry_writes {
-        setter.call_set_retry_writes(&mut *store, settings, retry).await?;
-    }
-    if let Some((base, cap)) = options.reconnect_backoff {
-        let (base, cap) = (whole_milliseconds(base), whole_milliseconds(cap));
-        setter.call_set_reconnect_backoff_ms(&mut *store, settings, base, cap).await?;
-    }
-    if let Some(interval) = options.refresh_interval {
-        let milliseconds = whole_milliseconds(interval);
-        setter.call_set_refresh_interval_ms(&mut *store, settings, milliseconds).await?;
-    }
-    if let Some(after) = options.health_check {
-        let milliseconds = whole_milliseconds(after);
-        setter.call_set_health_check_ms(&mut *store, settings, milliseconds).await?;
-    }
-    if let Some(split) = options.split_multi_key {
-        setter.call_set_split_multi_key(&mut *store, settings, split).await?;
-    }
-    if let Some(strategy) = options.replica_reads {
-        setter.call_set_replica_reads(&mut *store, settings, strategy).await?;
-    }
-    if let Some(zone) = &options.availability_zone {
-        setter.call_set_availability_zone(&mut *store, settings, zone).await?;
-    }
-    for (setting, value) in &options.pool {
-        setter.call_set_pool(&mut *store, settings, *setting, *value).await?;
-    }
-    for (announced, actual) in &options.address_map {
-        setter.call_map_address(&mut *store, settings, announced, actual).await?;
-    }
-    if let Some(shards) = &options.topology {
-        setter.call_set_topology(&mut *store, settings, shards).await?;
-    }
-    let received_bytes = (Limit::ReceivedBytes, options.memory_limit as u64 / 8 * 3);
-    let connections = descriptors::connections_max().map(|most| (Limit::Connections, most));
-    for (limit, value) in [received_bytes].iter().chain(&connections).chain(&options.limits) {
-        setter.call_set_limit(&mut *store, settings, *limit, *value).await?;
-    }
-    if let Some(decode) = options.decode_responses {
-        setter.call_set_decode_responses(&mut *store, settings, decode).await?;
-    }
-    Ok(settings)
-}
-
-/// Makes the component's `scan-options`.
-async fn set_scan_options(
-    guest: &Guest,
-    store: &mut Store<State>,
-    options: &ScanOptions,
-) -> wasmtime::Result<ResourceAny> {
-    let setter: GuestScanOptions<'_> = guest.scan_options();
-    let settings = setter.call_constructor(&mut *store).await?;
-    if let Some(pattern) = &options.pattern {
-        setter.call_set_match(&mut *store, settings, pattern).await?;
-    }
-    if let Some(count) = options.count {
-        setter.call_set_count(&mut *store, settings, count).await?;
-    }
-    if let Some(kind) = &options.kind {
-        setter.call_set_type(&mut *store, settings, kind).await?;
-    }
-    if let Some(node) = &options.node {
-        setter.call_set_node(&mut *store, settings, node).await?;
-    }
-    if let Some(parallel) = options.parallel {
-        setter.call_set_parallel(&mut *store, settings, parallel).await?;
-    }
-    if let Some(token) = &options.token {
-        setter.call_set_token(&mut *store, settings, token).await?;
-    }
-    Ok(settings)
 }
 
 /// Why the component failed, in one line. The backtrace goes to the log.

@@ -87,6 +87,8 @@ mod lookups;
 mod network;
 mod options;
 mod reply;
+mod scan_options;
+mod state;
 mod tcp;
 mod wasi;
 mod watchdog;
@@ -97,10 +99,16 @@ pub use bindings::exports::keyslot::redis::redis_cluster::{
     Shard, SlotRange, Takeover, TopologyChange,
 };
 pub use bindings::exports::keyslot::redis::types::{Interrupted, ReplyNode, ServerError, Verbatim};
-pub use client::{
-    Client, Connection, Event, Events, Load, NodeReport, Scan, ScanOptions, Script, Submitted, Watched,
-};
+pub use client::Client;
+pub use client::connection::Connection;
+pub use client::events::{Event, Events};
+pub use client::nodes::NodeReport;
+pub use client::scan::Scan;
+pub use client::script::Script;
+pub use client::submit::{Load, Submitted};
+pub use client::watched::Watched;
 pub use error::Error;
 pub use network::{NetworkPolicy, PolicyError};
 pub use options::{DEFAULT_MEMORY_LIMIT, Options};
 pub use reply::{Children, Reply, ReplyRef};
+pub use scan_options::ScanOptions;

@@ -4,6 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use keyslot_core::config::{self, Config, Words};
+use keyslot_core::settings;
+use keyslot_core::url::Seeds;
+
 use crate::NetworkPolicy;
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
     Limit, Mode, PoolSetting, Protocol, ReplicaReads, RetryWrites, Shard,
@@ -12,9 +16,6 @@ use crate::bindings::exports::keyslot::redis::redis_cluster::{
 /// How much linear memory a component may have, unless [`Options::memory_limit`] says otherwise: 1
 /// GiB.
 pub const DEFAULT_MEMORY_LIMIT: usize = 1 << 30;
-
-/// The component's default for `set-request-timeout-ms`.
-pub(crate) const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 
 /// The settings of a client, to be given to [`Client::connect`](crate::Client::connect).
 ///
@@ -36,29 +37,10 @@ pub struct Options {
     pub(crate) urls: Vec<String>,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<String>,
-    pub(crate) client_name: Option<String>,
-    pub(crate) library_info: Option<bool>,
     pub(crate) database: Option<u32>,
-    pub(crate) mode: Option<Mode>,
-    pub(crate) protocol: Option<Protocol>,
-    pub(crate) connect_timeout: Option<Duration>,
-    pub(crate) request_timeout: Option<Duration>,
-    pub(crate) attempt_timeout: Option<Duration>,
-    pub(crate) max_redirects: Option<u32>,
-    pub(crate) max_retries: Option<u32>,
-    pub(crate) retry_backoff: Option<(Duration, Duration)>,
-    pub(crate) retry_writes: Option<RetryWrites>,
-    pub(crate) reconnect_backoff: Option<(Duration, Duration)>,
-    pub(crate) refresh_interval: Option<Duration>,
-    pub(crate) health_check: Option<Duration>,
-    pub(crate) split_multi_key: Option<bool>,
-    pub(crate) replica_reads: Option<ReplicaReads>,
-    pub(crate) availability_zone: Option<String>,
-    pub(crate) pool: Vec<(PoolSetting, u32)>,
-    pub(crate) address_map: Vec<(String, String)>,
+    /// Settings by their names, as text, in the order in which they were set.
+    pub(crate) settings: Vec<(String, String)>,
     pub(crate) topology: Option<Vec<Shard>>,
-    pub(crate) limits: Vec<(Limit, u64)>,
-    pub(crate) decode_responses: Option<bool>,
     pub(crate) network: NetworkPolicy,
     pub(crate) memory_limit: usize,
     pub(crate) component: Option<PathBuf>,
@@ -69,41 +51,49 @@ pub struct Options {
 impl Options {
     /// Settings for the cluster that these nodes belong to, or for the one server.
     ///
-    /// Each is `redis://[[user]:password@]host[:port][/database]`, or a bare `host` or `host:port`.
-    /// `valkey://` means the same.
+    /// Each string is `redis://[[user]:password@]host[:port][,host…][/database][?setting=value&…]`,
+    /// or bare hosts, `host` or `host:port`. `valkey://` means the same. The settings are those of
+    /// [`set`](Self::set); what is set here later replaces what a URL says.
     pub fn new(urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             urls: urls.into_iter().map(Into::into).collect(),
             username: None,
             password: None,
-            client_name: None,
-            library_info: None,
             database: None,
-            mode: None,
-            protocol: None,
-            connect_timeout: None,
-            request_timeout: None,
-            attempt_timeout: None,
-            max_redirects: None,
-            max_retries: None,
-            retry_backoff: None,
-            retry_writes: None,
-            reconnect_backoff: None,
-            refresh_interval: None,
-            health_check: None,
-            split_multi_key: None,
-            replica_reads: None,
-            availability_zone: None,
-            pool: Vec::new(),
-            address_map: Vec::new(),
+            settings: Vec::new(),
             topology: None,
-            limits: Vec::new(),
-            decode_responses: None,
             network: NetworkPolicy::default(),
             memory_limit: DEFAULT_MEMORY_LIMIT,
             component: None,
             computing_max: None,
         }
+    }
+
+    /// Sets any setting by the name that it has in URLs, from the text that it has there:
+    /// `set("request-timeout", "2s")`. The functions below do the same with types.
+    ///
+    /// README and the WIT function `options.set` have the table of all.
+    pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    fn time(self, name: &str, time: Duration) -> Self {
+        self.set(name, format!("{}ms", whole_milliseconds(time)))
+    }
+
+    fn times(self, name: &str, base: Duration, cap: Duration) -> Self {
+        self.set(name, format!("{}ms..{}ms", whole_milliseconds(base), whole_milliseconds(cap)))
+    }
+
+    /// Sets a number of 32 bits: one that is larger is as good as the largest.
+    fn count(self, name: &str, value: u64) -> Self {
+        self.set(name, value.min(u32::MAX.into()).to_string())
+    }
+
+    /// Sets a word. The WIT enums have their cases in the order of the list's words.
+    fn word(self, name: &str, of: &dyn Words, place: u8) -> Self {
+        self.set(name, of.words()[usize::from(place)])
     }
 
     /// The ACL user to log in as. Takes precedence over the URLs'.
@@ -119,17 +109,15 @@ impl Options {
     }
 
     /// The name that connections are given, as CLIENT LIST shows it; empty for none.
-    pub fn client_name(mut self, name: impl Into<String>) -> Self {
-        self.client_name = Some(name.into());
-        self
+    pub fn client_name(self, name: impl Into<String>) -> Self {
+        self.set("client-name", name)
     }
 
     /// Whether each connection tells the client's name and version (CLIENT SETINFO). With `false`,
     /// and an empty [`client_name`](Self::client_name), neither SETNAME nor SETINFO is sent,
     /// for proxies that hang up on them. Default: true.
-    pub fn library_info(mut self, tell: bool) -> Self {
-        self.library_info = Some(tell);
-        self
+    pub fn library_info(self, tell: bool) -> Self {
+        self.set("library-info", tell.to_string())
     }
 
     /// The database that SELECT chooses on each connection.
@@ -139,115 +127,104 @@ impl Options {
     }
 
     /// Whether the nodes are a cluster's, one server, or to be asked.
-    pub fn mode(mut self, mode: Mode) -> Self {
-        self.mode = Some(mode);
-        self
+    pub fn mode(self, mode: Mode) -> Self {
+        self.word("mode", &config::Mode::default(), mode as u8)
     }
 
     /// RESP2, RESP3, or what the server knows.
-    pub fn protocol(mut self, protocol: Protocol) -> Self {
-        self.protocol = Some(protocol);
-        self
+    pub fn protocol(self, protocol: Protocol) -> Self {
+        self.word("resp-version", &config::Protocol::default(), protocol as u8)
     }
 
     /// How long one connection may take to come up, and `connect` to learn the topology. Parts of a
     /// millisecond are rounded up.
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = Some(timeout);
-        self
+    pub fn connect_timeout(self, timeout: Duration) -> Self {
+        self.time("connect-timeout", timeout)
     }
 
     /// How long a request may take, with all its redirects and retries. Parts of a millisecond are
     /// rounded up. The time that a call waits for its turn is not counted.
-    pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.request_timeout = Some(timeout);
-        self
+    pub fn request_timeout(self, timeout: Duration) -> Self {
+        self.time("request-timeout", timeout)
     }
 
     /// How long a node may be silent while answers are due, until it is taken for stalled. Not
     /// above the request time-out. Parts of a millisecond are rounded up.
-    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.attempt_timeout = Some(timeout);
-        self
+    pub fn attempt_timeout(self, timeout: Duration) -> Self {
+        self.time("attempt-timeout", timeout)
     }
 
     /// How many redirects one request follows.
-    pub fn max_redirects(mut self, redirects: u32) -> Self {
-        self.max_redirects = Some(redirects);
-        self
+    pub fn max_redirects(self, redirects: u32) -> Self {
+        self.set("max-redirects", redirects.to_string())
     }
 
     /// How many times one request is sent again for other reasons than a redirect.
-    pub fn max_retries(mut self, retries: u32) -> Self {
-        self.max_retries = Some(retries);
-        self
+    pub fn max_retries(self, retries: u32) -> Self {
+        self.set("max-retries", retries.to_string())
     }
 
     /// How long a request waits before it is sent again: about `base` the first time, doubled each
     /// time, `cap` at most. Parts of a millisecond are rounded up.
-    pub fn retry_backoff(mut self, base: Duration, cap: Duration) -> Self {
-        self.retry_backoff = Some((base, cap));
-        self
+    pub fn retry_backoff(self, base: Duration, cap: Duration) -> Self {
+        self.times("retry-backoff", base, cap)
     }
 
     /// Whether writes that may have been executed are sent again.
-    pub fn retry_writes(mut self, retry: RetryWrites) -> Self {
-        self.retry_writes = Some(retry);
-        self
+    pub fn retry_writes(self, retry: RetryWrites) -> Self {
+        self.word("retry-writes", &config::RetryWrites::default(), retry as u8)
     }
 
     /// How long the client waits before it dials a node again that it could not connect to: at most
     /// `base` at first, doubled each time, `cap` at most. Parts of a millisecond are rounded
     /// up.
-    pub fn reconnect_backoff(mut self, base: Duration, cap: Duration) -> Self {
-        self.reconnect_backoff = Some((base, cap));
-        self
+    pub fn reconnect_backoff(self, base: Duration, cap: Duration) -> Self {
+        self.times("reconnect-backoff", base, cap)
     }
 
     /// How old the topology may be before the client asks for it again. Parts of a millisecond are
     /// rounded up.
-    pub fn refresh_interval(mut self, interval: Duration) -> Self {
-        self.refresh_interval = Some(interval);
-        self
+    pub fn refresh_interval(self, interval: Duration) -> Self {
+        self.time("refresh-interval", interval)
     }
 
     /// After how long without a byte a connection has to answer a PING before it is used again.
     /// Parts of a millisecond are rounded up.
-    pub fn health_check(mut self, after: Duration) -> Self {
-        self.health_check = Some(after);
-        self
+    pub fn health_check(self, after: Duration) -> Self {
+        self.time("health-check", after)
     }
 
     /// Whether commands that treat each key alone (MGET, DEL, MSET …) may have keys in several
     /// slots. They are then sent in parts, which is not atomic. Default: true.
-    pub fn split_multi_key(mut self, split: bool) -> Self {
-        self.split_multi_key = Some(split);
-        self
+    pub fn split_multi_key(self, split: bool) -> Self {
+        self.set("split-multi-key", split.to_string())
     }
 
     /// Who serves commands that only read.
-    pub fn replica_reads(mut self, strategy: ReplicaReads) -> Self {
-        self.replica_reads = Some(strategy);
-        self
+    pub fn replica_reads(self, strategy: ReplicaReads) -> Self {
+        self.word("replica-reads", &config::ReplicaReads::default(), strategy as u8)
     }
 
     /// Where this client stands, for [`ReplicaReads::SameZone`].
-    pub fn availability_zone(mut self, zone: impl Into<String>) -> Self {
-        self.availability_zone = Some(zone.into());
-        self
+    pub fn availability_zone(self, zone: impl Into<String>) -> Self {
+        self.set("availability-zone", zone)
     }
 
     /// Sets a bound on the connections that [`Client::lend`](crate::Client::lend) gives.
-    pub fn pool(mut self, setting: PoolSetting, value: u32) -> Self {
-        self.pool.push((setting, value));
-        self
+    pub fn pool(self, setting: PoolSetting, value: u32) -> Self {
+        match setting {
+            PoolSetting::MaxConnections => self.set("pool-max-connections", value.to_string()),
+            PoolSetting::MinIdle => self.set("pool-min-idle", value.to_string()),
+            PoolSetting::IdleTimeoutMs => self.set("pool-idle-timeout", format!("{value}ms")),
+            PoolSetting::MaxLifetimeMs => self.set("pool-max-lifetime", format!("{value}ms")),
+            PoolSetting::CheckoutTimeoutMs => self.set("pool-checkout-timeout", format!("{value}ms")),
+        }
     }
 
     /// The node that the servers call `announced` is reached at `actual`; each is `host` or
     /// `host:port`. May be called many times.
-    pub fn map_address(mut self, announced: impl Into<String>, actual: impl Into<String>) -> Self {
-        self.address_map.push((announced.into(), actual.into()));
-        self
+    pub fn map_address(self, announced: impl Into<String>, actual: impl Into<String>) -> Self {
+        self.set("map-address", format!("{}={}", announced.into(), actual.into()))
     }
 
     /// Starts from this topology, as [`Client::topology`](crate::Client::topology) gave it, instead
@@ -263,15 +240,22 @@ impl Options {
     /// is set here: the rest is for the copy that makes a growing reply larger, and for the one
     /// that its caller gets. [`Limit::Connections`] is three quarters of the descriptors that
     /// the process may have (`ulimit -n`) where that is less than 512.
-    pub fn limit(mut self, limit: Limit, value: u64) -> Self {
-        self.limits.push((limit, value));
-        self
+    pub fn limit(self, limit: Limit, value: u64) -> Self {
+        match limit {
+            Limit::BulkLength => self.set("limit-bulk-length", value.to_string()),
+            Limit::Depth => self.count("limit-depth", value),
+            Limit::Elements => self.count("limit-elements", value),
+            Limit::ReplySize => self.set("limit-reply-size", value.to_string()),
+            Limit::WaitingRequests => self.count("limit-waiting-requests", value),
+            Limit::WaitingBytes => self.set("limit-waiting-bytes", value.to_string()),
+            Limit::ReceivedBytes => self.set("limit-received-bytes", value.to_string()),
+            Limit::Connections => self.count("limit-connections", value),
+        }
     }
 
     /// Whether bulk strings that are UTF-8 come as [`ReplyNode::Text`](crate::ReplyNode::Text).
-    pub fn decode_responses(mut self, decode: bool) -> Self {
-        self.decode_responses = Some(decode);
-        self
+    pub fn decode_responses(self, decode: bool) -> Self {
+        self.set("decode-responses", decode.to_string())
     }
 
     /// Which addresses the component may connect to. Default: every one.
@@ -295,6 +279,25 @@ impl Options {
         self.component = Some(file.into());
         self
     }
+
+    /// All settings as the component is going to have them; the defaults where it is going to refuse
+    /// one.
+    pub(crate) fn in_effect(&self) -> Config {
+        let config = Seeds::parse(&self.urls).and_then(Seeds::into_config);
+        let mut config = config.unwrap_or_else(|_| Config::new(Vec::new()));
+        for (name, value) in &self.settings {
+            // The component reports what is wrong.
+            let _ = settings::set(&mut config, name, value);
+        }
+        config
+    }
+
+    /// Whether the setting of this name was set, here or by a URL.
+    pub(crate) fn is_set(&self, name: &str) -> bool {
+        let by_url =
+            Seeds::parse(&self.urls).is_ok_and(|seeds| seeds.settings.iter().any(|(set, _)| *set == name));
+        by_url || self.settings.iter().any(|(set, _)| set == name)
+    }
 }
 
 /// Shows neither the password nor what stands before the host in a URL.
@@ -305,29 +308,9 @@ impl fmt::Debug for Options {
             .field("urls", &urls)
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "…"))
-            .field("client_name", &self.client_name)
-            .field("library_info", &self.library_info)
             .field("database", &self.database)
-            .field("mode", &self.mode)
-            .field("protocol", &self.protocol)
-            .field("connect_timeout", &self.connect_timeout)
-            .field("request_timeout", &self.request_timeout)
-            .field("attempt_timeout", &self.attempt_timeout)
-            .field("max_redirects", &self.max_redirects)
-            .field("max_retries", &self.max_retries)
-            .field("retry_backoff", &self.retry_backoff)
-            .field("retry_writes", &self.retry_writes)
-            .field("reconnect_backoff", &self.reconnect_backoff)
-            .field("refresh_interval", &self.refresh_interval)
-            .field("health_check", &self.health_check)
-            .field("split_multi_key", &self.split_multi_key)
-            .field("replica_reads", &self.replica_reads)
-            .field("availability_zone", &self.availability_zone)
-            .field("pool", &self.pool)
-            .field("address_map", &self.address_map)
+            .field("settings", &self.settings)
             .field("topology", &self.topology)
-            .field("limits", &self.limits)
-            .field("decode_responses", &self.decode_responses)
             .field("network", &self.network)
             .field("memory_limit", &self.memory_limit)
             .field("component", &self.component)

@@ -39,7 +39,7 @@ use wasmtime_wasi::p2::{
 use wasmtime_wasi::sockets::SocketAddrUse;
 
 use self::connection::{Connection, Input, Output};
-use crate::wasi::State;
+use crate::state::State;
 
 /// The sockets of an instance.
 pub(crate) struct Tcp;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
-use crate::engine::TICK;
+/// How long a component may compute until it lets other tasks of the executor run.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// How long a component may compute beyond its time-out for a request.
 ///

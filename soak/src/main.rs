@@ -32,9 +32,9 @@ use keyslot_testcluster::TestCluster;
 use tokio::task::spawn_blocking;
 
 use crate::faults::{Faults, Log};
-use crate::load::Load;
+use crate::load::{Load, Shared};
 use crate::progress::Progress;
-use crate::record::{Outcome, Run, Verdict};
+use crate::record::{Outcome, Run, Sample, Verdict};
 
 const PRIMARIES: usize = 3;
 const REPLICAS_PER_PRIMARY: usize = 1;
@@ -140,12 +140,12 @@ async fn soak(arguments: &Arguments) -> anyhow::Result<(Run, anyhow::Result<()>)
 
     let tasks = usize::from(arguments.tasks);
     let load = Load::start(&client, tasks, seed);
-    let (shared, log) = (Arc::clone(&load.shared), Arc::new(Log::default()));
+    let log = Arc::new(Log::default());
     let faults = Faults {
         cluster: Arc::clone(&cluster),
         client: client.clone(),
         runtime: tokio::runtime::Handle::current(),
-        shared: Arc::clone(&shared),
+        shared: Arc::clone(&load.shared),
         log: Arc::clone(&log),
         stop: Arc::clone(&stop),
         keys: load::keys(tasks),
@@ -155,17 +155,37 @@ async fn soak(arguments: &Arguments) -> anyhow::Result<(Run, anyhow::Result<()>)
     let end = Instant::now() + Duration::from_secs_f64(seconds);
     let last_fault = end.checked_sub(QUIET_END).unwrap_or(end);
     let faults = spawn_blocking(move || faults.run(last_fault));
+    // A fault that has begun is undone: what the cluster holds is compared only when it is whole.
+    // Faults that ended before their time did so with an error.
+    let goes_on = || {
+        let is_quiet_end = (last_fault..end).contains(&Instant::now()) && !stop.load(Ordering::SeqCst);
+        !faults.is_finished() || is_quiet_end
+    };
+    let samples = samples(&client, &load.shared, &log, &stop, &mut progress, goes_on).await;
+    let trouble = faults.await?;
 
+    let (verdicts, complaints) = judge(&cluster, &client, load, &log, &samples).await;
+    client.close().await;
+    let faults = std::mem::take(&mut *log.done());
+    Ok((Run { seed, setting, samples, faults, verdicts, complaints }, trouble))
+}
+
+/// A sample each second, while the soak goes on.
+async fn samples(
+    client: &Client,
+    shared: &Shared,
+    log: &Log,
+    stop: &AtomicBool,
+    progress: &mut Progress,
+    goes_on: impl Fn() -> bool,
+) -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut every_second = tokio::time::interval(Duration::from_secs(1));
     every_second.tick().await;
     let mut is_noted = false;
-    // A fault that has begun is undone: what the cluster holds is compared only when it is whole.
-    // Faults that ended before their time did so with an error.
-    while !faults.is_finished() || (last_fault..end).contains(&Instant::now()) && !stop.load(Ordering::SeqCst)
-    {
+    while goes_on() {
         every_second.tick().await;
-        samples.push(shared.meter.sample(guest_memory(&client).await));
+        samples.push(shared.meter.sample(guest_memory(client).await));
         progress.show(shared.meter.elapsed(), &shared.meter.total(), &log.last());
         if stop.load(Ordering::SeqCst) && !is_noted {
             is_noted = true;
@@ -173,12 +193,22 @@ async fn soak(arguments: &Arguments) -> anyhow::Result<(Run, anyhow::Result<()>)
         }
     }
     progress.end();
-    let trouble = faults.await?;
+    samples
+}
 
+/// Ends the load and judges each promise. Gives what broke them, too.
+async fn judge(
+    cluster: &TestCluster,
+    client: &Client,
+    load: Load,
+    log: &Log,
+    samples: &[Sample],
+) -> (Vec<Verdict>, Vec<String>) {
+    let shared = Arc::clone(&load.shared);
     let mut written = load.stop(PATIENCE).await;
     let mut complaints = Vec::new();
     let mut verdicts = Vec::new();
-    match verdict::counters(&cluster, &client, &written.counters).await {
+    match verdict::counters(cluster, client, &written.counters).await {
         Ok((verdict, mut told)) => {
             verdicts.push(verdict);
             complaints.append(&mut told);
@@ -189,17 +219,15 @@ async fn soak(arguments: &Arguments) -> anyhow::Result<(Run, anyhow::Result<()>)
             evidence: format!("the counters could not be read: {error:#}"),
         }),
     }
-    let (verdict, mut told) = verdict::large_values(&client, &mut written.large).await;
+    let (verdict, mut told) = verdict::large_values(client, &mut written.large).await;
     verdicts.push(verdict);
     complaints.append(&mut told);
-    verdicts.extend(verdict::calls(&shared, &log, written.hanging, REQUEST_TIMEOUT));
-    verdicts.extend(verdict::levels(&samples));
+    verdicts.extend(verdict::calls(&shared, log, written.hanging, REQUEST_TIMEOUT));
+    verdicts.extend(verdict::levels(samples));
     for told in [&shared.wrong, &shared.unexpected, &log.unrecovered] {
         complaints.extend(told.told().iter().cloned());
     }
-    client.close().await;
-    let faults = std::mem::take(&mut *log.done());
-    Ok((Run { seed, setting, samples, faults, verdicts, complaints }, trouble))
+    (verdicts, complaints)
 }
 
 /// Ends the soak early at the first Ctrl-C or SIGTERM, and the process at the second.

@@ -309,5 +309,5 @@ fn grouped(value: f64) -> String {
     if value < 10.0 && value.fract() > 0.001 {
         return format!("{value:.1}");
     }
-    crate::report::grouped(value.round() as u64)
+    keyslot_terminal::table::grouped(value.round() as u64)
 }

@@ -4,8 +4,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use keyslot_terminal::table::grouped;
 
-use crate::report::{grouped, span};
+use crate::report::span;
 use crate::sample::Counts;
 
 /// How many seconds lie between two lines.

@@ -1,10 +1,10 @@
 //! The report in the terminal: the faults, the course of the run in three lines, and the promises.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
+use keyslot_terminal::table::grouped;
+use keyslot_terminal::{Cell, Style, Table};
 
 use crate::level::median;
 use crate::record::{Failure, Fault, FaultKind, Latency, Outcome, Run, Sample};
@@ -16,15 +16,15 @@ const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█
 
 /// The whole report, in colours where they are welcome.
 pub(crate) fn render(run: &Run) -> String {
-    let coloured = is_coloured();
+    let style = Style::for_stdout();
     let mut text = format!("\nSoak of {}, {}\n\n", span(run.seconds()), run.setting);
-    text += &lines(&faults(run, coloured));
+    text += &faults(run, style).text();
     text.push('\n');
     text += &course(run);
     text.push('\n');
-    text += &lines(&numbers(run, coloured));
+    text += &numbers(run, style).text();
     text.push('\n');
-    text += &lines(&promises(run, coloured));
+    text += &promises(run, style).text();
     if !run.complaints.is_empty() {
         text += "\nwhat broke them:\n";
         text.extend(run.complaints.iter().map(|complaint| format!("  {complaint}\n")));
@@ -33,9 +33,9 @@ pub(crate) fn render(run: &Run) -> String {
 }
 
 /// The faults by their kinds.
-fn faults(run: &Run, coloured: bool) -> Table {
+fn faults(run: &Run, style: Style) -> Table {
     let mut table =
-        new_table(coloured, &["", "fault", "times", "errors", "cluster agreed after", "last error after"]);
+        Table::new(style, &["", "fault", "times", "errors", "cluster agreed after", "last error after"]);
     for kind in FaultKind::ALL {
         let of_kind: Vec<&Fault> = run.faults.iter().filter(|fault| fault.kind == kind).collect();
         if of_kind.is_empty() {
@@ -45,23 +45,23 @@ fn faults(run: &Run, coloured: bool) -> Table {
         let agreed = of_kind.iter().map(|fault| fault.agreed - fault.began);
         let last = of_kind.iter().filter_map(|fault| Some(fault.last_error? - fault.began));
         table.add_row([
-            Cell::new(kind.letter()),
+            Cell::new(kind.letter().to_string()),
             Cell::new(kind.name()),
-            number(of_kind.len()),
-            number(grouped(errors)),
-            number(extent(agreed)),
-            number(extent(last)),
+            Cell::number(of_kind.len()),
+            Cell::number(grouped(errors)),
+            Cell::number(extent(agreed)),
+            Cell::number(extent(last)),
         ]);
     }
     if run.faults.is_empty() {
-        table.add_row(["", "none"]);
+        table.add_row(["", "none"].map(Cell::new));
     }
     table
 }
 
 /// The load in numbers.
-fn numbers(run: &Run, coloured: bool) -> Table {
-    let mut table = new_table(coloured, &["", "start", "middle", "end", "most"]);
+fn numbers(run: &Run, style: Style) -> Table {
+    let mut table = Table::new(style, &["", "start", "middle", "end", "most"]);
     let rates: Vec<u64> = run.samples.iter().map(|sample| sample.rate() as u64).collect();
     row(&mut table, "commands a second", &some(&rates), grouped);
     let latency = |of: fn(Latency) -> Duration| {
@@ -80,7 +80,12 @@ fn numbers(run: &Run, coloured: bool) -> Table {
     for failure in Failure::ALL {
         if run.errors(failure) > 0 {
             let name = format!("errors: {}", failure.name());
-            table.add_row([Cell::new(name), number(""), number(""), number(grouped(run.errors(failure)))]);
+            table.add_row([
+                Cell::new(name),
+                Cell::number(""),
+                Cell::number(""),
+                Cell::number(grouped(run.errors(failure))),
+            ]);
         }
     }
     table
@@ -93,19 +98,19 @@ fn row(table: &mut Table, name: &str, values: &[Option<u64>], show: impl Fn(u64)
     for part in 0..3 {
         let part = values.chunks(third).nth(part).unwrap_or_default();
         let known: Vec<u64> = part.iter().copied().flatten().collect();
-        cells.push(number(if known.is_empty() { "–".to_owned() } else { show(median(&known)) }));
+        cells.push(Cell::number(if known.is_empty() { "–".to_owned() } else { show(median(&known)) }));
     }
-    cells.push(number(values.iter().copied().flatten().max().map_or("–".to_owned(), show)));
+    cells.push(Cell::number(values.iter().copied().flatten().max().map_or("–".to_owned(), show)));
     table.add_row(cells);
 }
 
-fn promises(run: &Run, coloured: bool) -> Table {
-    let mut table = new_table(coloured, &["promise", "", "what was seen"]);
+fn promises(run: &Run, style: Style) -> Table {
+    let mut table = Table::new(style, &["promise", "", "what was seen"]);
     for verdict in &run.verdicts {
         let outcome = match verdict.outcome {
-            Outcome::Held => Cell::new("held").fg(Color::Green),
-            Outcome::Broken => Cell::new("BROKEN").fg(Color::Red),
-            Outcome::Open => Cell::new("open").fg(Color::Yellow),
+            Outcome::Held => Cell::new("held").good(),
+            Outcome::Broken => Cell::new("BROKEN").bad(),
+            Outcome::Open => Cell::new("open").open(),
         };
         table.add_row([Cell::new(verdict.promise), outcome, Cell::new(&verdict.evidence)]);
     }
@@ -176,19 +181,6 @@ pub(crate) fn span(seconds: f64) -> String {
     }
 }
 
-/// A number with its thousands apart.
-pub(crate) fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 pub(crate) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
 }
@@ -201,44 +193,12 @@ fn some(values: &[u64]) -> Vec<Option<u64>> {
     values.iter().copied().map(Some).collect()
 }
 
-fn number(value: impl ToString) -> Cell {
-    Cell::new(value).set_alignment(CellAlignment::Right)
-}
-
-/// A table without lines, as those of the `keyslot` command.
-fn new_table(coloured: bool, headline: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    if coloured {
-        table.enforce_styling();
-    } else {
-        table.force_no_tty();
-    }
-    table.set_header(headline.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table
-}
-
-fn lines(table: &Table) -> String {
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
-}
-
-/// As the `keyslot` command decides it: in a terminal that can, unless NO_COLOR is set.
-fn is_coloured() -> bool {
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-        || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    io::stdout().is_terminal() && !unwanted
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_readable() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    fn times_are_readable() {
         assert_eq!([59.4, 60.0, 95.0].map(span), ["59 s", "1 min", "1 min 35 s"]);
         assert_eq!(extent([2.0, 0.5].into_iter()), "0.5 to 2.0 s");
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use keyslot::{Client, Reply};
 use keyslot_core::slot::Slot;
+use keyslot_terminal::table::grouped;
 use keyslot_testcluster::TestCluster;
 
 use crate::faults::{Log, RECOVERY_MAX};
@@ -12,7 +13,7 @@ use crate::large::LargeValue;
 use crate::level::{self, Tolerance};
 use crate::load::{Complaints, Counter, Shared};
 use crate::record::{Outcome, Sample, Verdict};
-use crate::report::{grouped, mebibytes};
+use crate::report::mebibytes;
 
 /// By how much this process's memory, the component's included, may still grow: the allocator keeps
 /// what peaks have left.

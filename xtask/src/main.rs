@@ -2,6 +2,7 @@
 //! then does one thing. `cargo xtask` is the alias in .cargo/config.toml.
 
 mod bench;
+mod check;
 mod commands;
 mod demo;
 mod imports;
@@ -21,6 +22,7 @@ Examples:
   cargo xtask test                        every test
   cargo xtask test slot_moves             the tests whose names contain slot_moves
   cargo xtask test -- --nocapture         every test, with what they print
+  cargo xtask check                       the quick loop: all that needs no server
   cargo xtask soak --minutes 10           ten minutes of kills, failovers and reshards under a load
   cargo xtask bench --rows get            what GET takes, beside other clients
   cargo xtask check-source                lengths of files and functions, circles of imports, wide prose
@@ -42,6 +44,8 @@ enum Task {
     Demo,
     /// Runs the tests, those against real servers included.
     Test(test::Arguments),
+    /// Checks all that needs no server: format, lints, docs, prose, imports, the core's tests.
+    Check,
     /// Runs a client for long on a cluster whose nodes are killed, replaced and resharded.
     Soak(soak::Arguments),
     /// Measures the client beside its peers.
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo => demo::run(),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Check => check::run(),
         Task::Soak(arguments) => soak::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Commands { check } => commands::run(check),

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
-use super::Global;
 use super::failure::{Failure, REFUSED};
 use super::format::server_error;
+use super::global::Global;
 
 /// Run one command and print its reply as redis-cli does
 ///

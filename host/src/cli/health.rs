@@ -5,14 +5,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use keyslot::{NodeReport, NodeStatistics};
+use keyslot_terminal::{Cell, Style, Table, escape};
 use serde_json::{Value, json};
 
-use super::Global;
-use super::escape;
 use super::failure::{Failure, REFUSED};
-use super::style::Style;
-use super::table::{self, Cell, Table};
-use super::topology::role_name;
+use super::global::Global;
+use super::topology_json::role_name;
 
 /// The counters that are shown, with their headlines.
 const COUNTERS: [(&str, &str); 8] = [
@@ -90,11 +88,11 @@ fn new_table(statistics: bool) -> Table {
 fn row(report: &NodeReport, statistics: Option<Option<&NodeStatistics>>) -> Vec<Cell> {
     let mut row = vec![Cell::new(&report.address), Cell::new(role_name(report.role))];
     if let Some(node) = statistics {
-        row.extend(COUNTERS.map(|(name, _)| table::number(counter(node, name))));
+        row.extend(COUNTERS.map(|(name, _)| Cell::number(counter(node, name))));
     }
     row.push(match &report.answer {
-        Ok(time) => table::good(milliseconds(*time)),
-        Err(error) => table::bad(escape::message(&error.to_string())),
+        Ok(time) => Cell::new(milliseconds(*time)).good(),
+        Err(error) => Cell::new(escape::message(&error.to_string())).bad(),
     });
     row
 }

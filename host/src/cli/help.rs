@@ -1,7 +1,7 @@
 //! What `help` says at the prompt, from the generated table of commands.
 
-use super::escape;
-use super::style::Style;
+use keyslot_terminal::{Style, escape};
+
 use crate::help_table::{COMMAND_HELP, CommandHelp};
 
 /// The answer to `help WORDS…`.

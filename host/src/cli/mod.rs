@@ -6,10 +6,10 @@
 
 mod connection;
 mod demo;
-mod escape;
 mod exec;
 mod failure;
 mod format;
+mod global;
 mod health;
 mod help;
 mod line;
@@ -17,22 +17,22 @@ mod pipe;
 mod prompt;
 mod scan;
 mod session;
+mod settings;
 mod signal;
 mod slot;
-mod style;
-mod table;
 mod topology;
+mod topology_json;
 mod watch;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use keyslot_terminal::escape;
 use tracing_subscriber::EnvFilter;
 
-use self::connection::ConnectionArgs;
 use self::failure::Failure;
-use self::format::Format;
+use self::global::Global;
 use self::watch::Watch;
 
 /// The command line.
@@ -64,6 +64,7 @@ Examples:
   keyslot slot '{user:7}:name' '{user:7}:mail'
   keyslot health                         ask every node whether it answers
   keyslot -v --replica-reads round-robin exec GET greeting
+  keyslot --url 'redis://10.0.0.1,10.0.0.2/0?request-timeout=2s&replica-reads=random' exec GET greeting
   keyslot --map-address 172.17.0.2=10.0.0.1 --map-address 172.17.0.3:6379=10.0.0.1:6380 topology
   keyslot demo                           start a local cluster and show what a client does
 
@@ -74,50 +75,6 @@ Exit codes:
      pipe: a command failed
   2  the command line or a setting is wrong
   3  no usable answer: nothing could be reached, or the connection was lost, or the time ran out";
-
-/// What every subcommand takes.
-#[derive(Debug, clap::Args)]
-struct Global {
-    #[command(flatten)]
-    connection: ConnectionArgs,
-
-    /// Print JSON: one value on one line for each reply. Strings that are not UTF-8 become
-    /// {"hex":"00ff"}, errors {"error":{"code":"ERR","message":"…"}}
-    #[arg(long, global = true, conflicts_with_all = ["raw", "no_raw"], help_heading = "Output")]
-    json: bool,
-
-    /// Print values only, as redis-cli does into a pipe; on a terminal, control characters are
-    /// escaped
-    #[arg(long, global = true, overrides_with = "no_raw", help_heading = "Output")]
-    raw: bool,
-
-    /// Print values with their types, as redis-cli does on a terminal
-    #[arg(long, global = true, overrides_with = "raw", help_heading = "Output")]
-    no_raw: bool,
-
-    /// Tell on standard error what happens, one line each: connections made and lost, failovers,
-    /// slots that move, retries (RUST_LOG selects more)
-    #[arg(long, short, global = true, help_heading = "Output")]
-    verbose: bool,
-}
-
-impl Global {
-    /// How replies are printed: as asked for, else as standard output suggests.
-    fn format(&self) -> Format {
-        self.format_on(io::stdout().is_terminal())
-    }
-
-    fn format_on(&self, is_terminal: bool) -> Format {
-        match (self.json, self.raw, self.no_raw) {
-            (true, _, _) => Format::Json,
-            (_, true, _) if is_terminal => Format::RawOnTerminal,
-            (_, true, _) => Format::Raw,
-            (_, _, true) => Format::Terminal,
-            _ if is_terminal => Format::Terminal,
-            _ => Format::Raw,
-        }
-    }
-}
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
@@ -213,6 +170,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::cli::format::Format;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(line.split(' '))

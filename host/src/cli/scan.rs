@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use keyslot::{Client, Scan as Scanner, ScanOptions};
 
-use super::Global;
 use super::failure::Failure;
 use super::format::Format;
+use super::global::Global;
 
 /// How often the token is written while the scan goes on.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);

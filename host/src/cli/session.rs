@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use keyslot::{Client, Error};
+use keyslot_terminal::{Style, escape};
 
 use super::format::Format;
-use super::style::Style;
-use super::{escape, help, line};
+use super::{help, line};
 
 /// From here on, a terminal is told how long a command took.
 const SLOW: Duration = Duration::from_millis(500);

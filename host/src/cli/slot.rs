@@ -4,14 +4,12 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use keyslot_terminal::{Cell, Style, Table, escape};
 use serde_json::json;
 
-use super::Global;
-use super::escape;
 use super::failure::Failure;
 use super::format::string_or_hex;
-use super::style::Style;
-use super::table::{self, Cell, Table};
+use super::global::Global;
 
 /// Show the slot of each key, and the node that serves it
 ///
@@ -50,8 +48,8 @@ impl Slot {
         } else {
             let mut table = Table::new(Style::for_stdout(), &["key", "slot", "node"]);
             for (key, slot, node) in rows {
-                let node = node.map_or_else(|| table::bad("none"), Cell::new);
-                table.add_row([Cell::new(key), table::number(slot), node]);
+                let node = node.map_or_else(|| Cell::new("none").bad(), Cell::new);
+                table.add_row([Cell::new(key), Cell::number(slot), node]);
             }
             table.text()
         };

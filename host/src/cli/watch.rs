@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Local};
 use keyslot::{Client, Event, EventKind, Events};
+use keyslot_terminal::{Style, escape};
 use tokio::task::JoinHandle;
-
-use super::escape;
-use super::style::Style;
 
 /// How long the last events are waited for.
 const PATIENCE: Duration = Duration::from_secs(1);

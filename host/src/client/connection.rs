@@ -2,12 +2,33 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
-use super::{Handle, Lane, Requests, Target};
+use super::Client;
+use super::call::Query;
+use super::handle::Handle;
+use super::lease::Lease;
+use super::requests::Requests;
+use super::submission::{CallerId, Target};
 use crate::{Error, Reply};
 
-/// A connection of one's own, from [`Client::lend`](crate::Client::lend): for WATCH to EXEC, for
+impl Client {
+    /// Lends a connection of one's own to the primary that serves this key's slot, or, without a
+    /// key, to any primary. Dropping it gives it back.
+    ///
+    /// Returns at once. The connection may still have to be opened, or to come back from another
+    /// borrower: its commands wait for that, and fail when it takes longer than
+    /// [`PoolSetting::CheckoutTimeoutMs`](crate::PoolSetting::CheckoutTimeoutMs).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::topology`].
+    pub async fn lend(&self, key: Option<&[u8]>) -> Result<Connection, Error> {
+        let key = key.map(<[u8]>::to_vec);
+        let lease = self.handle.ask(|reply| Query::Lend { key, reply }).await?;
+        Ok(Connection { lease, caller: self.handle.new_caller(), handle: Arc::clone(&self.handle) })
+    }
+}
+
+/// A connection of one's own, from [`Client::lend`]: for WATCH to EXEC, for
 /// commands that block, for everything that cannot share one.
 ///
 /// ```no_run
@@ -32,22 +53,18 @@ use crate::{Error, Reply};
 /// - Its first command decides which node it is to: when that is redirected, both go where the slot
 ///   is now. Then it stays with its node. A slot that moves away is answered with MOVED
 ///   ([`Error::Server`]), and nothing is sent again: drop it then and lend another.
-///   [`Client::watch`](crate::Client::watch) is made of it.
+///   [`Client::watch`] is made of it.
 /// - It keeps its client alive.
 /// - Should the component have to be given up ([`Error::Host`]), its connections are gone: each
 ///   later call is [`Error::ConnectionLost`].
 pub struct Connection {
     lease: Lease,
     handle: Arc<Handle>,
-    lane: Lane,
+    caller: CallerId,
 }
 
 impl Connection {
-    pub(super) fn new(lease: Lease, handle: Arc<Handle>) -> Self {
-        Self { lease, lane: handle.lane(), handle }
-    }
-
-    /// Runs one command on this connection. As [`Client::execute`](crate::Client::execute), but
+    /// Runs one command on this connection. As [`Client::execute`], but
     /// also WATCH, MULTI, EXEC, SELECT and others that a shared connection cannot carry.
     ///
     /// # Errors
@@ -60,45 +77,22 @@ impl Connection {
         args: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> impl Future<Output = Result<Reply, Error>> + Send {
         let args: Vec<_> = args.into_iter().collect();
-        self.handle.execute(self.lane, Target::Lent(self.lease.id), Requests::one(&args))
+        self.handle.execute(self.caller, Target::Connection(self.lease.id()), Requests::one(&args))
     }
 
     /// Runs commands that are one transaction; null when nothing was executed.
     pub(super) async fn transaction(&self, requests: Requests) -> Result<Reply, Error> {
-        self.handle.execute(self.lane, Target::TransactionOn(self.lease.id), requests).await
+        self.handle.execute(self.caller, Target::TransactionOn(self.lease.id()), requests).await
     }
 
     /// Runs several commands in one write. The results are in their order.
     pub async fn pipeline(&self, commands: Vec<Vec<Vec<u8>>>) -> Vec<Result<Reply, Error>> {
-        self.handle.pipeline(self.lane, Target::Lent(self.lease.id), commands).await
+        self.handle.pipeline(self.caller, Target::Connection(self.lease.id()), commands).await
     }
 }
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
-    }
-}
-
-/// The right to use a connection or a scan that the worker keeps. The worker is told when it ends.
-pub(super) struct Lease {
-    id: u64,
-    returns: mpsc::UnboundedSender<u64>,
-}
-
-impl Lease {
-    pub(super) fn new(id: u64, returns: mpsc::UnboundedSender<u64>) -> Self {
-        Self { id, returns }
-    }
-
-    pub(super) fn id(&self) -> u64 {
-        self.id
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        // A worker that is gone has no connections either.
-        let _ = self.returns.send(self.id);
     }
 }

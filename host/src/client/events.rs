@@ -79,41 +79,40 @@ pub(super) struct Feed {
     sender: broadcast::Sender<Numbered>,
     /// The number of the next event.
     next: Arc<AtomicU64>,
-    watchers: Arc<Notify>,
+    /// Notified when somebody begins to listen.
+    added: Arc<Notify>,
 }
 
-/// The clients' side.
-pub(super) struct Subscriptions {
+/// The callers' side.
+pub(super) struct EventListeners {
     sender: broadcast::WeakSender<Numbered>,
     next: Arc<AtomicU64>,
-    watchers: Arc<Notify>,
+    /// Notified when somebody begins to listen.
+    added: Arc<Notify>,
 }
 
 impl Feed {
-    pub(super) fn new() -> (Self, Subscriptions) {
+    pub(super) fn new() -> (Self, EventListeners) {
         let sender = broadcast::Sender::new(EVENTS_MAX);
-        let watchers = Arc::new(Notify::new());
+        let added = Arc::new(Notify::new());
         let next = Arc::new(AtomicU64::new(0));
-        let subscriptions = Subscriptions {
-            sender: sender.downgrade(),
-            next: Arc::clone(&next),
-            watchers: Arc::clone(&watchers),
-        };
-        (Self { sender, next, watchers }, subscriptions)
+        let listeners =
+            EventListeners { sender: sender.downgrade(), next: Arc::clone(&next), added: Arc::clone(&added) };
+        (Self { sender, next, added }, listeners)
     }
 
     /// Whether somebody listens.
-    pub(super) fn is_watched(&self) -> bool {
+    pub(super) fn has_listeners(&self) -> bool {
         self.sender.receiver_count() > 0
     }
 
     /// Waits until somebody begins to listen.
-    pub(super) async fn watched(&self) {
-        self.watchers.notified().await;
+    pub(super) async fn listener_added(&self) {
+        self.added.notified().await;
     }
 
-    /// Tells what the component had; its times count from `started_at`.
-    pub(super) fn tell(&self, started_at: SystemTime, list: EventList) {
+    /// Hands on what the component had; its times count from `started_at`.
+    pub(super) fn publish(&self, started_at: SystemTime, list: EventList) {
         self.next.fetch_add(list.dropped, Ordering::SeqCst);
         for redis_cluster::Event { at_ms, kind } in list.events {
             log(&kind);
@@ -125,14 +124,14 @@ impl Feed {
     }
 }
 
-impl Subscriptions {
-    pub(super) fn subscribe(&self) -> Events {
+impl EventListeners {
+    pub(super) fn listen(&self) -> Events {
         let Some(sender) = self.sender.upgrade() else {
             // Closed: a channel whose sender is gone.
             return Events { receiver: broadcast::channel(1).1, expected: 0 };
         };
         let receiver = sender.subscribe();
-        self.watchers.notify_one();
+        self.added.notify_one();
         Events { receiver, expected: self.next.load(Ordering::SeqCst) }
     }
 }

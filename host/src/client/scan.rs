@@ -1,66 +1,16 @@
-//! Scans: the options, and a scan that the worker keeps in the component.
+//! A scan that the worker keeps in the component.
 
 use std::sync::Arc;
 
-use super::connection::Lease;
-use super::{Call, Client, Handle, Lane, Question, Requests, Target};
+use super::Client;
+use super::call::Query;
+use super::handle::Handle;
+use super::lease::Lease;
+use super::requests::Requests;
+use super::submission::{CallerId, Target};
 use crate::bindings::exports::keyslot::redis::redis_cluster::ScanSubject;
+use crate::scan_options::ScanOptions;
 use crate::{Error, Reply};
-
-/// How to scan: what to give to [`Client::scan`] and its like.
-#[derive(Clone, Debug, Default)]
-#[must_use]
-pub struct ScanOptions {
-    pub(crate) pattern: Option<Vec<u8>>,
-    pub(crate) count: Option<u32>,
-    pub(crate) kind: Option<String>,
-    pub(crate) node: Option<String>,
-    pub(crate) parallel: Option<u32>,
-    pub(crate) token: Option<Vec<u8>>,
-}
-
-impl ScanOptions {
-    /// Everything, in pages of 1,000, one node after the other.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Only what this glob-style pattern matches (MATCH).
-    pub fn pattern(mut self, pattern: impl Into<Vec<u8>>) -> Self {
-        self.pattern = Some(pattern.into());
-        self
-    }
-
-    /// About how many elements a server looks at for one page (COUNT). At least 1. Default: 1,000.
-    pub fn count(mut self, count: u32) -> Self {
-        self.count = Some(count);
-        self
-    }
-
-    /// Only keys of this type (TYPE).
-    pub fn key_type(mut self, name: impl Into<String>) -> Self {
-        self.kind = Some(name.into());
-        self
-    }
-
-    /// Only the keys that this node has, `host:port`.
-    pub fn node(mut self, node: impl Into<String>) -> Self {
-        self.node = Some(node.into());
-        self
-    }
-
-    /// How many nodes are scanned at the same time. At least 1. Default: 1.
-    pub fn parallel(mut self, nodes: u32) -> Self {
-        self.parallel = Some(nodes);
-        self
-    }
-
-    /// Goes on where another scan was: [`Scan::token`].
-    pub fn token(mut self, token: impl Into<Vec<u8>>) -> Self {
-        self.token = Some(token.into());
-        self
-    }
-}
 
 /// A scan under way, from [`Client::scan`] and its like. Dropping it ends it.
 ///
@@ -87,7 +37,7 @@ impl ScanOptions {
 pub struct Scan {
     lease: Lease,
     handle: Arc<Handle>,
-    lane: Lane,
+    caller: CallerId,
 }
 
 impl Scan {
@@ -106,7 +56,7 @@ impl Scan {
     pub async fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>, Error> {
         // The component knows what to send.
         let requests = Requests::one::<&[u8]>(&[]);
-        let batch = self.handle.execute(self.lane, Target::Scan(self.lease.id()), requests).await?;
+        let batch = self.handle.execute(self.caller, Target::Scan(self.lease.id()), requests).await?;
         Ok(elements(&batch))
     }
 
@@ -118,7 +68,7 @@ impl Scan {
     /// [`Error::InvalidArgument`] for a scan of one key, which has none; [`Error::Closed`].
     pub async fn token(&self) -> Result<Vec<u8>, Error> {
         let scan = self.lease.id();
-        let token = self.handle.call(|reply| Call::Ask(Question::ScanToken { scan, reply })).await?;
+        let token = self.handle.ask(|reply| Query::ScanToken { scan, reply }).await?;
         token.ok_or_else(|| Error::InvalidArgument("a scan of one key has no token".to_owned()))
     }
 }
@@ -176,8 +126,8 @@ impl Client {
     }
 
     async fn open_scan(&self, subject: ScanSubject, options: ScanOptions) -> Result<Scan, Error> {
-        let open = |reply| Call::Ask(Question::Scan { subject, options: Box::new(options), reply });
-        let lease = self.handle.call(open).await?;
-        Ok(Scan { lease, lane: self.handle.lane(), handle: Arc::clone(&self.handle) })
+        let open = |reply| Query::Scan { subject, options: Box::new(options), reply };
+        let lease = self.handle.ask(open).await?;
+        Ok(Scan { lease, caller: self.handle.new_caller(), handle: Arc::clone(&self.handle) })
     }
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
-use super::{Call, Client, Handle, Question};
+use super::Client;
+use super::call::Query;
+use super::handle::Handle;
+use super::lease::Lease;
 use crate::Error;
 
 impl Client {
@@ -15,8 +16,8 @@ impl Client {
     /// [`Error::Closed`] and [`Error::Host`]; after a trap also those of [`Self::connect`].
     pub async fn script(&self, source: impl AsRef<[u8]>) -> Result<Script, Error> {
         let source = source.as_ref().to_vec();
-        let known = self.handle.call(|reply| Call::Ask(Question::Script { source, reply })).await?;
-        Ok(Script { known, _handle: Arc::clone(&self.handle) })
+        let (lease, sha1) = self.handle.ask(|reply| Query::Script { source, reply }).await?;
+        Ok(Script { sha1, _lease: lease, _handle: Arc::clone(&self.handle) })
     }
 }
 
@@ -33,7 +34,8 @@ impl Client {
 /// # }
 /// ```
 pub struct Script {
-    known: Known,
+    sha1: String,
+    _lease: Lease,
     _handle: Arc<Handle>,
 }
 
@@ -41,7 +43,7 @@ impl Script {
     /// The SHA-1 of its text: 40 hexadecimal digits.
     #[must_use]
     pub fn sha1(&self) -> &str {
-        &self.known.sha1
+        &self.sha1
     }
 
     /// The command that runs it. All keys that the script uses are to be given, and to be in one
@@ -80,26 +82,6 @@ impl Script {
 
 impl std::fmt::Debug for Script {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Script").field("sha1", &self.known.sha1).finish_non_exhaustive()
-    }
-}
-
-/// That the worker keeps a script. It is told when that ends.
-pub(super) struct Known {
-    id: u64,
-    sha1: String,
-    returns: mpsc::UnboundedSender<u64>,
-}
-
-impl Known {
-    pub(super) fn new(id: u64, sha1: String, returns: mpsc::UnboundedSender<u64>) -> Self {
-        Self { id, sha1, returns }
-    }
-}
-
-impl Drop for Known {
-    fn drop(&mut self) {
-        // A worker that is gone has no scripts either.
-        let _ = self.returns.send(self.id);
+        f.debug_struct("Script").field("sha1", &self.sha1).finish_non_exhaustive()
     }
 }

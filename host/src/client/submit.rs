@@ -6,7 +6,13 @@ use std::ops::Range;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{Call, Caller, Client, Progress, Requests, Run, Target, ended};
+use super::Client;
+use super::call::Call;
+use super::handle::runtime_ended;
+use super::outcomes::{End, Outcomes};
+use super::recipient::Recipient;
+use super::requests::Requests;
+use super::submission::{Submission, Target};
 use crate::Error;
 
 impl Client {
@@ -73,9 +79,9 @@ impl Client {
         let requests = Requests::encoded(requests)?;
         let count = requests.count();
         if count > 0 {
-            let progress = Progress::New(Caller::Outcomes(Outcomes::new(first, count, sender)));
-            let run = Run { lane: self.lane, target: Target::Cluster, requests, progress };
-            self.handle.calls.send(Call::Run(run)).await.map_err(|_| ended())?;
+            let recipient = Recipient::Outcomes(Outcomes::new(first, count, sender));
+            let submission = Submission::new(self.caller, Target::Cluster, requests, recipient);
+            self.handle.send(Call::Submit(submission)).await?;
         }
         Ok(count)
     }
@@ -109,7 +115,7 @@ impl Submitted {
                 }
             }
         }
-        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(ended()))).collect()
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(runtime_ended()))).collect()
     }
 }
 
@@ -155,69 +161,9 @@ impl Load {
         let ends = tokio::select! {
             biased;
             Some(ends) = self.ends.recv() => ends,
-            () = self.client.handle.calls.closed() => return Err(ended()),
+            () = self.client.handle.worker_ended() => return Err(runtime_ended()),
         };
         let ends = ends.into_iter();
         Ok(ends.map(|End { number, error }| (number, error.map_or(Ok(()), |error| Err(*error)))))
-    }
-}
-
-/// How a command has ended, in as few bytes as it takes.
-#[derive(Debug)]
-pub(super) struct End {
-    number: u64,
-    /// None when it went well.
-    error: Option<Box<Error>>,
-}
-
-/// Where the ends of a call's commands go: in portions, as they come.
-pub(super) struct Outcomes {
-    /// The number of the first command.
-    first: u64,
-    /// Which have ended.
-    ended: Vec<bool>,
-    /// Those of them that the caller was not yet told of.
-    untold: Vec<End>,
-    sender: mpsc::UnboundedSender<Vec<End>>,
-}
-
-impl Outcomes {
-    fn new(first: u64, count: usize, sender: mpsc::UnboundedSender<Vec<End>>) -> Self {
-        Self { first, ended: vec![false; count], untold: Vec::new(), sender }
-    }
-
-    /// Takes the end of a command. False when it had ended before.
-    pub(super) fn end(&mut self, index: usize, error: Option<Error>) -> bool {
-        match self.ended.get_mut(index) {
-            Some(ended @ false) => *ended = true,
-            _ => return false,
-        }
-        self.untold.push(End { number: self.first + index as u64, error: error.map(Box::new) });
-        true
-    }
-
-    /// Whether the caller has been told of all that have ended.
-    pub(super) fn are_told(&self) -> bool {
-        self.untold.is_empty()
-    }
-
-    /// Tells the caller, if there is something to tell. It may have gone.
-    pub(super) fn tell(&mut self) {
-        if !self.are_told() {
-            let _ = self.sender.send(std::mem::take(&mut self.untold));
-        }
-    }
-
-    /// Ends all that have not ended with this error.
-    pub(super) fn fail(mut self, error: &Error) {
-        for index in 0..self.ended.len() {
-            self.end(index, Some(error.clone()));
-        }
-        self.tell();
-    }
-
-    /// Whether nobody waits any more.
-    pub(super) fn is_gone(&self) -> bool {
-        self.sender.is_closed()
     }
 }

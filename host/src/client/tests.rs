@@ -19,10 +19,11 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::*;
+use super::Client;
 use crate::bindings::exports::keyslot::redis::redis_cluster::Completion;
 use crate::bindings::exports::keyslot::redis::types;
-use crate::{Limit, Mode, NetworkPolicy};
+use crate::instance::Instance;
+use crate::{Error, Limit, Mode, NetworkPolicy, Options, Reply};
 
 /// A server that knows ECHO, GET with the length of the value as its key, SLOW, which finds nothing
 /// in as many milliseconds as its last argument says, and DIE, which ends the connection.

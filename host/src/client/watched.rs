@@ -1,7 +1,9 @@
 //! Keys that are watched, and what is written if they have not changed.
 
+use super::Client;
 use super::connection::Connection;
-use super::{Client, Requests, Target};
+use super::requests::Requests;
+use super::submission::Target;
 use crate::{Error, Reply, ReplyRef};
 
 impl Client {
@@ -21,7 +23,7 @@ impl Client {
     /// been executed, all of it or nothing.
     pub async fn transaction(&self, commands: Vec<Vec<Vec<u8>>>) -> Result<Vec<Result<Reply, Error>>, Error> {
         let requests = Requests::transaction(&commands);
-        let reply = self.handle.execute(self.lane, Target::Transaction, requests).await?;
+        let reply = self.handle.execute(self.caller, Target::Transaction, requests).await?;
         results_of(&reply).ok_or_else(|| Error::Protocol("EXEC was answered with null".to_owned()))
     }
 

@@ -1,23 +1,28 @@
 //! The task that owns the instance.
 
-use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyslot_core::config::Config;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::flight::{Batch, Flight, Part};
-use super::lanes::{Lane, Lanes, Progress, Run};
+use super::call::{Call, Query};
+use super::events::Feed;
+use super::fair_queue::FairQueue;
+use super::in_flight::{Batch, InFlight, Part};
+use super::lease::{Lease, ResourceId};
+use super::recipient::{Recipient, Responder};
 use super::requests::Requests;
-use super::{Answer, Call, Caller, Feed, Known, Lease, Question, ScanOptions, Target};
+use super::resources::Resources;
+use super::submission::{CallerId, Submission, Target};
 use crate::bindings::exports::keyslot::redis::redis_cluster::ScanSubject;
 use crate::bindings::exports::keyslot::redis::types::Interrupted;
 use crate::bindings::exports::keyslot::redis::wire::Completions;
-use crate::instance::{Instance, Lent, Resource, Scanner, Script, Trap};
-use crate::options::REQUEST_TIMEOUT_DEFAULT;
+use crate::instance::{Connection, Instance, Scanner, Trap};
 use crate::reply::{Ended, Replies};
+use crate::scan_options::ScanOptions;
 use crate::{Error, Options};
 
 /// How long after a use, and how often during one, the component is asked what has happened. No
@@ -29,10 +34,12 @@ const WAIT_MS_MAX: u32 = 100;
 const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// ```text
-///  channel ──→ Lanes ── gather ──→ Batch ── submit ──→ component ── wait ──→ Flight ──→ callers
+///  channel ─→ FairQueue ─ gather ─→ Batch ─ submit ─→ component ─ wait ─→ InFlight ─→ callers
 /// ```
 pub(super) struct Worker {
     options: Options,
+    /// What they come to.
+    settings: Config,
     /// None after a trap, until the next call, and once closed.
     instance: Option<Instance>,
     closed: bool,
@@ -41,23 +48,12 @@ pub(super) struct Worker {
     /// None is taken before it is.
     next: Option<Call>,
     /// Those with commands that were taken.
-    lanes: Lanes,
+    submissions: FairQueue,
     /// Calls whose commands the instance has; none without an instance.
-    flight: Flight,
-    /// Connections that the instance has lent, by the numbers that callers know; none without an
-    /// instance.
-    lent: HashMap<u64, Borrowed>,
-    /// Scans that the instance has, by numbers of the same row.
-    scans: HashMap<u64, Scanner>,
-    /// The number for the next one. None is used twice.
-    next_lease: u64,
-    /// Scripts that callers have, by numbers as well. They outlive an instance.
-    scripts: HashMap<u64, KeptScript>,
-    /// The numbers of all of these that callers have dropped, and what tells of it.
-    returns: mpsc::UnboundedReceiver<u64>,
-    returning: mpsc::UnboundedSender<u64>,
-    /// Told when a caller has given up a call.
-    given_up: Arc<Notify>,
+    in_flight: InFlight,
+    resources: Resources,
+    /// Notified when a caller has cancelled a call.
+    cancelled: Arc<Notify>,
     /// None once closed.
     feed: Option<Feed>,
     /// When to ask the component what has happened. None when nothing can have.
@@ -66,45 +62,27 @@ pub(super) struct Worker {
     closes_at: Option<Instant>,
 }
 
-/// A connection that a caller has.
-struct Borrowed {
-    connection: Lent,
-    /// Whether it has carried a command.
-    is_used: bool,
-    since: Instant,
-}
-
-/// A script that a caller has.
-struct KeptScript {
-    source: Vec<u8>,
-    script: Script,
-}
-
 impl Worker {
     pub(super) fn new(
         options: Options,
         instance: Instance,
         queue: mpsc::Receiver<Call>,
-        given_up: Arc<Notify>,
+        cancelled: Arc<Notify>,
         feed: Feed,
     ) -> Self {
-        let flight = Flight::new(&options);
-        let (returning, returns) = mpsc::unbounded_channel();
+        let settings = options.in_effect();
+        let in_flight = InFlight::new(options.memory_limit, settings.limits.reply_size);
         Self {
             options,
+            settings,
             instance: Some(instance),
             closed: false,
             queue,
             next: None,
-            lanes: Lanes::default(),
-            flight,
-            lent: HashMap::new(),
-            scans: HashMap::new(),
-            next_lease: 0,
-            scripts: HashMap::new(),
-            returns,
-            returning,
-            given_up,
+            submissions: FairQueue::default(),
+            in_flight,
+            resources: Resources::new(),
+            cancelled,
             feed: Some(feed),
             look_at: Some(Instant::now() + LOOK_INTERVAL),
             closes_at: None,
@@ -114,23 +92,23 @@ impl Worker {
     /// Runs until the last client is gone.
     pub(super) async fn run(mut self) {
         loop {
-            let is_idle = self.next.is_none() && self.lanes.is_empty() && self.flight.is_empty();
+            let is_idle = self.next.is_none() && self.submissions.is_empty() && self.in_flight.is_empty();
             if is_idle && !self.idle().await {
                 return;
             }
-            while let Ok(returned) = self.returns.try_recv() {
-                self.take_back(returned).await;
+            while let Some(dropped) = self.resources.next_dropped() {
+                self.release(dropped).await;
             }
             self.take_in();
-            let batch = self.lanes.gather(&mut self.flight);
-            let there_may_be_more = batch.is_full() && !self.lanes.is_empty();
+            let batch = self.submissions.gather(&mut self.in_flight);
+            let there_may_be_more = batch.is_full() && !self.submissions.is_empty();
             self.submit(batch).await;
             match self.next.take() {
-                Some(Call::Ask(question)) => self.answer(question).await,
+                Some(Call::Ask(query)) => self.answer(query).await,
                 Some(Call::Close { reply }) => self.close_in_time(reply).await,
                 other => self.next = other,
             }
-            if !self.flight.is_empty() {
+            if !self.in_flight.is_empty() {
                 self.wait(there_may_be_more).await;
             }
             if self.look_at.is_some_and(|at| at <= Instant::now()) {
@@ -147,9 +125,9 @@ impl Worker {
                 None => pending().await,
             }
         };
-        let watched = async {
+        let listener = async {
             match &self.feed {
-                Some(feed) => feed.watched().await,
+                Some(feed) => feed.listener_added().await,
                 None => pending().await,
             }
         };
@@ -159,10 +137,10 @@ impl Worker {
                 let Some(call) = call else {
                     return false;
                 };
-                take(call, &mut self.lanes, &mut self.next);
+                take(call, &mut self.submissions, &mut self.next);
             }
-            Some(returned) = self.returns.recv() => self.take_back(returned).await,
-            () = watched => self.look_at = Some(Instant::now()),
+            Some(dropped) = self.resources.dropped() => self.release(dropped).await,
+            () = listener => self.look_at = Some(Instant::now()),
             () = look => {}
         }
         true
@@ -173,15 +151,15 @@ impl Worker {
         while self.next.is_none()
             && let Ok(call) = self.queue.try_recv()
         {
-            take(call, &mut self.lanes, &mut self.next);
+            take(call, &mut self.submissions, &mut self.next);
         }
     }
 
     async fn submit(&mut self, batch: Batch) {
         for part in batch.into_parts() {
             match self.hand_in(&part).await {
-                Ok(first) => self.flight.enter(first, &part),
-                Err(error) => self.flight.refuse(&part, &error),
+                Ok(first) => self.in_flight.enter(first, &part),
+                Err(error) => self.in_flight.refuse(&part, &error),
             }
         }
     }
@@ -192,18 +170,16 @@ impl Worker {
             Target::Cluster => self.instance().await?.submit(&part.requests).await,
             Target::Node(node) => self.instance().await?.submit_to(node, &part.requests).await,
             Target::Transaction => self.instance().await?.submit_transaction(&part.requests).await,
-            Target::Lent(id) => {
-                let connection = self.use_lent(*id)?;
+            Target::Connection(id) => {
+                let connection = self.use_connection(*id)?;
                 self.instance().await?.submit_on(connection, &part.requests).await
             }
             Target::TransactionOn(id) => {
-                let connection = self.use_lent(*id)?;
+                let connection = self.use_connection(*id)?;
                 self.instance().await?.submit_transaction_on(connection, &part.requests).await
             }
             Target::Scan(id) => {
-                let Some(scanner) = self.scans.get(id).copied() else {
-                    return Err(if self.closed { Error::Closed } else { gone() });
-                };
+                let scanner = self.scanner(*id)?;
                 let instance = self.instance().await?;
                 let mut outcome = instance.submit_next(scanner).await;
                 // The tickets follow one another.
@@ -219,25 +195,37 @@ impl Worker {
         self.settle(outcome)?
     }
 
-    /// The connection that was lent with this number.
-    fn use_lent(&mut self, id: u64) -> Result<Lent, Error> {
-        let Some(borrowed) = self.lent.get_mut(&id) else {
-            return Err(if self.closed { Error::Closed } else { gone() });
-        };
-        borrowed.is_used = true;
-        Ok(borrowed.connection)
+    /// The connection with this id, which is about to carry a command.
+    fn use_connection(&mut self, id: ResourceId) -> Result<Connection, Error> {
+        self.resources.use_connection(id).ok_or_else(|| self.missing())
+    }
+
+    fn scanner(&self, id: ResourceId) -> Result<Scanner, Error> {
+        self.resources.scan(id).ok_or_else(|| self.missing())
+    }
+
+    /// The result of a call with a connection or a scan that went with its instance.
+    fn missing(&self) -> Error {
+        if self.closed {
+            return Error::Closed;
+        }
+        Error::ConnectionLost(Interrupted {
+            node: String::new(),
+            message: "the component that had it was given up".to_owned(),
+            possibly_executed: false,
+        })
     }
 
     /// Waits until a command has ended or a call has come, and hands over what there is. Does not
     /// wait, but looks, when there is more to hand in.
     async fn wait(&mut self, there_may_be_more: bool) {
         let Some(instance) = &mut self.instance else {
-            return self.flight.fail(&Error::Closed);
+            return self.in_flight.fail(&Error::Closed);
         };
-        let (queue, returns) = (&mut self.queue, &mut self.returns);
-        let (lanes, next) = (&mut self.lanes, &mut self.next);
-        let (mut returned, mut is_given_up) = (None, false);
-        let notify = &self.given_up;
+        let (queue, resources) = (&mut self.queue, &mut self.resources);
+        let (submissions, next) = (&mut self.submissions, &mut self.next);
+        let (mut dropped, mut is_cancelled) = (None, false);
+        let cancelled = &self.cancelled;
         let called = async {
             if there_may_be_more {
                 return;
@@ -246,17 +234,17 @@ impl Worker {
                 biased;
                 call = queue.recv(), if next.is_none() => {
                     if let Some(call) = call {
-                        take(call, lanes, next);
+                        take(call, submissions, next);
                         // Others who were woken now have theirs ready soon: one submission.
                         return tokio::task::yield_now().await;
                     }
                 }
-                dropped = returns.recv() => {
-                    returned = dropped;
+                id = resources.dropped() => {
+                    dropped = id;
                     return;
                 }
-                () = notify.notified() => {
-                    is_given_up = true;
+                () = cancelled.notified() => {
+                    is_cancelled = true;
                     return;
                 }
             }
@@ -265,44 +253,44 @@ impl Worker {
         };
         let outcome = instance.wait(WAIT_MS_MAX, called).await;
         if let Ok(completions) = self.settle(outcome)
-            && let Err(message) = self.land(completions)
+            && let Err(message) = self.complete(completions)
         {
             let _ = self.settle::<()>(Err(Trap(message)));
         }
-        self.flight.tell();
-        if let Some(returned) = returned {
-            self.take_back(returned).await;
+        self.in_flight.report();
+        if let Some(dropped) = dropped {
+            self.release(dropped).await;
         }
-        if is_given_up {
+        if is_cancelled {
             self.cancel().await;
         }
     }
 
-    /// Tells the component of the commands that nobody waits for any more.
+    /// Cancels in the component the commands that nobody waits for any more.
     async fn cancel(&mut self) {
-        let tickets = self.flight.given_up();
+        let tickets = self.in_flight.take_cancelled();
         if let Some(instance) = self.instance.as_mut().filter(|_| !tickets.is_empty()) {
             let outcome = instance.cancel(&tickets).await;
             for ticket in self.settle(outcome).unwrap_or_default() {
-                self.flight.land(ticket, Ended { result: Err(Error::Closed), size: 0 });
+                self.in_flight.complete(ticket, Ended { result: Err(Error::Closed), size: 0 });
             }
         }
     }
 
     /// Gives the callers what has come. An error when the component does not keep to the interface.
-    fn land(&mut self, completions: Completions) -> Result<(), String> {
+    fn complete(&mut self, completions: Completions) -> Result<(), String> {
         let decode = self.options.decode_responses == Some(true);
         let mut replies = Replies::new(completions.replies, decode);
         for ticket in completions.tickets {
             let ended = replies.next().map_err(|why| format!("the component's replies are broken: {why}"))?;
-            if !self.flight.land(ticket, ended) {
+            if !self.in_flight.complete(ticket, ended) {
                 return Err(format!("the component completed {ticket}, which was not under way"));
             }
         }
         Ok(())
     }
 
-    async fn answer(&mut self, question: Question) {
+    async fn answer(&mut self, query: Query) {
         /// Sends the outcome of a call of the instance.
         macro_rules! ask {
             ($reply:ident, |$instance:ident| $call:expr) => {{
@@ -316,30 +304,27 @@ impl Worker {
                 let _ = $reply.send(result);
             }};
         }
-        match question {
-            Question::NodeForKey { key, reply } => ask!(reply, |instance| instance.node_for_key(&key).await),
-            Question::Nodes { route, reply } => ask!(reply, |instance| instance.nodes(&route).await),
-            Question::Keyslot { key, reply } => ask!(reply, |instance| instance.keyslot(&key).await),
-            Question::Topology { reply } => ask!(reply, |instance| instance.topology().await),
-            Question::Counters { reply } => ask!(reply, |instance| instance.counters().await),
-            Question::Statistics { reply } => ask!(reply, |instance| instance.statistics().await),
-            Question::Memory { reply } => ask!(reply, |instance| Ok(instance.memory())),
-            Question::Script { source, reply } => {
+        match query {
+            Query::NodeForKey { key, reply } => ask!(reply, |instance| instance.node_for_key(&key).await),
+            Query::Nodes { route, reply } => ask!(reply, |instance| instance.nodes(&route).await),
+            Query::Keyslot { key, reply } => ask!(reply, |instance| instance.keyslot(&key).await),
+            Query::Topology { reply } => ask!(reply, |instance| instance.topology().await),
+            Query::Counters { reply } => ask!(reply, |instance| instance.counters().await),
+            Query::Statistics { reply } => ask!(reply, |instance| instance.statistics().await),
+            Query::Memory { reply } => ask!(reply, |instance| Ok(instance.memory())),
+            Query::Script { source, reply } => {
                 let result = self.add_script(source).await;
                 let _ = reply.send(result);
             }
-            Question::Scan { subject, options, reply } => {
+            Query::Scan { subject, options, reply } => {
                 let result = self.scan(&subject, &options).await;
                 let _ = reply.send(result);
             }
-            Question::ScanToken { scan, reply } => {
-                let Some(scanner) = self.scans.get(&scan).copied() else {
-                    let _ = reply.send(Err(if self.closed { Error::Closed } else { gone() }));
-                    return;
-                };
-                ask!(reply, |instance| instance.scan_token(scanner).await);
+            Query::ScanToken { scan, reply } => {
+                let result = self.scan_token(scan).await;
+                let _ = reply.send(result);
             }
-            Question::Lend { key, reply } => {
+            Query::Lend { key, reply } => {
                 let result = self.lend(key.as_deref()).await;
                 let _ = reply.send(result);
             }
@@ -349,75 +334,60 @@ impl Worker {
     async fn lend(&mut self, key: Option<&[u8]>) -> Result<Lease, Error> {
         let outcome = self.instance().await?.lend(key).await;
         let connection = self.settle(outcome)?;
-        let id = self.next_lease;
-        self.next_lease += 1;
-        self.lent.insert(id, Borrowed { connection, is_used: false, since: Instant::now() });
         self.look_within(LOOK_INTERVAL);
-        Ok(Lease::new(id, self.returning.clone()))
+        Ok(self.resources.add_connection(connection))
     }
 
-    async fn add_script(&mut self, source: Vec<u8>) -> Result<Known, Error> {
+    async fn add_script(&mut self, source: Vec<u8>) -> Result<(Lease, String), Error> {
         let outcome = self.instance().await?.add_script(&source).await;
         let (script, sha1) = self.settle(outcome)?;
-        let id = self.next_lease;
-        self.next_lease += 1;
-        self.scripts.insert(id, KeptScript { source, script });
-        Ok(Known::new(id, sha1, self.returning.clone()))
+        Ok((self.resources.add_script(source, script), sha1))
     }
 
     async fn scan(&mut self, subject: &ScanSubject, options: &ScanOptions) -> Result<Lease, Error> {
         let outcome = self.instance().await?.scan(subject, options).await;
         let scanner = self.settle(outcome)??;
-        let id = self.next_lease;
-        self.next_lease += 1;
-        self.scans.insert(id, scanner);
-        Ok(Lease::new(id, self.returning.clone()))
+        Ok(self.resources.add_scan(scanner))
     }
 
-    /// Gives the component back what a caller has dropped. A connection or a scan of an earlier
-    /// instance is gone already.
-    async fn take_back(&mut self, id: u64) {
-        let connection = self.lent.remove(&id).map(|borrowed| Resource::from(borrowed.connection));
-        let scan = self.scans.remove(&id).map(Resource::from);
-        let script = self.scripts.remove(&id).map(|kept| Resource::from(kept.script));
-        let resource = connection.or(scan).or(script);
-        if let Some(resource) = resource
+    async fn scan_token(&mut self, scan: ResourceId) -> Result<Option<Vec<u8>>, Error> {
+        let scanner = self.scanner(scan)?;
+        let outcome = self.instance().await?.scan_token(scanner).await;
+        self.settle(outcome)
+    }
+
+    /// Releases in the component what a caller has dropped.
+    async fn release(&mut self, id: ResourceId) {
+        if let Some(resource) = self.resources.remove(id)
             && let Some(instance) = &mut self.instance
         {
-            let outcome = instance.give_back(resource).await;
+            let outcome = instance.release(resource).await;
             let _ = self.settle(outcome);
             self.look_within(LOOK_INTERVAL);
         }
     }
 
     /// Sees to what has happened, and to connections that nobody has used yet: they are opened only
-    /// while the component runs, and one that is lent to a caller who takes his time would be
-    /// too late.
+    /// while the component runs, and one whose caller takes his time would be too late.
     async fn look(&mut self) {
         self.look_at = None;
         self.take_events().await;
-        if self.flight.is_empty() {
+        if self.in_flight.is_empty() {
             let mut batch = Batch::default();
-            let unused = self.lent.iter().filter(|(_, borrowed)| !borrowed.is_used);
-            let (due, early): (Vec<_>, Vec<_>) =
-                unused.partition(|(_, borrowed)| borrowed.since.elapsed() >= LOOK_INTERVAL);
-            if !early.is_empty() {
+            let (due, are_others_early) = self.resources.unused_connections(LOOK_INTERVAL);
+            if are_others_early {
                 self.look_at = Some(Instant::now() + LOOK_INTERVAL);
             }
-            for (id, _) in due {
-                let mut ping = Run {
-                    lane: Lane::OWN,
-                    target: Target::Lent(*id),
-                    requests: Requests::one(&["PING"]),
-                    progress: Progress::New(Caller::Nobody),
-                };
-                batch.add(&mut ping, &mut self.flight);
+            for id in due {
+                let (target, requests) = (Target::Connection(id), Requests::one(&["PING"]));
+                let mut ping = Submission::new(CallerId::WORKER, target, requests, Recipient::Nobody);
+                batch.add(&mut ping, &mut self.in_flight);
             }
             self.submit(batch).await;
         }
-        if !self.flight.is_empty() {
+        if !self.in_flight.is_empty() {
             self.look_within(LOOK_INTERVAL);
-        } else if self.instance.is_some() && self.feed.as_ref().is_some_and(Feed::is_watched) {
+        } else if self.instance.is_some() && self.feed.as_ref().is_some_and(Feed::has_listeners) {
             self.look_within(IDLE_LOOK_INTERVAL);
         }
     }
@@ -432,17 +402,17 @@ impl Worker {
             let started_at = instance.started_at();
             let outcome = instance.take_events().await;
             if let (Ok(list), Some(feed)) = (self.settle(outcome), &self.feed) {
-                feed.tell(started_at, list);
+                feed.publish(started_at, list);
             }
         }
     }
 
     /// Closes when the calls before have ended; what blocks is not waited for longer than for a
-    /// request. Who calls later is told at once.
-    async fn close_in_time(&mut self, reply: Answer<()>) {
-        let timeout = self.options.request_timeout.unwrap_or(REQUEST_TIMEOUT_DEFAULT);
+    /// request. Later calls end at once.
+    async fn close_in_time(&mut self, reply: Responder<()>) {
+        let timeout = self.settings.request_timeout;
         let closes_at = *self.closes_at.get_or_insert_with(|| Instant::now() + timeout);
-        let is_over = self.lanes.is_empty() && !self.flight.has_callers();
+        let is_over = self.submissions.is_empty() && !self.in_flight.has_callers();
         if is_over || closes_at <= Instant::now() {
             return self.close(reply).await;
         }
@@ -453,20 +423,19 @@ impl Worker {
     }
 
     /// Lets the component say goodbye to its servers, and gives it up.
-    async fn close(&mut self, reply: Answer<()>) {
+    async fn close(&mut self, reply: Responder<()>) {
         self.take_events().await;
         self.closed = true;
         self.feed = None;
         self.look_at = None;
-        self.lent.clear();
-        self.scans.clear();
+        self.resources.instance_ended();
         if let Some(mut instance) = self.instance.take()
             && let Err(Trap(message)) = instance.close().await
         {
             tracing::warn!("the component failed while it closed: {message}");
         }
-        self.flight.fail(&Error::Closed);
-        self.lanes.fail(&Error::Closed);
+        self.in_flight.fail(&Error::Closed);
+        self.submissions.fail(&Error::Closed);
         let _ = reply.send(Ok(()));
     }
 
@@ -479,10 +448,7 @@ impl Worker {
             Some(instance) => instance,
             None => {
                 let mut instance = Box::pin(Instance::start(&self.options)).await?;
-                for kept in self.scripts.values_mut() {
-                    let added = instance.add_script(&kept.source).await;
-                    (kept.script, _) = added.map_err(|Trap(message)| Error::Host(message))?;
-                }
+                self.resources.add_scripts_to(&mut instance).await?;
                 instance
             }
         };
@@ -495,28 +461,18 @@ impl Worker {
         outcome.map_err(|Trap(message)| {
             tracing::error!("the component was given up: {message}");
             self.instance = None;
-            self.lent.clear();
-            self.scans.clear();
+            self.resources.instance_ended();
             let error = Error::Host(message);
-            self.flight.fail(&error);
+            self.in_flight.fail(&error);
             error
         })
     }
 }
 
 /// Puts a call where it waits.
-fn take(call: Call, lanes: &mut Lanes, next: &mut Option<Call>) {
+fn take(call: Call, submissions: &mut FairQueue, next: &mut Option<Call>) {
     match call {
-        Call::Run(run) => lanes.push(run),
+        Call::Submit(submission) => submissions.push(submission),
         other @ (Call::Ask(_) | Call::Close { .. }) => *next = Some(other),
     }
-}
-
-/// What callers are told whose connection or scan went with its instance.
-fn gone() -> Error {
-    Error::ConnectionLost(Interrupted {
-        node: String::new(),
-        message: "the component that had it was given up".to_owned(),
-        possibly_executed: false,
-    })
 }

@@ -48,11 +48,50 @@ enum Text {
     Lines,
 }
 
+/// What is run against which server, what its output may hold, and whether its standard output, in
+/// the format for pipes, is not bytes of the server.
+const CASES: [(Kind, &str, Text, bool); 37] = [
+    (Kind::Single, "exec STATUS", Text::Line, false),
+    (Kind::Single, "exec ERROR", Text::Line, false),
+    (Kind::Single, "exec BULK", Text::Line, false),
+    (Kind::Single, "-3 exec VERBATIM", Text::Lines, false),
+    (Kind::Single, "-3 exec NESTED", Text::Line, false),
+    (Kind::Single, "-3 --no-raw exec NESTED", Text::Line, true),
+    (Kind::Single, "--no-raw exec STATUS", Text::Line, true),
+    (Kind::Single, "--no-raw exec INFO", Text::Lines, true),
+    (Kind::Single, "--raw exec STATUS", Text::Lines, false),
+    (Kind::Single, "--raw exec BULK", Text::Lines, false),
+    (Kind::Single, "-3 --raw exec NESTED", Text::Lines, false),
+    (Kind::Single, "exec INFO", Text::Lines, false),
+    (Kind::Single, "exec LOLWUT", Text::Lines, false),
+    (Kind::Single, "exec CLUSTER INFO", Text::Lines, false),
+    (Kind::Single, "exec CLUSTER NODES", Text::Lines, false),
+    (Kind::Single, "exec CLIENT LIST", Text::Lines, false),
+    (Kind::Single, "exec MEMORY DOCTOR", Text::Lines, false),
+    (Kind::Single, "-3 --json exec NESTED", Text::Line, true),
+    (Kind::Single, "--json exec INFO", Text::Line, true),
+    (Kind::Single, "--json exec ERROR", Text::Line, true),
+    (Kind::Single, "exec GARBAGE", Text::Line, true),
+    (Kind::Single, "-v exec RETRIED", Text::Line, true),
+    (Kind::Single, "scan", Text::Line, false),
+    (Kind::Single, "--raw scan", Text::Line, false),
+    (Kind::Single, "--no-raw scan", Text::Line, true),
+    (Kind::Single, "--json scan", Text::Line, true),
+    (Kind::Cluster, "topology", Text::Line, true),
+    (Kind::Cluster, "--json topology", Text::Line, true),
+    (Kind::Cluster, "health", Text::Line, true),
+    (Kind::Cluster, "--json health", Text::Line, true),
+    (Kind::Cluster, "slot \"$(printf 'k\\033[2J\\007\\nforged')\"", Text::Line, true),
+    (Kind::Cluster, "--json slot \"$(printf 'k\\033[2J\\007\\nforged')\"", Text::Line, true),
+    (Kind::Cluster, "exec MOVED", Text::Line, false),
+    (Kind::Cluster, "-v exec MOVED", Text::Line, false),
+    (Kind::Refusing, "exec STATUS", Text::Line, true),
+    (Kind::Refusing, "topology", Text::Line, true),
+    (Kind::Refusing, "-v health", Text::Line, true),
+];
+
 #[test]
 fn nothing_that_a_server_writes_is_obeyed_by_the_terminal() -> anyhow::Result<()> {
-    use Text::{Line, Lines};
-    let (single, cluster) = (hostile::start(Kind::Single)?, hostile::start(Kind::Cluster)?);
-    let refusing = hostile::start(Kind::Refusing)?;
     let folder = tempfile::tempdir()?;
     let file = |name: &str, text: &str| -> anyhow::Result<String> {
         let file = folder.path().join(name);
@@ -62,58 +101,25 @@ fn nothing_that_a_server_writes_is_obeyed_by_the_terminal() -> anyhow::Result<()
     let lines = file("lines", "STATUS\nERROR\nBULK\nhelp @\u{1b}]0;title\u{7}\nhelp \u{1b}[2J\nGARBAGE\n")?;
     let commands = file("commands", "ERROR\nCODE\nCODE\nSTATUS\n")?;
     let token = file("token", &format!("no token {EVIL}"))?;
-
-    // Where the server is, what is run, and whether its standard output, in the format for pipes,
-    // is not bytes of the server.
-    let cases = [
-        (single, "exec STATUS", Line, false),
-        (single, "exec ERROR", Line, false),
-        (single, "exec BULK", Line, false),
-        (single, "-3 exec VERBATIM", Lines, false),
-        (single, "-3 exec NESTED", Line, false),
-        (single, "-3 --no-raw exec NESTED", Line, true),
-        (single, "--no-raw exec STATUS", Line, true),
-        (single, "--no-raw exec INFO", Lines, true),
-        (single, "--raw exec STATUS", Lines, false),
-        (single, "--raw exec BULK", Lines, false),
-        (single, "-3 --raw exec NESTED", Lines, false),
-        (single, "exec INFO", Lines, false),
-        (single, "exec LOLWUT", Lines, false),
-        (single, "exec CLUSTER INFO", Lines, false),
-        (single, "exec CLUSTER NODES", Lines, false),
-        (single, "exec CLIENT LIST", Lines, false),
-        (single, "exec MEMORY DOCTOR", Lines, false),
-        (single, "-3 --json exec NESTED", Line, true),
-        (single, "--json exec INFO", Line, true),
-        (single, "--json exec ERROR", Line, true),
-        (single, "exec GARBAGE", Line, true),
-        (single, "-v exec RETRIED", Line, true),
-        (single, "scan", Line, false),
-        (single, "--raw scan", Line, false),
-        (single, "--no-raw scan", Line, true),
-        (single, "--json scan", Line, true),
-        (single, &format!("scan --token {token}"), Line, true),
-        (single, &format!("< {lines}"), Line, false),
-        (single, &format!("pipe < {commands} 2> /dev/null"), Line, true),
-        (single, &format!("--json pipe < {commands} 2> /dev/null"), Line, true),
-        (cluster, "topology", Line, true),
-        (cluster, "--json topology", Line, true),
-        (cluster, "health", Line, true),
-        (cluster, "--json health", Line, true),
-        (cluster, "slot \"$(printf 'k\\033[2J\\007\\nforged')\"", Line, true),
-        (cluster, "--json slot \"$(printf 'k\\033[2J\\007\\nforged')\"", Line, true),
-        (cluster, "exec MOVED", Line, false),
-        (cluster, "-v exec MOVED", Line, false),
-        (refusing, "exec STATUS", Line, true),
-        (refusing, "topology", Line, true),
-        (refusing, "-v health", Line, true),
+    let of_files: [(Kind, &str, Text, bool); 4] = [
+        (Kind::Single, &format!("scan --token {token}"), Text::Line, true),
+        (Kind::Single, &format!("< {lines}"), Text::Line, false),
+        (Kind::Single, &format!("pipe < {commands} 2> /dev/null"), Text::Line, true),
+        (Kind::Single, &format!("--json pipe < {commands} 2> /dev/null"), Text::Line, true),
     ];
+    let (single, cluster) = (hostile::start(Kind::Single)?, hostile::start(Kind::Cluster)?);
+    let refusing = hostile::start(Kind::Refusing)?;
     let mut wrong = String::new();
-    for (port, words, text, is_own) in cases {
+    for (kind, words, text, is_own) in CASES.into_iter().chain(of_files) {
+        let port = match kind {
+            Kind::Single => single,
+            Kind::Cluster => cluster,
+            Kind::Refusing => refusing,
+        };
         let (on_terminal, piped) = both_ways(port, words)?;
         let mut check = |place: &str, printed: &[u8]| {
             let found = obeyed(printed);
-            let forged = text == Line
+            let forged = text == Text::Line
                 && printed.split(|byte| b"\r\n".contains(byte)).any(|line| line.starts_with(b"forged"));
             if !found.is_empty() || forged {
                 wrong +=

@@ -44,7 +44,7 @@ const CIRCLE_FREE: [(&str, &[&str]); 3] = [
 ];
 
 /// Compares the source's figures with their limits, and with the known exceptions from them.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Writes the list of exceptions anew, where it gets no longer: after something was mended,
     /// moved or split. No check's sum may rise.

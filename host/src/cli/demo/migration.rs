@@ -1,12 +1,12 @@
 //! A slot moves from one node to another while it is read: ASK, then MOVED.
 
 use keyslot::Client;
+use keyslot_terminal::{Cell, Table};
 use keyslot_testcluster::{Error as ClusterError, TestCluster};
 use tokio::task::block_in_place;
 
-use super::{Show, counter, ensure};
+use super::show::{Show, counter, ensure};
 use crate::cli::failure::Failure;
-use crate::cli::table::{self, Cell, Table};
 
 /// So many keys share the slot that moves.
 const KEYS: usize = 10;
@@ -66,10 +66,10 @@ async fn read(client: &Client, table: &mut Table, state: &str) -> Result<(u64, u
     let followed = (after.0 - before.0, after.1 - before.1);
     table.add_row([
         Cell::new(state),
-        table::number(KEYS),
-        table::number(followed.0),
-        table::number(followed.1),
-        table::good("right"),
+        Cell::number(KEYS),
+        Cell::number(followed.0),
+        Cell::number(followed.1),
+        Cell::new("right").good(),
     ]);
     Ok(followed)
 }

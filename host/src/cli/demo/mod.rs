@@ -2,21 +2,19 @@
 
 mod migration;
 mod pipeline;
+mod show;
 mod steps;
 
-use std::fmt::Display;
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use keyslot::Client;
+use keyslot_terminal::Style;
 use keyslot_testcluster::TestCluster;
 
-use super::Global;
+use self::show::Show;
 use super::failure::Failure;
+use super::global::Global;
 use super::signal::interruption;
-use super::style::Style;
-use super::table::Table;
 
 const PRIMARIES: usize = 3;
 const REPLICAS_PER_PRIMARY: usize = 1;
@@ -87,44 +85,4 @@ async fn start_cluster() -> Result<TestCluster, Failure> {
         Ok(cluster) => cluster.map_err(|error| Failure::Demo(error.to_string())),
         Err(panic) => Err(Failure::Demo(format!("the cluster did not start: {panic}"))),
     }
-}
-
-/// Where the demonstration is written.
-struct Show {
-    style: Style,
-}
-
-impl Show {
-    /// A headline, with a blank line before it.
-    fn section(&self, title: &str) -> Result<(), Failure> {
-        self.write(format_args!("\n{}\n", self.style.bold(self.style.cyan(title))))
-    }
-
-    /// One line, indented below its headline.
-    fn line(&self, text: impl Display) -> Result<(), Failure> {
-        self.write(format_args!("  {text}\n"))
-    }
-
-    /// A table, indented likewise.
-    fn table(&self, table: &Table) -> Result<(), Failure> {
-        table.text().lines().try_for_each(|line| self.line(line))
-    }
-
-    fn write(&self, text: impl Display) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
-        write!(stdout, "{text}")?;
-        Ok(stdout.flush()?)
-    }
-}
-
-/// Fails the demonstration with what was found unless it is as expected.
-fn ensure(holds: bool, found: impl FnOnce() -> String) -> Result<(), Failure> {
-    if holds { Ok(()) } else { Err(Failure::Demo(found())) }
-}
-
-/// The value of one of the client's counters.
-async fn counter(client: &Client, name: &str) -> Result<u64, Failure> {
-    let counters = client.counters().await?;
-    let counter = counters.iter().find(|counter| counter.name == name);
-    counter.map(|counter| counter.value).ok_or_else(|| Failure::Demo(format!("there is no counter '{name}'")))
 }

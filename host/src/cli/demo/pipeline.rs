@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use keyslot::Client;
+use keyslot_terminal::table::grouped;
+use keyslot_terminal::{Cell, Table};
 
-use super::{Show, counter, ensure};
+use super::show::{Show, counter, ensure};
 use crate::cli::failure::Failure;
-use crate::cli::table::{self, Cell, Table, grouped};
 
 const COMMANDS: u64 = 10_000;
 /// How many values are read back at a time, so that there is progress to show.
@@ -34,7 +35,7 @@ pub(super) async fn run(client: &Client, show: &Show) -> Result<(), Failure> {
 
     let mut table = Table::new(show.style, &["node", "commands"]);
     for (node, commands) in &commands_of_node {
-        table.add_row([Cell::new(node), table::number(grouped(*commands))]);
+        table.add_row([Cell::new(node), Cell::number(grouped(*commands))]);
     }
     show.table(&table)?;
     #[expect(

@@ -1,10 +1,10 @@
 //! The first steps: what the cluster looks like, single commands, and keys that belong together.
 
 use keyslot::{Client, ReplyRef};
+use keyslot_terminal::{Cell, Table};
 
-use super::{Show, ensure};
+use super::show::{Show, ensure};
 use crate::cli::failure::Failure;
-use crate::cli::table::{self, Cell, Table};
 use crate::cli::topology;
 
 const PAIRS: [(&str, &str); 5] =
@@ -24,9 +24,9 @@ pub(super) async fn set_and_get(client: &Client, show: &Show) -> Result<(), Fail
         ensure(get.as_str() == Some(value), || format!("GET {key} is {get:?}, not '{value}'"))?;
         table.add_row([
             Cell::new(key),
-            table::number(client.keyslot(key.as_bytes()).await?),
+            Cell::number(client.keyslot(key.as_bytes()).await?),
             Cell::new(client.node_for_key(key.as_bytes()).await?),
-            table::good(set.as_str().unwrap_or_default()),
+            Cell::new(set.as_str().unwrap_or_default()).good(),
             Cell::new(format!("\"{value}\"")),
         ]);
     }
@@ -42,7 +42,7 @@ pub(super) async fn hash_tag(client: &Client, show: &Show) -> Result<(), Failure
         let node = client.node_for_key(key.as_bytes()).await?;
         table.add_row([
             Cell::new(key),
-            table::number(client.keyslot(key.as_bytes()).await?),
+            Cell::number(client.keyslot(key.as_bytes()).await?),
             Cell::new(&node),
         ]);
         nodes.push(node);

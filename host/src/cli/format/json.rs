@@ -12,16 +12,16 @@
 //! | any other map | array of `[key, value]` |
 //! | error | `{"error":{"code":"ERR","message":"…"}}` |
 //!
-//! What `escape.rs` escapes on terminals is escaped here, too, as `\u009b`: so a value is one line
+//! What [`escape`] escapes on terminals is escaped here, too, as `\u009b`: so a value is one line
 //! for every reader.
 
 use std::str;
 
 use keyslot::{ReplyNode, ReplyRef};
+use keyslot_terminal::escape;
 use serde_json::{Value, json};
 
-use super::double;
-use crate::cli::escape;
+use super::scalar::double;
 
 /// Writes a reply, without a line end after it.
 pub(super) fn write(out: &mut Vec<u8>, reply: ReplyRef<'_>) {

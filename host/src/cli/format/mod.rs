@@ -4,16 +4,17 @@
 //! The model is `redis-cli` 7.0. Two things it cannot print are printed here: big numbers, as their
 //! digits, and the reply behind an attribute; the attribute itself is left out in every format. And
 //! one thing is not: `redis-cli` writes statuses, errors and texts for people to the terminal byte
-//! by byte; here control characters are escaped (`escape.rs`), in every format but that for a pipe.
+//! by byte; here control characters are escaped ([`escape`]), in every format but that for a pipe.
 
 mod json;
 mod raw;
+mod scalar;
 mod terminal;
 
 use keyslot::{Error, Reply, ReplyNode, ServerError};
+use keyslot_terminal::escape;
 
 pub(crate) use self::json::string_or_hex;
-use super::escape;
 
 /// What a reply looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,12 +74,6 @@ impl Format {
     }
 }
 
-/// An error as the server has sent it, but for bytes that are no UTF-8.
-fn error_text(error: &ServerError) -> String {
-    let ServerError { code, message } = error;
-    if message.is_empty() { code.clone() } else { format!("{code} {message}") }
-}
-
 /// The error reply that an error stands for, if it stands for one.
 pub(crate) fn server_error(error: &Error) -> Option<ReplyNode> {
     match error {
@@ -110,57 +105,12 @@ fn replies_with_text(command: &[Vec<u8>]) -> bool {
     )
 }
 
-/// A double with the fewest digits that mean the same number, laid out as C's `%.17g` does it.
-///
-/// Servers since Redis 7.2 write doubles this way; Redis 7.0 writes 17 digits, and
-/// `0.1` as `0.10000000000000001`.
-fn double(number: f64) -> String {
-    if number.is_nan() {
-        return "nan".to_owned();
-    }
-    if number.is_infinite() {
-        return if number > 0.0 { "inf" } else { "-inf" }.to_owned();
-    }
-    let scientific = format!("{number:e}");
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    match exponent.parse::<i32>() {
-        Ok(exponent) if !(-4..17).contains(&exponent) => {
-            let sign = if exponent < 0 { '-' } else { '+' };
-            format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
-        }
-        _ => number.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn command(words: &str) -> Vec<Vec<u8>> {
         words.split(' ').map(|word| word.as_bytes().to_vec()).collect()
-    }
-
-    #[test]
-    fn doubles_are_written_as_c_writes_them() {
-        let cases = [
-            (1.5, "1.5"),
-            (3.0, "3"),
-            (-0.1, "-0.1"),
-            (0.0, "0"),
-            (-0.0, "-0"),
-            (1e16, "10000000000000000"),
-            (1e17, "1e+17"),
-            (1.25e30, "1.25e+30"),
-            (0.0001, "0.0001"),
-            (0.000_01, "1e-05"),
-            (1e-300, "1e-300"),
-            (f64::INFINITY, "inf"),
-            (f64::NEG_INFINITY, "-inf"),
-            (f64::NAN, "nan"),
-        ];
-        for (number, text) in cases {
-            assert_eq!(double(number), text);
-        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use keyslot::{ReplyNode, ReplyRef};
 
-use super::{double, error_text};
+use super::scalar::{double, error_text};
 
 /// Writes a reply, without a line end after it.
 pub(super) fn write(out: &mut Vec<u8>, reply: ReplyRef<'_>) {

@@ -1,9 +1,9 @@
 //! Replies as `redis-cli` writes them on a terminal: with their types.
 
 use keyslot::{ReplyNode, ReplyRef};
+use keyslot_terminal::escape;
 
-use super::{double, error_text};
-use crate::cli::escape;
+use super::scalar::{double, error_text};
 
 /// Writes a reply, without a line end after it.
 pub(super) fn write(out: &mut Vec<u8>, reply: ReplyRef<'_>) {

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use keyslot::{Client, Error};
+use keyslot_terminal::{Style, escape};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -28,11 +29,9 @@ use self::input::{Mistake, PIECES_AHEAD, Piece, Pieces, Place};
 use self::progress::Progress;
 use self::summary::Summary;
 use self::window::{Held, Nodes, WAITING_BYTES_MAX, WAITING_COMMANDS_MAX, Window};
-use super::Global;
-use super::escape;
 use super::failure::{Failure, REFUSED};
+use super::global::Global;
 use super::signal::interruption;
-use super::style::Style;
 
 /// How often it is looked which nodes answer, at most, and which part of the request time-out is
 /// enough.

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keyslot::Error;
+use keyslot_terminal::table::grouped;
+use keyslot_terminal::{Cell, Style, Table, escape};
 use serde_json::{Value, json};
 
 use super::input::{Mistake, Place};
-use crate::cli::escape;
 use crate::cli::failure::code;
-use crate::cli::style::Style;
-use crate::cli::table::{self, Cell, Table, grouped};
 
 /// How many codes are told apart: scripts can make up as many as they like.
 const CODES_MAX: usize = 50;
@@ -121,14 +120,14 @@ impl Summary {
         let mut table = Table::new(style, &headline);
         let errors = grouped(self.errors);
         let mut row = vec![
-            table::number(grouped(self.commands)),
-            table::number(grouped(self.replies)),
-            if self.errors > 0 { table::number(errors).bad() } else { table::number(errors) },
-            table::number(format!("{:.2}", self.elapsed.as_secs_f64())),
-            table::number(grouped(self.rate())),
+            Cell::number(grouped(self.commands)),
+            Cell::number(grouped(self.replies)),
+            if self.errors > 0 { Cell::number(errors).bad() } else { Cell::number(errors) },
+            Cell::number(format!("{:.2}", self.elapsed.as_secs_f64())),
+            Cell::number(grouped(self.rate())),
         ];
         if self.unknown() > 0 {
-            row.insert(3, table::number(grouped(self.unknown())));
+            row.insert(3, Cell::number(grouped(self.unknown())));
         }
         table.add_row(row);
         let mut text = table.text();
@@ -136,7 +135,7 @@ impl Summary {
             let mut table = Table::new(style, &["code", "errors", "first"]);
             for (code, failures) in self.by_count() {
                 let first = format!("{}: {}", failures.place, failures.message);
-                table.add_row([Cell::new(code), table::number(grouped(failures.count)), Cell::new(first)]);
+                table.add_row([Cell::new(code), Cell::number(grouped(failures.count)), Cell::new(first)]);
             }
             text += "\n";
             text += &table.text();

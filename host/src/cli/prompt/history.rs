@@ -4,12 +4,13 @@ use std::io;
 use std::path::PathBuf;
 
 use directories::ProjectDirs;
+use keyslot_terminal::escape;
 use reedline::{
     FileBackedHistory, History, HistoryItem, HistoryItemId, HistorySessionId, ReedlineError,
     ReedlineErrorVariants, Result, SearchQuery,
 };
 
-use crate::cli::{escape, line};
+use crate::cli::line;
 
 /// How many lines are kept.
 const LINES_MAX: usize = 10_000;

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
+use keyslot_terminal::{Style, escape};
 use reedline::{
     ColumnarMenu, Emacs, KeyCode, KeyModifiers, MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch,
     PromptHistorySearchStatus, Reedline, ReedlineEvent, ReedlineMenu, Signal, default_emacs_keybindings,
@@ -15,11 +16,9 @@ use reedline::{
 
 use self::completer::CommandCompleter;
 use self::hinter::SyntaxHinter;
-use super::Global;
-use super::escape;
 use super::failure::Failure;
+use super::global::Global;
 use super::session::{Next, Session};
-use super::style::Style;
 
 const COMPLETION_MENU: &str = "completion_menu";
 

@@ -1,6 +1,7 @@
 //! Shows `Client::submit`: encoded commands in, and of each whether it went well.
 
 use super::*;
+use crate::Load;
 
 #[tokio::test]
 async fn of_each_submitted_command_is_told_whether_it_went_well() {

@@ -42,11 +42,11 @@ async fn scripts_are_known_until_they_are_dropped() {
     let (again, same) = instance.add_script(b"return ARGV[1]").await.expect("no trap");
     assert_eq!(sha1, same);
     let evalsha = command(&["EVALSHA", &sha1, "0", "x"]);
-    instance.give_back(again.into()).await.expect("no trap");
+    instance.release(again.into()).await.expect("no trap");
     let reply = instance.execute(&evalsha).await.expect("no trap").expect("the other one is there");
     assert_eq!(reply.as_str(), Some("x"));
     instance.execute(&command(&["SCRIPT", "FLUSH"])).await.expect("no trap").expect("flushed");
-    instance.give_back(script.into()).await.expect("no trap");
+    instance.release(script.into()).await.expect("no trap");
     let error = instance.execute(&evalsha).await.expect("no trap").expect_err("nobody knows it");
     assert!(matches!(error, Error::Server(error) if error.code == "NOSCRIPT"));
 }

@@ -11,7 +11,8 @@ use super::*;
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
     self, EventKind, EventList, NodeFailure, Reconnection, Refreshed, Takeover, TopologyChange,
 };
-use crate::{NodeReport, Role};
+use crate::client::events::Feed;
+use crate::{Event, Events, NodeReport, Role};
 
 /// The next event, with a deadline.
 async fn next(events: &mut Events) -> Option<Event> {
@@ -74,18 +75,18 @@ async fn somebody_who_listens_hears_of_an_idle_client_too() {
 
 #[tokio::test]
 async fn a_slow_receiver_is_told_how_many_it_missed() {
-    let (feed, subscriptions) = Feed::new();
-    let (mut slow, started_at) = (subscriptions.subscribe(), SystemTime::now());
+    let (feed, listeners) = Feed::new();
+    let (mut slow, started_at) = (listeners.listen(), SystemTime::now());
     let event = |at_ms| redis_cluster::Event { at_ms, kind: EventKind::Connected(at_ms.to_string()) };
-    feed.tell(started_at, EventList { events: (0..1_030).map(event).collect(), dropped: 7 });
+    feed.publish(started_at, EventList { events: (0..1_030).map(event).collect(), dropped: 7 });
     let first = next(&mut slow).await.expect("the feed is open");
     // Seven in the component, and six here, in whose place others came.
     assert_eq!((first.missed, first.kind), (13, EventKind::Connected("6".to_owned())));
     assert_eq!(first.at, started_at + Duration::from_millis(6));
     assert_eq!(next(&mut slow).await.map(|event| event.missed), Some(0));
 
-    let mut quick = subscriptions.subscribe();
-    feed.tell(started_at, EventList { events: vec![event(2_000)], dropped: 7 });
+    let mut quick = listeners.listen();
+    feed.publish(started_at, EventList { events: vec![event(2_000)], dropped: 7 });
     assert_eq!(next(&mut quick).await.map(|event| event.missed), Some(7));
 }
 
@@ -215,7 +216,7 @@ fn every_event_is_one_of_tracing_too() {
     tracing::subscriber::with_default(log.clone(), || {
         let event = |kind: &EventKind| redis_cluster::Event { at_ms: 0, kind: kind.clone() };
         let events = kinds.iter().map(|(kind, ..)| event(kind)).collect();
-        feed.tell(SystemTime::now(), EventList { events, dropped: 0 });
+        feed.publish(SystemTime::now(), EventList { events, dropped: 0 });
     });
     let told = log.0.lock().expect("no test has panicked");
     let expected: Vec<_> =

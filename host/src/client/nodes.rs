@@ -1,11 +1,16 @@
-//! Asking each node on its own, and how each answers a PING.
+//! Commands for chosen nodes, and how each node answers a PING.
 
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::{Client, Requests, Target, ended};
-use crate::{Error, Reply, Role};
+use super::Client;
+use super::call::Query;
+use super::handle::runtime_ended;
+use super::requests::Requests;
+use super::submission::Target;
+use crate::bindings::exports::keyslot::redis::redis_cluster::{Role, Route};
+use crate::{Error, Reply};
 
 /// How a node has answered a PING.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +25,29 @@ pub struct NodeReport {
 }
 
 impl Client {
+    /// Runs one command on each of the route's nodes and on no others, whatever its keys, all at
+    /// the same time. Gives what each has answered, with its address, in the topology's order.
+    /// Redirects are not followed, nothing is merged.
+    ///
+    /// A replica answers commands with keys only where the client reads from replicas
+    /// ([`Options::replica_reads`](crate::Options::replica_reads)); else it answers MOVED.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for a node or slot that cannot be, [`Error::ClusterDown`] when no
+    /// node is known to serve the slot. What is wrong with a node, or with the command, is told
+    /// in its result.
+    pub async fn execute_on(
+        &self,
+        route: Route,
+        args: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Result<Vec<(String, Result<Reply, Error>)>, Error> {
+        let args: Vec<Vec<u8>> = args.into_iter().map(|arg| arg.as_ref().to_vec()).collect();
+        let nodes = self.handle.ask(|reply| Query::Nodes { route, reply }).await??;
+        let answers = self.execute_on_each(nodes, &args).await;
+        Ok(answers.into_iter().map(|(node, answer, _)| (node, answer)).collect())
+    }
+
     /// Sends a PING to every node of the topology, replicas too, all at the same time, and returns
     /// what each answered, in the topology's order. It dials nodes that are not connected.
     /// Takes no longer than the request time-out, and holds up no other caller.
@@ -33,7 +61,7 @@ impl Client {
     pub async fn health(&self) -> Result<Vec<NodeReport>, Error> {
         let nodes: Vec<_> = self.topology().await?.into_iter().flat_map(|shard| shard.nodes).collect();
         let addresses = nodes.iter().map(|node| node.address.clone()).collect();
-        let answers = self.ask_each(addresses, &[b"PING".to_vec()]).await;
+        let answers = self.execute_on_each(addresses, &[b"PING".to_vec()]).await;
         let reports = nodes.iter().zip(answers).map(|(node, (address, answer, after))| NodeReport {
             address,
             role: node.role,
@@ -48,7 +76,7 @@ impl Client {
 
     /// Sends a command to each of these nodes. Gives their answers in the nodes' order, with how
     /// long each took.
-    pub(super) async fn ask_each(
+    async fn execute_on_each(
         &self,
         nodes: Vec<String>,
         args: &[Vec<u8>],
@@ -60,11 +88,11 @@ impl Client {
             let requests = Requests::one(args);
             calls.spawn(async move {
                 let started = Instant::now();
-                let answer = client.handle.execute(client.lane, target, requests).await;
+                let answer = client.handle.execute(client.caller, target, requests).await;
                 (index, answer, started.elapsed())
             });
-            // Until it is told better.
-            answers.push((node, Err(ended()), Duration::ZERO));
+            // Stays when the runtime ends meanwhile.
+            answers.push((node, Err(runtime_ended()), Duration::ZERO));
         }
         while let Some(ended) = calls.join_next().await {
             if let Ok((index, answer, after)) = ended {

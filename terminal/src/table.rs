@@ -5,15 +5,15 @@
 
 use comfy_table::{Attribute, CellAlignment, Color, presets};
 
-use super::escape;
-use super::style::Style;
+use crate::{Style, escape};
 
 /// A headline and rows.
-pub(crate) struct Table(comfy_table::Table);
+pub struct Table(comfy_table::Table);
 
 impl Table {
     /// A table with this headline.
-    pub(crate) fn new(style: Style, headline: &[&str]) -> Self {
+    #[must_use]
+    pub fn new(style: Style, headline: &[&str]) -> Self {
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING);
         if style.is_coloured() {
@@ -29,44 +29,61 @@ impl Table {
         Self(table)
     }
 
-    pub(crate) fn add_row(&mut self, cells: impl IntoIterator<Item = Cell>) {
+    /// Adds a row, whose cells stand under the headline's titles.
+    pub fn add_row(&mut self, cells: impl IntoIterator<Item = Cell>) {
         self.0.add_row(cells.into_iter().map(|cell| cell.0));
     }
 
+    /// Whether it has no rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The table's text, every line ended, without blanks at the end of lines.
-    pub(crate) fn text(&self) -> String {
+    #[must_use]
+    pub fn text(&self) -> String {
         self.0.lines().map(|line| format!("{}\n", line.trim_end())).collect()
     }
 }
 
 /// What stands in one column of one row.
-pub(crate) struct Cell(comfy_table::Cell);
+pub struct Cell(comfy_table::Cell);
 
 impl Cell {
     /// A cell with this text, which may be a server's.
-    pub(crate) fn new(text: impl AsRef<[u8]>) -> Self {
+    pub fn new(text: impl AsRef<[u8]>) -> Self {
         Self(comfy_table::Cell::new(escape::line(text)))
     }
 
+    /// One whose digits line up on the right.
+    #[allow(clippy::needless_pass_by_value, reason = "numbers, and texts that were made for this")]
+    pub fn number(value: impl ToString) -> Self {
+        Self(Self::new(value.to_string()).0.set_alignment(CellAlignment::Right))
+    }
+
     /// The same, as something that is well.
-    pub(crate) fn good(self) -> Self {
+    #[must_use]
+    pub fn good(self) -> Self {
         Self(self.0.fg(Color::Green))
     }
 
-    /// The same, as something that is not.
-    pub(crate) fn bad(self) -> Self {
+    /// The same, as something that is not known.
+    #[must_use]
+    pub fn open(self) -> Self {
+        Self(self.0.fg(Color::Yellow))
+    }
+
+    /// The same, as something that is wrong.
+    #[must_use]
+    pub fn bad(self) -> Self {
         Self(self.0.fg(Color::Red))
     }
 }
 
-/// A cell whose digits line up on the right.
-#[allow(clippy::needless_pass_by_value, reason = "numbers, and texts that were made for this")]
-pub(crate) fn number(value: impl ToString) -> Cell {
-    Cell(Cell::new(value.to_string()).0.set_alignment(CellAlignment::Right))
-}
-
 /// A number with commas between groups of three digits.
-pub(crate) fn grouped(number: u64) -> String {
+#[must_use]
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -76,16 +93,6 @@ pub(crate) fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
-}
-
-/// A cell that says that all is well.
-pub(crate) fn good(text: impl AsRef<[u8]>) -> Cell {
-    Cell::new(text).good()
-}
-
-/// A cell that says that something is not.
-pub(crate) fn bad(text: impl AsRef<[u8]>) -> Cell {
-    Cell::new(text).bad()
 }
 
 #[cfg(test)]
@@ -103,8 +110,8 @@ mod tests {
     #[test]
     fn columns_line_up_without_trailing_blanks() {
         let mut table = Table::new(Style::PLAIN, &["key", "slot"]);
-        table.add_row([Cell::new("a long key"), number(7)]);
-        table.add_row([Cell::new("k"), number(12_345)]);
+        table.add_row([Cell::new("a long key"), Cell::number(7)]);
+        table.add_row([Cell::new("k"), Cell::number(12_345)]);
         assert_eq!(table.text(), "key         slot\na long key      7\nk           12345\n");
     }
 
@@ -112,8 +119,8 @@ mod tests {
     fn no_cell_is_more_than_its_place() {
         let mut table = Table::new(Style::PLAIN, &["zone", "node"]);
         let forged = "a\n\x1b[2Jshard 2\u{9b}\u{202e}\r";
-        table.add_row([Cell::new(forged), number(forged)]);
-        table.add_row([good(forged), bad(b"\x9b\t")]);
+        table.add_row([Cell::new(forged), Cell::number(forged)]);
+        table.add_row([Cell::new(forged).good(), Cell::new(b"\x9b\t").bad()]);
         let text = table.text();
         assert_eq!(text.lines().count(), 3, "{text:?}");
         assert!(

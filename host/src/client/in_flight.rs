@@ -1,5 +1,5 @@
-//! Calls on their way through the component: gathered in a [`Batch`], handed in, then in
-//! [`Flight`].
+//! Calls on their way through the component: gathered in a [`Batch`], handed in, then
+//! [`InFlight`].
 //!
 //! A call's commands may go in several pieces. Each piece is a [`Span`] of tickets there.
 
@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::lanes::{Lane, Progress, Run};
+use super::recipient::Recipient;
 use super::requests::Piece;
-use super::{Caller, Target};
-use crate::bindings::exports::keyslot::redis::redis_cluster::{Limit, TicketRange};
+use super::submission::{CallId, CallerId, Progress, Submission, Target};
+use crate::bindings::exports::keyslot::redis::redis_cluster::TicketRange;
 use crate::reply::Ended;
-use crate::{Error, Options, Reply};
+use crate::{Error, Reply};
 
 /// How many commands of different calls are gathered for one submission, unless one piece alone has
 /// more.
@@ -29,7 +29,7 @@ const ALONE_FROM: usize = 1 << 20;
 
 /// How much is in the component at the same time. More commands than may wait for nodes that are
 /// down (limit `waiting-requests`), so that these leave room for the others.
-const FLIGHT_MAX: Load = Load { commands: 100_000, bytes: 256 << 20 };
+const IN_FLIGHT_MAX: Load = Load { commands: 100_000, bytes: 256 << 20 };
 
 /// With how much in the component the next piece of a long pipeline follows: so its memory does not
 /// grow with the pipeline. Who has no piece there may have one all the same.
@@ -37,13 +37,10 @@ const STREAM_MAX: Load = Load { commands: 40_000, bytes: 16 << 20 };
 
 /// What part of the component's memory the bytes in it may be: it holds a command twice for a
 /// while, and the replies.
-const FLIGHT_MEMORY_PART: usize = 6;
+const IN_FLIGHT_MEMORY_PART: usize = 6;
 
 /// What a command costs the component besides its bytes, until it has ended.
 const COMMAND_COST: usize = 512;
-
-/// The component's default for the limit `reply-size`.
-const REPLY_SIZE_DEFAULT: u64 = 256 << 20;
 
 /// Pieces of calls that go to the component one after the other, those with the same target
 /// together.
@@ -70,8 +67,7 @@ impl Part {
 /// One call's commands that were handed in together.
 #[derive(Clone)]
 struct Span {
-    /// The call's number.
-    call: u64,
+    call: CallId,
     /// The first command's place in its call.
     first: usize,
     load: Load,
@@ -80,7 +76,7 @@ struct Span {
     /// How many have not ended.
     open: usize,
     /// Whose it is, if it is a piece of a long pipeline.
-    long: Option<Lane>,
+    long: Option<CallerId>,
 }
 
 /// What a piece, a batch or all that is under way amounts to.
@@ -115,53 +111,55 @@ pub(super) enum Room {
 
 impl Batch {
     /// Whether there is room for the next piece of this call.
-    pub(super) fn room_for(&self, run: &Run, flight: &Flight) -> Room {
-        let under_way = flight.load.plus(self.load);
-        let Some(piece) = run.requests.first().filter(|_| under_way.commands > 0) else {
+    pub(super) fn room_for(&self, submission: &Submission, in_flight: &InFlight) -> Room {
+        let under_way = in_flight.load.plus(self.load);
+        let Some(piece) = submission.requests.first().filter(|_| under_way.commands > 0) else {
             return Room::Now;
         };
         let load = under_way.plus(Load::of(piece));
-        if run.is_long()
-            && !load.fits(flight.stream_max)
-            && (flight.has_piece_of(run.lane) || self.has_piece_of(run.lane))
+        if submission.is_long()
+            && !load.fits(in_flight.stream_max)
+            && (in_flight.has_piece_of(submission.caller) || self.has_piece_of(submission.caller))
         {
             return Room::NotYet;
         }
-        if load.fits(flight.max) { Room::Now } else { Room::None }
+        if load.fits(in_flight.max) { Room::Now } else { Room::None }
     }
 
     /// Takes the next piece of a call.
-    pub(super) fn add(&mut self, run: &mut Run, flight: &mut Flight) {
-        let long = run.is_long().then_some(run.lane);
-        let count = run.requests.count();
-        let Some(piece) = run.requests.take_first() else {
+    pub(super) fn add(&mut self, submission: &mut Submission, in_flight: &mut InFlight) {
+        let long = submission.is_long().then_some(submission.caller);
+        let count = submission.requests.count();
+        let Some(piece) = submission.requests.take_first() else {
             return;
         };
         let load = Load::of(&piece);
-        let (call, first) = match &mut run.progress {
-            Progress::New(caller) => (flight.begin(std::mem::replace(caller, Caller::Nobody), count), 0),
+        let (call, first) = match &mut submission.progress {
+            Progress::New(recipient) => {
+                (in_flight.begin(std::mem::replace(recipient, Recipient::Nobody), count), 0)
+            }
             Progress::Begun { call, commands } => (*call, *commands),
         };
-        run.progress = Progress::Begun { call, commands: first + load.commands };
+        submission.progress = Progress::Begun { call, commands: first + load.commands };
         self.load = self.load.plus(load);
         let span = Span { call, first, load, sizes: piece.sizes.into(), open: load.commands, long };
         // Only the last: what comes later does not go by.
-        let part = self.parts.iter_mut().rfind(|part| part.target.joins(&run.target));
+        let part = self.parts.iter_mut().rfind(|part| part.target.joins(&submission.target));
         match part.filter(|part| part.requests.len().max(piece.bytes.len()) < ALONE_FROM) {
             Some(part) => {
                 part.requests.extend_from_slice(&piece.bytes);
                 part.spans.push(span);
             }
             None => {
-                let target = run.target.clone();
+                let target = submission.target.clone();
                 self.parts.push(Part { target, requests: piece.bytes, spans: vec![span] });
             }
         }
     }
 
     /// Whether it has a piece of a long pipeline of this caller.
-    fn has_piece_of(&self, lane: Lane) -> bool {
-        self.parts.iter().flat_map(|part| &part.spans).any(|span| span.long == Some(lane))
+    fn has_piece_of(&self, caller: CallerId) -> bool {
+        self.parts.iter().flat_map(|part| &part.spans).any(|span| span.long == Some(caller))
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -174,25 +172,26 @@ impl Batch {
 }
 
 /// Calls whose commands are in the component, or are about to be.
-pub(super) struct Flight {
-    calls: HashMap<u64, Waiting>,
+pub(super) struct InFlight {
+    calls: HashMap<CallId, OpenCall>,
+    /// The number of the next one. None is used twice.
     next_call: u64,
     /// By the ticket of the first command. The tickets of one span are consecutive.
     spans: BTreeMap<u64, Span>,
     /// How many of them are pieces of each caller's long pipelines.
-    long_spans: HashMap<Lane, usize>,
+    long_spans: HashMap<CallerId, usize>,
     load: Load,
     max: Load,
     stream_max: Load,
     /// How large the replies of one call may be together.
     reply_size: u64,
-    /// Calls some of whose ends their callers have yet to be told of.
-    untold: Vec<u64>,
+    /// Calls some of whose ends are still to be sent to their callers.
+    unreported: Vec<CallId>,
 }
 
 /// A call whose commands have not all ended.
-struct Waiting {
-    caller: Caller,
+struct OpenCall {
+    recipient: Recipient,
     /// What has come of a pipeline, and how much has not.
     results: Vec<Option<Result<Reply, Error>>>,
     open: usize,
@@ -200,11 +199,10 @@ struct Waiting {
     reply_size_left: u64,
 }
 
-impl Flight {
-    pub(super) fn new(options: &Options) -> Self {
-        let mut limits = options.limits.iter().rev();
-        let reply_size = limits.find(|(limit, _)| *limit == Limit::ReplySize).map(|(_, value)| *value);
-        let bytes_max = options.memory_limit / FLIGHT_MEMORY_PART;
+impl InFlight {
+    /// For a component with so much memory, and replies of a pipeline of this size together.
+    pub(super) fn new(memory_limit: usize, reply_size: u64) -> Self {
+        let bytes_max = memory_limit / IN_FLIGHT_MEMORY_PART;
         let commands_max = bytes_max / COMMAND_COST;
         let within_memory =
             |max: Load| Load { commands: max.commands.min(commands_max), bytes: max.bytes.min(bytes_max) };
@@ -214,10 +212,10 @@ impl Flight {
             spans: BTreeMap::new(),
             long_spans: HashMap::new(),
             load: Load::default(),
-            max: within_memory(FLIGHT_MAX),
+            max: within_memory(IN_FLIGHT_MAX),
             stream_max: within_memory(STREAM_MAX),
-            reply_size: reply_size.unwrap_or(REPLY_SIZE_DEFAULT),
-            untold: Vec::new(),
+            reply_size,
+            unreported: Vec::new(),
         }
     }
 
@@ -228,32 +226,33 @@ impl Flight {
 
     /// Whether there are calls of callers, be they gone or not.
     pub(super) fn has_callers(&self) -> bool {
-        self.calls.values().any(|call| !matches!(call.caller, Caller::Nobody))
+        self.calls.values().any(|call| !matches!(call.recipient, Recipient::Nobody))
     }
 
     /// Takes a call of so many commands. Gives its number.
-    fn begin(&mut self, caller: Caller, count: usize) -> u64 {
-        let results = match caller {
-            Caller::One(_) | Caller::Outcomes(_) | Caller::Nobody => Vec::new(),
-            Caller::Many(_) => vec![None; count],
+    fn begin(&mut self, recipient: Recipient, count: usize) -> CallId {
+        let results = match recipient {
+            Recipient::One(_) | Recipient::Outcomes(_) | Recipient::Nobody => Vec::new(),
+            Recipient::Many(_) => vec![None; count],
         };
-        let call = self.next_call;
+        let id = CallId(self.next_call);
         self.next_call += 1;
-        self.calls.insert(call, Waiting { caller, results, open: count, reply_size_left: self.reply_size });
-        call
+        let call = OpenCall { recipient, results, open: count, reply_size_left: self.reply_size };
+        self.calls.insert(id, call);
+        id
     }
 
     /// Whether nobody waits for a call any more, so that the rest of its commands need not be sent.
-    pub(super) fn is_abandoned(&mut self, run: &Run) -> bool {
-        match &run.progress {
-            Progress::New(caller) => caller.is_gone(),
-            Progress::Begun { call, .. } => match self.calls.get_mut(call) {
+    pub(super) fn is_abandoned(&mut self, submission: &Submission) -> bool {
+        match &submission.progress {
+            Progress::New(recipient) => recipient.is_gone(),
+            Progress::Begun { call: id, .. } => match self.calls.get(id) {
                 None => true,
-                Some(waiting) if !waiting.caller.is_gone() => false,
-                // What is under way of it is given up with those of others: `given_up`.
-                Some(waiting) => {
-                    if let Caller::Outcomes(_) = waiting.caller {
-                        self.calls.remove(call);
+                Some(call) if !call.recipient.is_gone() => false,
+                // What is under way of it is cancelled with those of others: `take_cancelled`.
+                Some(call) => {
+                    if let Recipient::Outcomes(_) = call.recipient {
+                        self.calls.remove(id);
                     }
                     true
                 }
@@ -261,12 +260,12 @@ impl Flight {
         }
     }
 
-    /// Takes the calls out that their callers have given up. Gives the tickets of what is under way
-    /// of them.
-    pub(super) fn given_up(&mut self) -> Vec<TicketRange> {
+    /// Takes the calls out that their callers have cancelled. Gives the tickets of their commands
+    /// that are under way.
+    pub(super) fn take_cancelled(&mut self) -> Vec<TicketRange> {
         // Who does not read replies does not wait for them either.
         let is_gone =
-            |waiting: &Waiting| waiting.caller.is_gone() && !matches!(waiting.caller, Caller::Outcomes(_));
+            |call: &OpenCall| call.recipient.is_gone() && !matches!(call.recipient, Recipient::Outcomes(_));
         let is_of_one = |span: &Span| self.calls.get(&span.call).is_some_and(is_gone);
         let mut tickets = Vec::<TicketRange>::new();
         for (first, span) in self.spans.iter().filter(|(_, span)| is_of_one(span)) {
@@ -276,20 +275,20 @@ impl Flight {
                 _ => tickets.push(TicketRange { first: *first, count }),
             }
         }
-        self.calls.retain(|_, waiting| !is_gone(waiting));
+        self.calls.retain(|_, call| !is_gone(call));
         tickets
     }
 
-    fn has_piece_of(&self, lane: Lane) -> bool {
-        self.long_spans.contains_key(&lane)
+    fn has_piece_of(&self, caller: CallerId) -> bool {
+        self.long_spans.contains_key(&caller)
     }
 
     /// Takes what was handed in; the first command has this ticket.
     pub(super) fn enter(&mut self, mut ticket: u64, part: &Part) {
         for span in &part.spans {
             self.load = self.load.plus(span.load);
-            if let Some(lane) = span.long {
-                *self.long_spans.entry(lane).or_default() += 1;
+            if let Some(caller) = span.long {
+                *self.long_spans.entry(caller).or_default() += 1;
             }
             self.spans.insert(ticket, span.clone());
             ticket += span.load.commands as u64;
@@ -303,22 +302,22 @@ impl Flight {
                 self.end(span.call, index, Err(error.clone()));
             }
         }
-        self.tell();
+        self.report();
     }
 
-    /// Tells callers of the ends that have come since this was last called, those whom each end is
-    /// told of.
-    pub(super) fn tell(&mut self) {
-        for number in std::mem::take(&mut self.untold) {
-            if let Some(Waiting { caller: Caller::Outcomes(outcomes), .. }) = self.calls.get_mut(&number) {
-                outcomes.tell();
+    /// Sends the ends that have come since this was last called, to the callers who are sent each
+    /// end.
+    pub(super) fn report(&mut self) {
+        for id in std::mem::take(&mut self.unreported) {
+            if let Some(OpenCall { recipient: Recipient::Outcomes(outcomes), .. }) = self.calls.get_mut(&id) {
+                outcomes.report();
             }
         }
     }
 
-    /// Takes a command's result, and answers the caller if it is the last. False when that command
+    /// Takes a command's result, and answers its call if it is the last. False when that command
     /// is not under way.
-    pub(super) fn land(&mut self, ticket: u64, ended: Ended) -> bool {
+    pub(super) fn complete(&mut self, ticket: u64, ended: Ended) -> bool {
         let Some((&first, span)) = self.spans.range_mut(..=ticket).next_back() else {
             return false;
         };
@@ -331,8 +330,8 @@ impl Flight {
         self.load.bytes -= span.sizes.get(offset).copied().unwrap_or_default();
         let (call, index) = (span.call, span.first + offset);
         if span.open == 0 {
-            if let Some(lane) = span.long
-                && let Entry::Occupied(mut count) = self.long_spans.entry(lane)
+            if let Some(caller) = span.long
+                && let Entry::Occupied(mut count) = self.long_spans.entry(caller)
             {
                 *count.get_mut() -= 1;
                 if *count.get() == 0 {
@@ -342,7 +341,7 @@ impl Flight {
             self.spans.remove(&first);
         }
         let result = match self.calls.get_mut(&call) {
-            Some(Waiting { caller: Caller::Many(_), reply_size_left, .. }) => {
+            Some(OpenCall { recipient: Recipient::Many(_), reply_size_left, .. }) => {
                 within(reply_size_left, self.reply_size, ended)
             }
             _ => ended.result,
@@ -351,24 +350,24 @@ impl Flight {
     }
 
     /// A call's command has ended. False when it had ended before.
-    fn end(&mut self, number: u64, index: usize, result: Result<Reply, Error>) -> bool {
+    fn end(&mut self, id: CallId, index: usize, result: Result<Reply, Error>) -> bool {
         // Nobody waits for what was abandoned.
-        let Some(call) = self.calls.get_mut(&number) else {
+        let Some(call) = self.calls.get_mut(&id) else {
             return true;
         };
         call.open -= 1;
-        let result = match &mut call.caller {
-            Caller::One(_) | Caller::Nobody => Some(result),
-            Caller::Outcomes(outcomes) => {
-                if outcomes.are_told() {
-                    self.untold.push(number);
+        let result = match &mut call.recipient {
+            Recipient::One(_) | Recipient::Nobody => Some(result),
+            Recipient::Outcomes(outcomes) => {
+                if outcomes.are_reported() {
+                    self.unreported.push(id);
                 }
                 if !outcomes.end(index, result.err()) {
                     return false;
                 }
                 None
             }
-            Caller::Many(_) => {
+            Recipient::Many(_) => {
                 let Some(place @ None) = call.results.get_mut(index) else {
                     return false;
                 };
@@ -377,15 +376,15 @@ impl Flight {
             }
         };
         if call.open == 0
-            && let Some(call) = self.calls.remove(&number)
+            && let Some(call) = self.calls.remove(&id)
         {
-            match (call.caller, result) {
-                (Caller::One(reply), Some(result)) => drop(reply.send(result)),
-                (Caller::One(_), None) | (Caller::Nobody, _) => {}
-                (Caller::Many(reply), _) => {
+            match (call.recipient, result) {
+                (Recipient::One(reply), Some(result)) => drop(reply.send(result)),
+                (Recipient::One(_), None) | (Recipient::Nobody, _) => {}
+                (Recipient::Many(reply), _) => {
                     drop(reply.send(Ok(call.results.into_iter().flatten().collect())));
                 }
-                (Caller::Outcomes(mut outcomes), _) => outcomes.tell(),
+                (Recipient::Outcomes(mut outcomes), _) => outcomes.report(),
             }
         }
         true
@@ -394,33 +393,12 @@ impl Flight {
     /// Ends all calls with this error.
     pub(super) fn fail(&mut self, error: &Error) {
         for call in std::mem::take(&mut self.calls).into_values() {
-            call.caller.fail(error);
+            call.recipient.fail(error);
         }
-        self.untold.clear();
+        self.unreported.clear();
         self.spans.clear();
         self.long_spans.clear();
         self.load = Load::default();
-    }
-}
-
-impl Caller {
-    /// Whether nobody waits any more.
-    pub(super) fn is_gone(&self) -> bool {
-        match self {
-            Self::One(reply) => reply.is_closed(),
-            Self::Many(reply) => reply.is_closed(),
-            Self::Outcomes(outcomes) => outcomes.is_gone(),
-            Self::Nobody => false,
-        }
-    }
-
-    pub(super) fn fail(self, error: &Error) {
-        match self {
-            Self::One(reply) => drop(reply.send(Err(error.clone()))),
-            Self::Many(reply) => drop(reply.send(Err(error.clone()))),
-            Self::Outcomes(outcomes) => outcomes.fail(error),
-            Self::Nobody => {}
-        }
     }
 }
 

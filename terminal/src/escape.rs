@@ -18,13 +18,15 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 /// As one line: line breaks and tabs are escaped, too.
-pub(crate) fn line(text: impl AsRef<[u8]>) -> String {
+#[must_use]
+pub fn line(text: impl AsRef<[u8]>) -> String {
     escape(text.as_ref(), |_, _| false)
 }
 
 /// As lines: line breaks (`\n`, `\r\n`) and tabs stay. A carriage return without a line feed would
 /// begin the line anew, and is escaped.
-pub(crate) fn lines(text: impl AsRef<[u8]>) -> String {
+#[must_use]
+pub fn lines(text: impl AsRef<[u8]>) -> String {
     escape(text.as_ref(), |character, next| match character {
         '\n' | '\t' => true,
         '\r' => next == Some('\n'),
@@ -33,14 +35,16 @@ pub(crate) fn lines(text: impl AsRef<[u8]>) -> String {
 }
 
 /// As one line for people: a space stands for line breaks and the blanks around them.
-pub(crate) fn message(text: &str) -> String {
+#[must_use]
+pub fn message(text: &str) -> String {
     let parts = text.split(['\r', '\n']).map(str::trim).filter(|part| !part.is_empty());
     parts.map(line).collect::<Vec<_>>().join(" ")
 }
 
 /// The beginning of a [`message`], of at most so many characters. However long the text is, no more
 /// of it is looked at.
-pub(crate) fn beginning(text: &str, characters_max: usize) -> String {
+#[must_use]
+pub fn beginning(text: &str, characters_max: usize) -> String {
     let end = text.char_indices().nth(characters_max).map_or(text.len(), |(index, _)| index);
     let mut message = message(&text[..end]);
     if let Some((end, _)) = message.char_indices().nth(characters_max) {
@@ -50,7 +54,8 @@ pub(crate) fn beginning(text: &str, characters_max: usize) -> String {
 }
 
 /// A value as JSON on one line.
-pub(crate) fn json(value: &Value) -> String {
+#[must_use]
+pub fn json(value: &Value) -> String {
     // Outside of its strings JSON has nothing that is escaped.
     let text = value.to_string();
     if !text.contains(is_escaped) {
@@ -69,7 +74,7 @@ pub(crate) fn json(value: &Value) -> String {
 }
 
 /// Writes one byte as an escape.
-pub(crate) fn byte(out: &mut String, byte: u8) {
+pub fn byte(out: &mut String, byte: u8) {
     match byte {
         b'\n' => out.push_str("\\n"),
         b'\r' => out.push_str("\\r"),

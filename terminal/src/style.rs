@@ -5,23 +5,24 @@ use std::io::{self, IsTerminal};
 
 /// Whether text is coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Style {
+pub struct Style {
     coloured: bool,
 }
 
 impl Style {
     /// No colours.
-    #[cfg(test)]
-    pub(crate) const PLAIN: Self = Self { coloured: false };
+    pub const PLAIN: Self = Self { coloured: false };
 
     /// For standard output: coloured when it is a terminal, unless NO_COLOR is set
     /// (<https://no-color.org>) or the terminal can do nothing.
-    pub(crate) fn for_stdout() -> Self {
+    #[must_use]
+    pub fn for_stdout() -> Self {
         Self::on(io::stdout().is_terminal())
     }
 
     /// The same for standard error.
-    pub(crate) fn for_stderr() -> Self {
+    #[must_use]
+    pub fn for_stderr() -> Self {
         Self::on(io::stderr().is_terminal())
     }
 
@@ -31,27 +32,39 @@ impl Style {
         Self { coloured: is_terminal && !unwanted }
     }
 
-    pub(crate) const fn is_coloured(self) -> bool {
+    /// Whether text is coloured.
+    #[must_use]
+    pub const fn is_coloured(self) -> bool {
         self.coloured
     }
 
-    pub(crate) fn bold(self, text: impl Display) -> String {
+    /// The text in bold.
+    #[must_use]
+    pub fn bold(self, text: impl Display) -> String {
         self.paint("1", text)
     }
 
-    pub(crate) fn dim(self, text: impl Display) -> String {
+    /// The text in faint letters.
+    #[must_use]
+    pub fn dim(self, text: impl Display) -> String {
         self.paint("2", text)
     }
 
-    pub(crate) fn cyan(self, text: impl Display) -> String {
+    /// The text in cyan.
+    #[must_use]
+    pub fn cyan(self, text: impl Display) -> String {
         self.paint("36", text)
     }
 
-    pub(crate) fn green(self, text: impl Display) -> String {
+    /// The text in green.
+    #[must_use]
+    pub fn green(self, text: impl Display) -> String {
         self.paint("32", text)
     }
 
-    pub(crate) fn red(self, text: impl Display) -> String {
+    /// The text in red.
+    #[must_use]
+    pub fn red(self, text: impl Display) -> String {
         self.paint("31", text)
     }
 

@@ -1,0 +1,63 @@
+//! Shows that every setting of the list is wherever settings are offered: in the WIT package, in
+//! the crate's builder, in README. What is missing is printed as it should stand there.
+
+use std::fs;
+use std::path::Path;
+
+use keyslot_core::config::Config;
+use keyslot_core::settings::SETTINGS;
+
+fn file(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap()
+}
+
+/// The rows of the table of settings that WIT and README have.
+fn rows() -> Vec<String> {
+    let default = Config::new(Vec::new());
+    SETTINGS
+        .iter()
+        .map(|setting| {
+            let default = setting.show(&default);
+            let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
+            let takes = match setting.words() {
+                [] => setting.placeholder().to_owned(),
+                words => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+            };
+            format!("| `{}` | {takes} | {default} |", setting.name)
+        })
+        .collect()
+}
+
+/// Says which of the rows a text lacks, and which of its own are none.
+fn compare(what: &str, text: &str) {
+    let expected = rows();
+    let has: Vec<_> = text.lines().map(|line| line.trim_start().trim_start_matches("/// ")).collect();
+    let begin = has.iter().position(|line| line.starts_with("| `client-name` |"));
+    let begin = begin.unwrap_or_else(|| panic!("{what} has no table of settings:\n{}", expected.join("\n")));
+    let found: Vec<_> = has[begin..].iter().take_while(|line| line.starts_with("| `")).collect();
+    let same = found.iter().map(|row| row.to_string()).eq(expected.iter().cloned());
+    assert!(same, "the table of settings in {what} should be\n{}", expected.join("\n"));
+}
+
+#[test]
+fn the_wit_package_has_every_setting() {
+    let wit = file("wit/redis-cluster.wit");
+    compare("wit/redis-cluster.wit", &wit);
+    // The typed setters, next to `set`.
+    for setting in SETTINGS {
+        let typed = match setting.name {
+            "map-address" => "map-address: func(".to_owned(),
+            name => match (name.strip_prefix("pool-"), name.strip_prefix("limit-")) {
+                (Some(name), _) | (_, Some(name)) => format!("    {name}"),
+                _ => format!("set-{name}"),
+            },
+        };
+        let is_there = ["(", ": func(", "-ms: func(", ",", "-ms,"];
+        assert!(is_there.iter().any(|end| wit.contains(&format!("{typed}{end}"))), "{} in WIT", setting.name);
+    }
+}
+
+#[test]
+fn readme_has_every_setting() {
+    compare("README.md", &file("README.md"));
+}
