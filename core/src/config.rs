@@ -217,8 +217,8 @@ pub struct Config {
     /// so that they, and the largest reply's copy for the caller, fit into a component of 1
     /// GiB.
     pub received_bytes: u64,
-    /// Whether the caller is given strings that are UTF-8 as text. The machine gives replies as they
-    /// were sent; whoever takes them apart for the caller reads this.
+    /// Whether the caller is given strings that are UTF-8 as text. The machine gives replies as
+    /// they were sent; whoever takes them apart for the caller reads this.
     pub decode_responses: bool,
 }
 

@@ -210,7 +210,7 @@ fn all_connections_together_have_one_budget() {
     let (results, rig) = eight_at_once(250_000_000, 192 * MIB);
     for result in &results {
         match result {
-            Err(Error::LimitExceeded(text)) => assert!(text.contains("limit received-bytes"), "{text}"),
+            Err(Error::LimitExceeded(text)) => assert!(text.contains("limit-received-bytes"), "{text}"),
             other => panic!("{other:?}"),
         }
     }

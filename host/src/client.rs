@@ -123,7 +123,7 @@ impl Client {
         Ok(Self { caller: handle.new_caller(), handle })
     }
 
-    /// Connects as one string says, which is [`connect`](Self::connect) with the options of this one
+    /// Connects as one string says, which is [`connect`](Self::connect) with the options of this
     /// URL: `redis://app:secret@h1:7000,h2:7000/0?request-timeout=2s&replica-reads=same-zone`. The
     /// settings are those of [`Options::set`].
     ///

@@ -280,8 +280,8 @@ impl Options {
         self
     }
 
-    /// All settings as the component is going to have them; the defaults where it is going to refuse
-    /// one.
+    /// All settings as the component is going to have them; the defaults where it is going to
+    /// refuse one.
     pub(crate) fn in_effect(&self) -> Config {
         let config = Seeds::parse(&self.urls).and_then(Seeds::into_config);
         let mut config = config.unwrap_or_else(|_| Config::new(Vec::new()));

@@ -26,7 +26,7 @@ impl Budget {
             return Ok(reply);
         }
         Err(Error::LimitExceeded(format!(
-            "the pipeline's replies are larger than {} bytes together (limit reply-size); the command was executed",
+            "the pipeline's replies are larger than {} bytes together (limit-reply-size); the command was executed",
             self.limit
         )))
     }

@@ -67,7 +67,7 @@ fn ask_all_in_vain(machine: &mut Machine, slots: &Bytes) {
 fn what_waits_for_room_is_told_of_the_limit() {
     let (mut machine, slots) = machine_of(with_limit(10), 100);
     ask_all_in_vain(&mut machine, &slots);
-    let told = machine.failed.iter().filter(|error| error.contains("limit connections")).count();
+    let told = machine.failed.iter().filter(|error| error.contains("limit-connections")).count();
     assert!(told >= 80, "{told}: {:?}", machine.failed);
     assert!(machine.open_max <= 10, "{}", machine.open_max);
 }

@@ -97,7 +97,8 @@ impl ConnectionArgs {
         self.in_effect().request_timeout
     }
 
-    /// All that the command line says. `defaults` are the subcommand's own, for what it does not say.
+    /// All that the command line says. `defaults` are the subcommand's own, for what it does not
+    /// say.
     fn options_of_user(&self, defaults: &[(&str, &str)]) -> Result<Options, Failure> {
         let by_url = Seeds::parse(&self.url).map(|seeds| seeds.settings).unwrap_or_default();
         let mut options = Options::new(&self.url);

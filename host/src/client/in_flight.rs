@@ -411,7 +411,7 @@ fn within(left: &mut u64, limit: u64, ended: Ended) -> Result<Reply, Error> {
             Ok(reply)
         }
         None => Err(Error::LimitExceeded(format!(
-            "the pipeline's replies are larger than {limit} bytes together (limit reply-size); the command was executed"
+            "the pipeline's replies are larger than {limit} bytes together (limit-reply-size); the command was executed"
         ))),
     }
 }

@@ -50,9 +50,9 @@ impl Links {
         match self.dials.shortage {
             Some(_) => format!(
                 "the host's process has descriptors for {most} connections, and all of these are in use (ulimit -n, \
-                 limit connections)"
+                 limit-connections)"
             ),
-            None => format!("all {most} connections of the client are in use (limit connections)"),
+            None => format!("all {most} connections of the client are in use (limit-connections)"),
         }
     }
 

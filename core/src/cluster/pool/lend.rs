@@ -400,7 +400,7 @@ impl Cluster {
         } else if node.line().room(most) == 0 {
             Error::LimitExceeded(format!(
                 "all {most} connections of {address} are lent, and none came back within {} \
-                 (pool max-connections, checkout-timeout-ms)",
+                 (pool-max-connections, pool-checkout-timeout)",
                 Within(within)
             ))
         } else if self.nodes.lacks_room(key) {

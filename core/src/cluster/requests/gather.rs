@@ -115,7 +115,7 @@ impl Cluster {
         gather.size += result.as_ref().map_or(0, RawReply::size);
         let result = match result {
             Ok(_) if gather.size > limit => Err(Error::LimitExceeded(format!(
-                "the parts' replies are larger than {limit} bytes together (limit reply-size)"
+                "the parts' replies are larger than {limit} bytes together (limit-reply-size)"
             ))),
             result => result,
         };

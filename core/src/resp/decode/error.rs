@@ -120,7 +120,7 @@ pub enum DecodeError {
     /// Together with all else that is held, the reply would be more than the limit of the
     /// [`Meter`](super::Meter).
     #[error(
-        "{held} bytes of replies are held, this one would pass the limit of {limit} bytes (limit received-bytes)"
+        "{held} bytes of replies are held, this one would pass the limit of {limit} bytes (limit-received-bytes)"
     )]
     Received {
         /// How many bytes are held.

@@ -265,7 +265,7 @@ impl Coverage {
             Err(Error::PartlyExecuted(_)) => self.count(Feature::PartlyExecuted),
             Err(Error::LimitExceeded(text)) => {
                 self.count_if(Feature::QueueFull, text.contains("limits waiting-requests"));
-                self.count_if(Feature::PoolExhausted, text.contains("pool max-connections"));
+                self.count_if(Feature::PoolExhausted, text.contains("pool-max-connections"));
             }
             Err(Error::Protocol(_)) => {
                 self.count_if(Feature::TransactionMisshapen, kind == Some(Kind::Both));

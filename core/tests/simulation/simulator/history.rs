@@ -336,7 +336,7 @@ impl History {
 const WAITING_LIMIT: &str = "limits waiting-requests";
 
 /// A part of the message that tells that all connections are lent.
-const POOL_LIMIT: &str = "checkout-timeout-ms";
+const POOL_LIMIT: &str = "pool-checkout-timeout";
 
 /// What MULTI makes of the answer to each command.
 fn queued() -> Reply {

@@ -250,7 +250,7 @@ pub(crate) fn describe(error: ErrorCode) -> String {
         // What runtimes say of errors that they have no word for, of a look-up without a descriptor
         // for one.
         ErrorCode::Unknown => "the host reports an error without a name; it may have no descriptor left for \
-                               a socket (limit connections, ulimit -n)"
+                               a socket (limit-connections, ulimit -n)"
             .to_string(),
         ErrorCode::RemoteUnreachable => "no route to the address".to_string(),
         ErrorCode::ConnectionRefused => "connection refused: nothing listens there".to_string(),
