@@ -279,7 +279,7 @@ impl Worker {
 
     /// Gives the callers what has come. An error when the component does not keep to the interface.
     fn complete(&mut self, completions: Completions) -> Result<(), String> {
-        let decode = self.options.decode_responses == Some(true);
+        let decode = self.settings.decode_responses;
         let mut replies = Replies::new(completions.replies, decode);
         for ticket in completions.tickets {
             let ended = replies.next().map_err(|why| format!("the component's replies are broken: {why}"))?;
