@@ -45,7 +45,7 @@ macro_rules! words {
 }
 
 words!(Mode { Auto = "auto", Cluster = "cluster", Standalone = "standalone" });
-words!(Protocol { Auto = "auto", Resp2 = "2", Resp3 = "3" });
+words!(RespVersion { Auto = "auto", Resp2 = "2", Resp3 = "3" });
 words!(ReplicaReads {
     Primary = "primary",
     PreferReplica = "prefer-replica",
@@ -70,7 +70,7 @@ pub enum Mode {
 
 /// Which protocol to speak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
+pub enum RespVersion {
     /// RESP3 where the server knows HELLO, else RESP2.
     #[default]
     Auto,
@@ -162,7 +162,7 @@ pub struct Config {
     /// What the seeds are.
     pub mode: Mode,
     /// RESP2 or RESP3.
-    pub protocol: Protocol,
+    pub resp_version: RespVersion,
     /// The ACL user; `None` is the server's `default`.
     pub username: Option<String>,
     /// The password; `None` sends no AUTH.
@@ -229,7 +229,7 @@ impl Config {
         Self {
             seeds,
             mode: Mode::Auto,
-            protocol: Protocol::Auto,
+            resp_version: RespVersion::Auto,
             username: None,
             password: None,
             client_name: Some("keyslot".to_string()),

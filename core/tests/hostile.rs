@@ -6,7 +6,7 @@ mod rig;
 use std::time::Duration;
 
 use keyslot_core::cluster::{Command, Destination, ScanOptions, Subject};
-use keyslot_core::config::{Mode, Protocol};
+use keyslot_core::config::{Mode, RespVersion};
 use keyslot_core::error::Error;
 use keyslot_core::slot::Slot;
 use keyslot_core::time::Instant;
@@ -332,7 +332,7 @@ fn resp2_has_no_pushes() {
     for sent in [">", ">1\r\n", ">1\r\n:1\r\n"] {
         for is_due in [false, true] {
             let mut config = config(1);
-            config.protocol = Protocol::Resp2;
+            config.resp_version = RespVersion::Resp2;
             let mut rig = Rig::new(1, config, |_| Some(Vec::new()));
             rig.submit("GET key");
             let (conn, _) = rig.take_asked();

@@ -11,7 +11,7 @@ use keyslot_core::settings::{self, Value};
 use keyslot_core::url::Seeds;
 
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
-    GuestOptions, Limit, Mode, PoolSetting, Protocol, ReplicaReads, RetryWrites, Shard,
+    GuestOptions, Limit, Mode, PoolSetting, ReplicaReads, RespVersion, RetryWrites, Shard,
 };
 use crate::convert;
 
@@ -109,7 +109,7 @@ impl GuestOptions for Options {
         set_client_name(name: String) => "client-name", Value::Name(&name);
         set_library_info(tell: bool) => "library-info", Value::Switch(tell);
         set_mode(mode: Mode) => "mode", Value::Word(mode as usize);
-        set_protocol(version: Protocol) => "resp-version", Value::Word(version as usize);
+        set_resp_version(version: RespVersion) => "resp-version", Value::Word(version as usize);
         set_connect_timeout_ms(ms: u32) => "connect-timeout", Value::Time(milliseconds(ms));
         set_request_timeout_ms(ms: u32) => "request-timeout", Value::Time(milliseconds(ms));
         set_attempt_timeout_ms(ms: u32) => "attempt-timeout", Value::Time(milliseconds(ms));

@@ -95,8 +95,8 @@ mod watchdog;
 
 pub use bindings::exports::keyslot::redis::redis_cluster::{
     Counter, DescriptorShortage, EventKind, Limit, Mode, MovedSlots, Node, NodeFailure, NodeHealth,
-    NodeStatistics, PoolSetting, Protocol, Reconnection, Refreshed, ReplicaReads, RetryWrites, Role, Route,
-    Shard, SlotRange, Takeover, TopologyChange,
+    NodeStatistics, PoolSetting, Reconnection, Refreshed, ReplicaReads, RespVersion, RetryWrites, Role,
+    Route, Shard, SlotRange, Takeover, TopologyChange,
 };
 pub use bindings::exports::keyslot::redis::types::{Interrupted, ReplyNode, ServerError, Verbatim};
 pub use client::Client;

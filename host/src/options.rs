@@ -10,7 +10,7 @@ use keyslot_core::url::Seeds;
 
 use crate::NetworkPolicy;
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
-    Limit, Mode, PoolSetting, Protocol, ReplicaReads, RetryWrites, Shard,
+    Limit, Mode, PoolSetting, ReplicaReads, RespVersion, RetryWrites, Shard,
 };
 
 /// How much linear memory a component may have, unless [`Options::memory_limit`] says otherwise: 1
@@ -132,8 +132,8 @@ impl Options {
     }
 
     /// RESP2, RESP3, or what the server knows.
-    pub fn protocol(self, protocol: Protocol) -> Self {
-        self.word("resp-version", &config::Protocol::default(), protocol as u8)
+    pub fn resp_version(self, version: RespVersion) -> Self {
+        self.word("resp-version", &config::RespVersion::default(), version as u8)
     }
 
     /// How long one connection may take to come up, and `connect` to learn the topology. Parts of a
@@ -352,6 +352,107 @@ mod tests {
         for kept in ["10.0.0.1:6379/0", "redis://…@b", "@c", "@d", "e:7000"] {
             assert!(shown.contains(kept), "{kept} in {shown}");
         }
+    }
+
+    /// A value other than the default for each setting.
+    const OTHERS: [(&str, &str); 32] = [
+        ("client-name", "seven"),
+        ("library-info", "false"),
+        ("mode", "cluster"),
+        ("resp-version", "3"),
+        ("connect-timeout", "7s"),
+        ("request-timeout", "1500ms"),
+        ("attempt-timeout", "700ms"),
+        ("max-redirects", "7"),
+        ("max-retries", "8"),
+        ("retry-backoff", "7ms..70ms"),
+        ("retry-writes", "at-least-once"),
+        ("reconnect-backoff", "8ms..80ms"),
+        ("refresh-interval", "9s"),
+        ("health-check", "11s"),
+        ("split-multi-key", "false"),
+        ("replica-reads", "same-zone"),
+        ("availability-zone", "eu-1"),
+        ("pool-max-connections", "12"),
+        ("pool-min-idle", "2"),
+        ("pool-idle-timeout", "13s"),
+        ("pool-max-lifetime", "14s"),
+        ("pool-checkout-timeout", "15s"),
+        ("map-address", "a:1=b:2"),
+        ("limit-bulk-length", "16kb"),
+        ("limit-depth", "17"),
+        ("limit-elements", "18"),
+        ("limit-reply-size", "19kb"),
+        ("limit-waiting-requests", "20"),
+        ("limit-waiting-bytes", "21kb"),
+        ("limit-received-bytes", "22kb"),
+        ("limit-connections", "23"),
+        ("decode-responses", "true"),
+    ];
+
+    /// The same as [`OTHERS`], by the functions.
+    fn by_functions() -> Options {
+        let (ms, seconds) = (Duration::from_millis, Duration::from_secs);
+        Options::new(["h"])
+            .client_name("seven")
+            .library_info(false)
+            .mode(Mode::Cluster)
+            .resp_version(RespVersion::Resp3)
+            .connect_timeout(seconds(7))
+            .request_timeout(ms(1_500))
+            .attempt_timeout(ms(700))
+            .max_redirects(7)
+            .max_retries(8)
+            .retry_backoff(ms(7), ms(70))
+            .retry_writes(RetryWrites::AtLeastOnce)
+            .reconnect_backoff(ms(8), ms(80))
+            .refresh_interval(seconds(9))
+            .health_check(seconds(11))
+            .split_multi_key(false)
+            .replica_reads(ReplicaReads::SameZone)
+            .availability_zone("eu-1")
+            .pool(PoolSetting::MaxConnections, 12)
+            .pool(PoolSetting::MinIdle, 2)
+            .pool(PoolSetting::IdleTimeoutMs, 13_000)
+            .pool(PoolSetting::MaxLifetimeMs, 14_000)
+            .pool(PoolSetting::CheckoutTimeoutMs, 15_000)
+            .map_address("a:1", "b:2")
+            .limit(Limit::BulkLength, 16 << 10)
+            .limit(Limit::Depth, 17)
+            .limit(Limit::Elements, 18)
+            .limit(Limit::ReplySize, 19 << 10)
+            .limit(Limit::WaitingRequests, 20)
+            .limit(Limit::WaitingBytes, 21 << 10)
+            .limit(Limit::ReceivedBytes, 22 << 10)
+            .limit(Limit::Connections, 23)
+            .decode_responses(true)
+    }
+
+    #[test]
+    fn functions_names_and_a_url_set_the_same() {
+        let shown = |options: &Options| {
+            let config = options.in_effect();
+            let shown = settings::SETTINGS.iter().map(|setting| (setting.name, setting.show(&config)));
+            shown.collect::<Vec<_>>()
+        };
+        let expected: Vec<_> = OTHERS.map(|(name, text)| (name, text.to_owned())).into();
+        assert_eq!(shown(&by_functions()), expected);
+        let by_names = OTHERS.iter().fold(Options::new(["h"]), |made, (name, text)| made.set(*name, *text));
+        assert_eq!(shown(&by_names), expected);
+        let parameters = OTHERS.map(|(name, text)| format!("{name}={text}")).join("&");
+        assert_eq!(shown(&Options::new([format!("redis://h/?{parameters}")])), expected);
+        // Each is another than the default, so that none is compared with itself.
+        for ((name, default), (_, other)) in shown(&Options::new(["h"])).into_iter().zip(expected) {
+            assert_ne!(default, other, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_replaces_what_a_url_says() {
+        let options = Options::new(["redis://h?request-timeout=1s"]).request_timeout(Duration::from_secs(2));
+        assert_eq!(options.in_effect().request_timeout, Duration::from_secs(2));
+        assert!(options.is_set("request-timeout") && !options.is_set("connect-timeout"));
+        assert!(Options::new(["redis://h?limit-connections=9"]).is_set("limit-connections"));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
-use keyslot::{Client, Options, Protocol};
+use keyslot::{Client, Options, RespVersion};
 use keyslot_testcluster::TestCluster;
 use tokio::task::spawn_blocking;
 
@@ -121,17 +121,17 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 async fn soak(arguments: &Arguments) -> anyhow::Result<(Run, anyhow::Result<()>)> {
     let seed = arguments.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
     let seconds = arguments.minutes * 60.0;
-    let protocol = if seed.is_multiple_of(2) { Protocol::Resp3 } else { Protocol::Resp2 };
+    let protocol = if seed.is_multiple_of(2) { RespVersion::Resp3 } else { RespVersion::Resp2 };
     let stop = Arc::new(AtomicBool::new(false));
     tokio::spawn(stop_on_signals(Arc::clone(&stop)));
 
     let cluster = Arc::new(spawn_blocking(start_cluster).await??);
-    let options = Options::new(cluster.urls()).protocol(protocol).request_timeout(REQUEST_TIMEOUT);
+    let options = Options::new(cluster.urls()).resp_version(protocol).request_timeout(REQUEST_TIMEOUT);
     let client = Box::pin(Client::connect(options)).await?;
     Load::prepare(&client).await.context("the first values could not be written")?;
     let setting = format!(
         "{} to {PRIMARIES} primaries and {} replicas of {}, seed {seed}",
-        if protocol == Protocol::Resp3 { "RESP3" } else { "RESP2" },
+        if protocol == RespVersion::Resp3 { "RESP3" } else { "RESP2" },
         PRIMARIES * REPLICAS_PER_PRIMARY,
         server(&cluster)?
     );

@@ -6,7 +6,7 @@
 //! that a user would notice.
 
 use anyhow::Result;
-use keyslot::{Client, Options, Protocol};
+use keyslot::{Client, Options, RespVersion};
 use keyslot_testcluster::{TestServer, TestServerBuilder};
 
 use crate::load::Shard;
@@ -24,7 +24,7 @@ impl Control {
     ///
     /// # Errors
     /// When there is no server program, or it does not answer.
-    pub async fn start(protocol: Protocol, set: impl FnOnce(Options) -> Options) -> Result<Self> {
+    pub async fn start(protocol: RespVersion, set: impl FnOnce(Options) -> Options) -> Result<Self> {
         Self::start_on(TestServer::builder(), protocol, set).await
     }
 
@@ -35,7 +35,7 @@ impl Control {
     /// As [`Self::start`].
     pub async fn start_on(
         server: TestServerBuilder,
-        protocol: Protocol,
+        protocol: RespVersion,
         set: impl FnOnce(Options) -> Options,
     ) -> Result<Self> {
         let server = server.start()?;

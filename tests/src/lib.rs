@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use keyslot::{Counter, Options, Protocol};
+use keyslot::{Counter, Options, RespVersion};
 
 pub mod component;
 pub mod control;
@@ -20,14 +20,14 @@ pub mod load;
 pub mod namespace;
 
 /// Both protocols: every scenario runs under each.
-pub const PROTOCOLS: [Protocol; 2] = [Protocol::Resp2, Protocol::Resp3];
+pub const PROTOCOLS: [RespVersion; 2] = [RespVersion::Resp2, RespVersion::Resp3];
 
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Options for these URLs with time-outs that do not make a failing test slow.
-pub fn options(urls: &[String], protocol: Protocol) -> Options {
-    Options::new(urls.to_vec()).protocol(protocol).connect_timeout(Duration::from_secs(5))
+pub fn options(urls: &[String], protocol: RespVersion) -> Options {
+    Options::new(urls.to_vec()).resp_version(protocol).connect_timeout(Duration::from_secs(5))
 }
 
 /// The words of a command.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Error, Protocol};
+use keyslot::{Client, Error, RespVersion};
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::load::{Shard, quantile, shards};
 use keyslot_tests::{PROTOCOLS, namespace, options};
@@ -70,7 +70,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 async fn run(
     name: &str,
-    protocol: Protocol,
+    protocol: RespVersion,
     make_hole: impl FnOnce(&TestCluster, usize) -> Result<()>,
 ) -> Result<()> {
     // The nodes themselves take it for alive all the time: what is measured is what the client

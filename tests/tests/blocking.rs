@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Error, Protocol, Reply, ReplyRef, Route};
+use keyslot::{Client, Error, Reply, ReplyRef, RespVersion, Route};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::{PROTOCOLS, options, wait_until, words};
@@ -85,7 +85,7 @@ async fn they_follow_their_slot() -> Result<()> {
     Ok(())
 }
 
-async fn follows(protocol: Protocol) -> Result<()> {
+async fn follows(protocol: RespVersion) -> Result<()> {
     let cluster = TestCluster::start(3, 0)?;
     let client = Client::connect(options(&cluster.urls(), protocol)).await?;
     let slot = Slot::of_key(b"list").number();
@@ -109,7 +109,7 @@ async fn follows(protocol: Protocol) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_gives_up_leaves_nothing_blocked() -> Result<()> {
     let cluster = TestCluster::start(3, 0)?;
-    let client = Client::connect(options(&cluster.urls(), Protocol::Auto)).await?;
+    let client = Client::connect(options(&cluster.urls(), RespVersion::Auto)).await?;
     let node = cluster.node_of_slot(Slot::of_key(b"list").number())?;
     let nobody_blocks = || {
         wait_until("nobody blocks", SOON, async || {
@@ -140,7 +140,7 @@ async fn whoever_gives_up_leaves_nothing_blocked() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_ends_what_blocks() -> Result<()> {
     let cluster = TestCluster::start(3, 0)?;
-    let options = options(&cluster.urls(), Protocol::Auto).request_timeout(Duration::from_secs(1));
+    let options = options(&cluster.urls(), RespVersion::Auto).request_timeout(Duration::from_secs(1));
     let client = Client::connect(options).await?;
     let blocked = spawn(&client, "BLPOP list 0");
     client.execute(["PING"]).await?;

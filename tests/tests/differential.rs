@@ -10,7 +10,7 @@
 //! its options. `KEYSLOT_REDIS_SERVER` names another server to compare with.
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Error, Protocol, ReplyNode};
+use keyslot::{Client, Error, ReplyNode, RespVersion};
 use keyslot_core::resp;
 use keyslot_testcluster::{Connection, TestCluster, TestServer};
 use keyslot_tests::{PROTOCOLS, options};
@@ -327,10 +327,10 @@ async fn a_cluster_answers_as_one_server_does() -> Result<()> {
     Ok(())
 }
 
-async fn compare(cluster: &TestCluster, protocol: Protocol, seed: u64) -> Result<()> {
+async fn compare(cluster: &TestCluster, protocol: RespVersion, seed: u64) -> Result<()> {
     let server = TestServer::start()?;
     let mut direct = server.connection()?;
-    if protocol == Protocol::Resp3 {
+    if protocol == RespVersion::Resp3 {
         direct.hello3()?;
     }
     let client = Client::connect(options(&cluster.urls(), protocol)).await?;

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Error, NetworkPolicy, Options, Protocol, Shard};
+use keyslot::{Client, Error, NetworkPolicy, Options, RespVersion, Shard};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::{PROTOCOLS, count, options, wait_until};
@@ -263,7 +263,7 @@ async fn the_seeds_are_asked_when_nobody_of_the_given_topology_answers() -> Resu
     }
 
     // Neither answers: told in time, and as what it is.
-    let given = options(&["redis://127.0.0.1:9".to_owned()], Protocol::Resp3);
+    let given = options(&["redis://127.0.0.1:9".to_owned()], RespVersion::Resp3);
     let given = given.topology(gone.clone()).request_timeout(Duration::from_millis(500));
     let client = Client::connect(given).await?;
     let started = Instant::now();
@@ -272,7 +272,7 @@ async fn the_seeds_are_asked_when_nobody_of_the_given_topology_answers() -> Resu
     ensure!(started.elapsed() < Duration::from_secs(1), "told after {:?}", started.elapsed());
 
     // What is no topology is refused.
-    let with = |shards| Client::connect(options(&cluster.urls(), Protocol::Resp3).topology(shards));
+    let with = |shards| Client::connect(options(&cluster.urls(), RespVersion::Resp3).topology(shards));
     let mut twice = gone.clone();
     twice.push(gone[0].clone());
     for (wrong, what) in [(Vec::new(), "no slot"), (twice, "twice")] {
@@ -284,11 +284,11 @@ async fn the_seeds_are_asked_when_nobody_of_the_given_topology_answers() -> Resu
 
 /// The topology as a client knows it that has asked for it.
 async fn exported(cluster: &TestCluster) -> Result<Vec<Shard>> {
-    Ok(Client::connect(options(&cluster.urls(), Protocol::Resp3)).await?.topology().await?)
+    Ok(Client::connect(options(&cluster.urls(), RespVersion::Resp3)).await?.topology().await?)
 }
 
 /// A client that is given a topology.
-async fn cold(urls: &[String], topology: &[Shard], protocol: Protocol, name: &str) -> Result<Client> {
+async fn cold(urls: &[String], topology: &[Shard], protocol: RespVersion, name: &str) -> Result<Client> {
     let given = options(urls, protocol).topology(topology.to_vec()).client_name(name);
     Ok(Client::connect(given).await?)
 }

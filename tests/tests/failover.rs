@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Error, Options, Protocol};
+use keyslot::{Client, Error, Options, RespVersion};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::{Answer, FakeServer, PROTOCOLS, options, wait_until};
@@ -77,7 +77,7 @@ async fn the_client_outlives_its_nodes() -> Result<()> {
     Ok(())
 }
 
-async fn run(protocol: Protocol) -> Result<()> {
+async fn run(protocol: RespVersion) -> Result<()> {
     let cluster = TestCluster::builder().primaries(3).replicas(1).node_timeout_ms(2_000).start()?;
     let given = options(&cluster.urls(), protocol).request_timeout(Duration::from_secs(1));
     let client = Client::connect(given).await?;
@@ -188,7 +188,7 @@ async fn a_pipelines_replies_are_bounded_together() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_that_answers_like_a_redirect_runs_once() -> Result<()> {
     let cluster = TestCluster::start(3, 0)?;
-    let client = Client::connect(options(&cluster.urls(), Protocol::Resp3)).await?;
+    let client = Client::connect(options(&cluster.urls(), RespVersion::Resp3)).await?;
     for (number, made_up) in ["TRYAGAIN x", "MOVED 1 127.0.0.1:1", "CLUSTERDOWN x"].iter().enumerate() {
         let script = format!("redis.call('INCR', KEYS[1]); return redis.error_reply('{made_up}')");
         let key = format!("runs:{number}");

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use keyslot::{Client, Error, Limit, Protocol};
+use keyslot::{Client, Error, Limit, RespVersion};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::{PROTOCOLS, count, options, words};
@@ -38,7 +38,7 @@ async fn a_hundred_thousand_commands_take_little_memory() -> Result<()> {
 async fn a_quarter_of_a_gibibyte_flows_there_and_back() -> Result<()> {
     const VALUES: usize = 256;
     let cluster = TestCluster::start(3, 0)?;
-    let options = options(&cluster.urls(), Protocol::Resp3)
+    let options = options(&cluster.urls(), RespVersion::Resp3)
         .limit(Limit::ReplySize, 300 * MEBIBYTE)
         .request_timeout(Duration::from_secs(60));
     let client = Client::connect(options).await?;

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use keyslot::{Client, Connection, Error, Options, PoolSetting, Protocol, ReplyRef};
+use keyslot::{Client, Connection, Error, Options, PoolSetting, ReplyRef, RespVersion};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::{Connected, TestCluster, TestServer};
 use keyslot_tests::{PROTOCOLS, options, wait_until, words};
@@ -118,7 +118,7 @@ async fn a_connection_that_cannot_be_cleaned_is_closed() -> Result<()> {
             &["MULTI", "SELECT 5", "EXEC"],
         ] {
             // Under RESP2 invalidations need another connection to go to.
-            if protocol == Protocol::Resp2 && spoil[0].contains("TRACKING") {
+            if protocol == RespVersion::Resp2 && spoil[0].contains("TRACKING") {
                 continue;
             }
             let connection = client.lend(None).await?;
@@ -145,7 +145,7 @@ async fn a_connection_that_cannot_be_cleaned_is_closed() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_after_which_replies_go_astray_are_refused() -> Result<()> {
     let server = TestServer::start()?;
-    let client = Client::connect(given(&server, Protocol::Resp3)).await?;
+    let client = Client::connect(given(&server, RespVersion::Resp3)).await?;
     let connection = client.lend(None).await?;
     let before = id(&connection).await?;
     for line in
@@ -162,7 +162,7 @@ async fn commands_after_which_replies_go_astray_are_refused() -> Result<()> {
 async fn a_borrower_that_gives_up_takes_no_element() -> Result<()> {
     const ROUNDS: usize = 100;
     let server = TestServer::start()?;
-    let client = Client::connect(given(&server, Protocol::Resp3)).await?;
+    let client = Client::connect(given(&server, RespVersion::Resp3)).await?;
     let mut observer = server.connection()?;
     for round in 0..ROUNDS {
         let borrower = async {
@@ -451,7 +451,7 @@ async fn a_borrower_that_blocks_delays_nobody() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_borrower_whose_slot_moves_is_told() -> Result<()> {
     let cluster = TestCluster::start(2, 0)?;
-    let client = Client::connect(options(&cluster.urls(), Protocol::Resp3)).await?;
+    let client = Client::connect(options(&cluster.urls(), RespVersion::Resp3)).await?;
     let slot = Slot::of_key(b"moving").number();
     let from = cluster.node_of_slot(slot)?;
     client.execute(["SET", "moving", "value"]).await?;
@@ -469,7 +469,7 @@ async fn a_borrower_whose_slot_moves_is_told() -> Result<()> {
     Ok(())
 }
 
-fn given(server: &TestServer, protocol: Protocol) -> Options {
+fn given(server: &TestServer, protocol: RespVersion) -> Options {
     options(&[server.url()], protocol).client_name(NAME)
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Error, Protocol, Route};
+use keyslot::{Client, Error, RespVersion, Route};
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::{PROTOCOLS, count, options, words};
 
@@ -53,7 +53,7 @@ async fn mget_of_ten_thousand_keys_costs_one_write_a_node_and_window() -> Result
 #[tokio::test(flavor = "multi_thread")]
 async fn execute_on_reaches_the_nodes_of_the_route() -> Result<()> {
     let cluster = TestCluster::start(3, 1)?;
-    let client = Client::connect(options(&cluster.urls(), Protocol::Resp3)).await?;
+    let client = Client::connect(options(&cluster.urls(), RespVersion::Resp3)).await?;
     for number in 0..300 {
         client.execute(["SET", &format!("key:{number}"), "value"]).await?;
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Protocol};
+use keyslot::{Client, RespVersion};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::{PROTOCOLS, options};
@@ -25,7 +25,7 @@ async fn a_load_sees_nothing_of_slots_that_move() -> Result<()> {
     Ok(())
 }
 
-async fn run(protocol: Protocol) -> Result<()> {
+async fn run(protocol: RespVersion) -> Result<()> {
     let cluster = Arc::new(TestCluster::start(3, 0)?);
     let client = Client::connect(options(&cluster.urls(), protocol)).await?;
     let done = Arc::new(AtomicBool::new(false));

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Protocol, Reply};
+use keyslot::{Client, Reply, RespVersion};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::{PROTOCOLS, count, options, words};
@@ -31,7 +31,7 @@ async fn each_read_sees_the_write_before_it_while_slots_move() -> Result<()> {
     Ok(())
 }
 
-async fn run(protocol: Protocol) -> Result<()> {
+async fn run(protocol: RespVersion) -> Result<()> {
     let cluster = Arc::new(TestCluster::start(3, 0)?);
     let client = Client::connect(options(&cluster.urls(), protocol).request_timeout(REQUEST_TIMEOUT)).await?;
     let done = Arc::new(AtomicBool::new(false));

@@ -2,7 +2,7 @@
 //! a flush is one write.
 
 use anyhow::{Result, ensure};
-use keyslot::{Client, Error, Options, Protocol};
+use keyslot::{Client, Error, Options, RespVersion};
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::{Answer, FakeServer, PROTOCOLS, options, words};
 
@@ -46,7 +46,7 @@ async fn results_come_in_order_whatever_fails() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pipeline_is_one_write_a_node() -> Result<()> {
     let cluster = TestCluster::start(3, 0)?;
-    let client = Client::connect(options(&cluster.urls(), Protocol::Resp3)).await?;
+    let client = Client::connect(options(&cluster.urls(), RespVersion::Resp3)).await?;
     // Connects every node.
     let sets = || (0..900).map(|number| words(&format!("SET key:{number} value"))).collect::<Vec<_>>();
     for result in client.pipeline(sets()).await {
@@ -112,7 +112,7 @@ fn words_of(words: &[&str]) -> Vec<Vec<u8>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_tasks_share_one_client() -> Result<()> {
     let cluster = TestCluster::start(3, 0)?;
-    let client = Client::connect(options(&cluster.urls(), Protocol::Resp3)).await?;
+    let client = Client::connect(options(&cluster.urls(), RespVersion::Resp3)).await?;
     let tasks: Vec<_> = (0..64)
         .map(|task| {
             let client = client.clone();

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Error, Protocol};
+use keyslot::{Client, Error, RespVersion};
 use keyslot_tests::{Answer, FakeServer, options};
 
 /// Until the next command.
@@ -22,7 +22,7 @@ fn pushes(bytes: usize) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn pushes_without_end_keep_no_time_out_from_coming() -> Result<()> {
     let server = FakeServer::start(|_, _| Answer::Flood(b"$4\r\nmine\r\n".to_vec(), pushes(2_000)));
-    let given = options(&[server.url()], Protocol::Resp3).request_timeout(Duration::from_secs(1));
+    let given = options(&[server.url()], RespVersion::Resp3).request_timeout(Duration::from_secs(1));
     let client = Client::connect(given).await?;
     let reply = client.execute(["GET", "key"]).await?;
     ensure!(reply.as_str() == Some("mine"), "{reply:?}");

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Protocol, ReplicaReads};
+use keyslot::{Client, ReplicaReads, RespVersion};
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::control::Control;
 use keyslot_tests::load::{Shard, shards};
@@ -64,7 +64,7 @@ async fn each_strategy_reads_where_it_says() -> Result<()> {
     Ok(())
 }
 
-async fn connect(cluster: &TestCluster, protocol: Protocol, strategy: ReplicaReads) -> Result<Client> {
+async fn connect(cluster: &TestCluster, protocol: RespVersion, strategy: ReplicaReads) -> Result<Client> {
     let given = options(&cluster.urls(), protocol).replica_reads(strategy);
     let given = match strategy {
         ReplicaReads::SameZone => given.availability_zone("here"),

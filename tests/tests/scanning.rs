@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Error, Protocol, Scan, ScanOptions};
+use keyslot::{Client, Error, RespVersion, Scan, ScanOptions};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::{TestCluster, TestServer};
 use keyslot_tests::{PROTOCOLS, options};
@@ -31,7 +31,7 @@ async fn no_key_is_missed_while_slots_move_and_a_replica_takes_over() -> Result<
     Ok(())
 }
 
-async fn under_moves(protocol: Protocol, parallel: u32) -> Result<()> {
+async fn under_moves(protocol: RespVersion, parallel: u32) -> Result<()> {
     let cluster = Arc::new(TestCluster::start(3, 1)?);
     let client = Client::connect(options(&cluster.urls(), protocol)).await?;
     fill(&client, KEYS).await?;
@@ -279,7 +279,7 @@ async fn a_server_alone_is_scanned() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_nobody_takes_ends_in_an_error() -> Result<()> {
     let cluster = TestCluster::start(3, 0)?;
-    let client = Client::connect(options(&cluster.urls(), Protocol::Auto)).await?;
+    let client = Client::connect(options(&cluster.urls(), RespVersion::Auto)).await?;
     fill(&client, 1_000).await?;
     let slot = Slot::of_key(key(1).as_bytes()).number();
     let from = cluster.node_of_slot(slot)?;

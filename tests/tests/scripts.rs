@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Error, Protocol, Reply};
+use keyslot::{Client, Error, Reply, RespVersion};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::{PROTOCOLS, options, wait_until};
@@ -60,7 +60,7 @@ async fn a_script_that_runs_for_ever_is_killed() -> Result<()> {
     Ok(())
 }
 
-async fn run(protocol: Protocol) -> Result<()> {
+async fn run(protocol: RespVersion) -> Result<()> {
     let cluster = TestCluster::start(3, 1)?;
     let client = Client::connect(options(&cluster.urls(), protocol)).await?;
     let script = client.script(SOURCE).await?;
@@ -132,7 +132,7 @@ async fn run(protocol: Protocol) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_several_slots_are_refused() -> Result<()> {
     let cluster = TestCluster::start(3, 0)?;
-    let client = Client::connect(options(&cluster.urls(), Protocol::Auto)).await?;
+    let client = Client::connect(options(&cluster.urls(), RespVersion::Auto)).await?;
     let script = client.script(SOURCE).await?;
     let outcome = client.execute(script.command(["a", "b"], ["1"])).await;
     ensure!(matches!(outcome, Err(Error::CrossSlot(_))), "{outcome:?}");

@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use keyslot::{Client, Error, Protocol};
+use keyslot::{Client, Error, RespVersion};
 use keyslot_testcluster::{Connection, TestCluster};
 use keyslot_tests::load::{Shard, quantile, shards};
 use keyslot_tests::{PROTOCOLS, namespace, options, wait_until};
@@ -137,9 +137,9 @@ impl Scene {
     }
 
     /// The sizes of the values that are sent, one after another.
-    fn sizes(&self, protocol: Protocol) -> Vec<usize> {
+    fn sizes(&self, protocol: RespVersion) -> Vec<usize> {
         match (self.fault, protocol) {
-            (Fault::Stopped, Protocol::Resp2) => vec![SIZE, SMALLER],
+            (Fault::Stopped, RespVersion::Resp2) => vec![SIZE, SMALLER],
             (Fault::Stopped, _) => vec![SIZE, LARGER],
             _ => vec![SIZE],
         }
@@ -207,7 +207,7 @@ impl Measured {
     }
 }
 
-async fn ours(fault: Fault, protocol: Protocol) -> Result<()> {
+async fn ours(fault: Fault, protocol: RespVersion) -> Result<()> {
     let mut scene = Scene::start(fault)?;
     let given = options(&scene.cluster.urls(), protocol).request_timeout(REQUEST_TIMEOUT);
     let client = Client::connect(given).await?;
@@ -260,7 +260,7 @@ async fn measure(scene: &Scene, client: &Client, keys: &[String], size: usize) -
 
 /// The component in wasmtime with wasmtime's own WASI.
 mod plain {
-    use keyslot::Protocol;
+    use keyslot::RespVersion;
     use wasmtime::component::{Component, Linker, ResourceAny, ResourceTable};
     use wasmtime::{Config, Engine, Store};
     use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -301,7 +301,7 @@ mod plain {
     }
 
     impl Guest {
-        async fn connect(urls: &[String], protocol: Protocol) -> Result<Self> {
+        async fn connect(urls: &[String], protocol: RespVersion) -> Result<Self> {
             let component = match std::env::var_os("KEYSLOT_COMPONENT") {
                 Some(file) => std::fs::read(file)?,
                 None => keyslot_tests::component::build("keyslot-guest", "keyslot_redis.wasm")?,
@@ -317,11 +317,11 @@ mod plain {
             let guest = redis.keyslot_redis_redis_cluster();
             let options = guest.options().call_constructor(&mut store, urls).await?;
             let protocol = match protocol {
-                Protocol::Resp2 => redis_cluster::Protocol::Resp2,
-                Protocol::Resp3 => redis_cluster::Protocol::Resp3,
-                Protocol::Auto => redis_cluster::Protocol::Auto,
+                RespVersion::Resp2 => redis_cluster::Protocol::Resp2,
+                RespVersion::Resp3 => redis_cluster::Protocol::Resp3,
+                RespVersion::Auto => redis_cluster::Protocol::Auto,
             };
-            guest.options().call_set_protocol(&mut store, options, protocol).await?;
+            guest.options().call_set_resp_version(&mut store, options, protocol).await?;
             let timeout = u32::try_from(REQUEST_TIMEOUT.as_millis())?;
             guest.options().call_set_request_timeout_ms(&mut store, options, timeout).await?;
             let client = guest.client().call_connect(&mut store, options).await?;
@@ -365,7 +365,7 @@ mod plain {
         }
     }
 
-    pub(super) async fn run(fault: Fault, protocol: Protocol) -> Result<()> {
+    pub(super) async fn run(fault: Fault, protocol: RespVersion) -> Result<()> {
         let mut scene = Scene::start(fault)?;
         let mut guest = Guest::connect(&scene.cluster.urls(), protocol).await?;
         let keys = scene.other_keys();

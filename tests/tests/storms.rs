@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Protocol};
+use keyslot::{Client, RespVersion};
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::load::{kind, shards};
 use keyslot_tests::options;
@@ -157,7 +157,7 @@ impl Crowd {
         let connecting: Vec<_> = (0..CLIENTS)
             .map(|_| {
                 let given =
-                    options(&cluster.urls(), Protocol::Resp3).connect_timeout(Duration::from_secs(30));
+                    options(&cluster.urls(), RespVersion::Resp3).connect_timeout(Duration::from_secs(30));
                 tokio::spawn(Client::connect(given.request_timeout(REQUEST_TIMEOUT)))
             })
             .collect();

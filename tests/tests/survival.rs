@@ -27,7 +27,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use keyslot::{Client, Protocol};
+use keyslot::{Client, RespVersion};
 use keyslot_testcluster::{Error, TestCluster, TestServer};
 use keyslot_tests::control::Control;
 use keyslot_tests::load::{Delays, Load, Report, Shard, shards};
@@ -211,7 +211,7 @@ struct Phase {
 
 impl<'a> Run<'a> {
     /// Returns what was not as it should be.
-    async fn of(fault: Fault, cluster: &'a mut TestCluster, protocol: Protocol) -> Result<Vec<String>> {
+    async fn of(fault: Fault, cluster: &'a mut TestCluster, protocol: RespVersion) -> Result<Vec<String>> {
         let given = options(&cluster.urls(), protocol).request_timeout(REQUEST_TIMEOUT);
         let client = Client::connect(given).await?;
         let shards = shards(cluster)?;

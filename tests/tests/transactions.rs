@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use keyslot::{Client, Error, Protocol};
+use keyslot::{Client, Error, RespVersion};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::TestCluster;
 use keyslot_tests::{PROTOCOLS, count, options, wait_until, words};
@@ -131,7 +131,7 @@ async fn a_load_of_transactions_alone_recovers_from_moves_and_a_failover() -> Re
     Ok(())
 }
 
-async fn recovers(protocol: Protocol) -> Result<()> {
+async fn recovers(protocol: RespVersion) -> Result<()> {
     let cluster = TestCluster::start(3, 1)?;
     let client = Client::connect(options(&cluster.urls(), protocol)).await?;
     let slot = Slot::of_key(b"tag").number();

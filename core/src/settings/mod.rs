@@ -91,7 +91,7 @@ pub const SETTINGS: &[Setting] = &[
     row("mode", Field::Word(|config| &mut config.mode), "What the nodes are; auto asks them"),
     row(
         "resp-version",
-        Field::Word(|config| &mut config.protocol),
+        Field::Word(|config| &mut config.resp_version),
         "RESP2, RESP3, or RESP3 where the server knows it",
     ),
     row(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cpu_time::ThreadTime;
 use keyslot_core::cluster::{ConnId, Event};
-use keyslot_core::config::{Config, Protocol, RetryWrites};
+use keyslot_core::config::{Config, RespVersion, RetryWrites};
 use keyslot_core::error::Error;
 
 use crate::lab::*;
@@ -248,13 +248,13 @@ fn a_hundred_thousand_requests_to_a_stalled_node_time_out_in_no_time() {
 /// How bytes come that are no sign of life.
 const DROP: u64 = 50 * MILLISECOND;
 
-fn with_protocol(protocol: Protocol) -> Lab {
-    lab_where(|config| config.protocol = protocol)
+fn with_protocol(protocol: RespVersion) -> Lab {
+    lab_where(|config| config.resp_version = protocol)
 }
 
 #[test]
 fn a_drip_is_no_sign_of_life() {
-    for protocol in [Protocol::Resp2, Protocol::Resp3] {
+    for protocol in [RespVersion::Resp2, RespVersion::Resp3] {
         let mut lab = with_protocol(protocol);
         let conn = lab.open_conns(Some(0))[0];
         let before = lab.now();

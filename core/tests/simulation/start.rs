@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use keyslot_core::address::NodeAddr;
 use keyslot_core::cluster::Event;
-use keyslot_core::config::{Config, Mode, Protocol, ReplicaReads};
+use keyslot_core::config::{Config, Mode, ReplicaReads, RespVersion};
 use keyslot_core::error::Error;
 use keyslot_core::slot::{SLOT_COUNT, Slot, SlotRange};
 use keyslot_core::topology::{Health, Member, Role, Shard, Topology};
@@ -18,7 +18,7 @@ use crate::simulator::server::{Dialect, Migration, Node, Servers};
 use crate::simulator::weather::Weather;
 use crate::simulator::world::{MILLISECOND, SECOND};
 
-const PROTOCOLS: [Protocol; 3] = [Protocol::Auto, Protocol::Resp2, Protocol::Resp3];
+const PROTOCOLS: [RespVersion; 3] = [RespVersion::Auto, RespVersion::Resp2, RespVersion::Resp3];
 
 fn greeting(greeting: Greeting) -> Manners {
     Manners { greeting, ..Manners::default() }
@@ -77,7 +77,7 @@ fn a_full_or_protected_server_is_named_and_tried_again() {
                 for has_password in [false, true] {
                     let servers = || if has_password { with_password() } else { three() };
                     let config = |config: &mut Config| {
-                        config.protocol = protocol;
+                        config.resp_version = protocol;
                         config.password = has_password.then(|| "secret".into());
                     };
                     let what = format!("{manner:?} {protocol:?} {has_password}");
@@ -97,7 +97,7 @@ fn a_running_client_does_not_take_a_full_server_for_a_refused_log_in() {
         for protocol in PROTOCOLS {
             let mut lab = lab_of(with_password(), |config, _| {
                 config.password = Some("secret".into());
-                config.protocol = protocol;
+                config.resp_version = protocol;
             });
             lab.servers.nodes[1].manners = greeting(Greeting::ToFirst(error));
             let conn = lab.open_conns(Some(1))[0];
@@ -116,7 +116,7 @@ fn a_running_client_does_not_take_a_full_server_for_a_refused_log_in() {
 fn a_wrong_password_is_told_at_once() {
     for protocol in PROTOCOLS {
         let config = |config: &mut Config| {
-            config.protocol = protocol;
+            config.resp_version = protocol;
             config.password = Some("wrong".into());
         };
         let lab = start(config, with_password(), Manners::default(), 20 * MILLISECOND);
@@ -128,7 +128,7 @@ fn a_wrong_password_is_told_at_once() {
         "ERR AUTH <password> called without any password configured for the default user. Are you sure?",
     ] {
         let config = |config: &mut Config| {
-            config.protocol = Protocol::Resp2;
+            config.resp_version = RespVersion::Resp2;
             config.password = Some("wrong".into());
         };
         let lab = start(config, with_password(), refusing(&["AUTH"], Some(words)), 20 * MILLISECOND);
@@ -146,12 +146,12 @@ fn hello_refused_in_whatever_words_means_resp2() {
         "NOPROTO unsupported protocol version",
         "ERR syntax error",
     ] {
-        for (protocol, works) in [(Protocol::Auto, true), (Protocol::Resp3, false)] {
+        for (protocol, works) in [(RespVersion::Auto, true), (RespVersion::Resp3, false)] {
             for has_password in [false, true] {
                 let servers = if has_password { with_password() } else { three() };
                 let mut lab = begin(
                     |config| {
-                        config.protocol = protocol;
+                        config.resp_version = protocol;
                         config.password = has_password.then(|| "secret".into());
                     },
                     servers,

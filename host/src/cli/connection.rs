@@ -149,3 +149,49 @@ impl ConnectionArgs {
         Ok(client)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use keyslot_core::settings::SETTINGS;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        connection: ConnectionArgs,
+    }
+
+    fn settings_of(args: &[String]) -> Vec<String> {
+        let line = Line::parse_from(["keyslot"].into_iter().map(str::to_owned).chain(args.iter().cloned()));
+        let config = line.connection.in_effect();
+        SETTINGS.iter().map(|setting| setting.show(&config)).collect()
+    }
+
+    #[test]
+    fn each_setting_has_a_flag_that_says_what_the_url_says() {
+        let default = Config::new(Vec::new());
+        for setting in SETTINGS {
+            let other = match (setting.placeholder(), setting.words()) {
+                (_, words @ [_, ..]) => {
+                    words.iter().find(|word| **word != setting.show(&default)).copied().unwrap_or_default()
+                }
+                ("TIME", _) => "1234ms",
+                ("TIME..TIME", _) => "7ms..70ms",
+                ("ANNOUNCED=ACTUAL", _) => "a:1=b:2",
+                _ => "7",
+            };
+            let by_flag = settings_of(&[format!("--{}", setting.name), other.to_owned()]);
+            let by_url = settings_of(&["--url".to_owned(), format!("redis://h?{}={other}", setting.name)]);
+            assert_eq!(by_flag, by_url, "{}", setting.name);
+            assert_ne!(by_flag, settings_of(&[]), "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn flags_come_before_the_url() {
+        let url = ["--url", "redis://h?request-timeout=1s", "--request-timeout", "2s"].map(str::to_owned);
+        assert!(settings_of(&url).contains(&"2s".to_owned()));
+    }
+}

@@ -18,7 +18,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::config::{Config, Protocol, ReplicaReads};
+use crate::config::{Config, ReplicaReads, RespVersion};
 use crate::error::{Error, ServerError};
 use crate::resp::RawReply;
 
@@ -61,7 +61,7 @@ pub(in crate::cluster) enum HandshakeAction {
 
 /// The first batch. `shared`: of the connection that a node's requests share.
 pub(super) fn first_batch(config: &Config, shared: bool) -> Vec<(HandshakeStep, Vec<String>)> {
-    if config.protocol == Protocol::Resp2 {
+    if config.resp_version == RespVersion::Resp2 {
         return resp2_batch(config, shared);
     }
     let mut hello = words(&["HELLO", "3"]);
@@ -121,7 +121,7 @@ fn words(words: &[&str]) -> Vec<String> {
 pub(in crate::cluster) fn classify(
     step: HandshakeStep,
     error: Option<&ServerError>,
-    protocol: Protocol,
+    protocol: RespVersion,
 ) -> HandshakeAction {
     let Some(error) = error else {
         return HandshakeAction::Continue;
@@ -137,7 +137,7 @@ pub(in crate::cluster) fn classify(
             HandshakeAction::Continue
         }
         _ if passes(error) => HandshakeAction::NotNow(refused(error)),
-        HandshakeStep::Hello if protocol != Protocol::Resp3 => HandshakeAction::FallBack,
+        HandshakeStep::Hello if protocol != RespVersion::Resp3 => HandshakeAction::FallBack,
         HandshakeStep::Hello if is_unknown_command(error) => {
             HandshakeAction::Fail(Error::Connect(format!("the server does not speak RESP3: {error}")))
         }
@@ -218,7 +218,7 @@ mod tests {
     fn judged(step: HandshakeStep, text: &str) -> &'static str {
         let (code, message) = text.split_once(' ').unwrap();
         let error = ServerError { code: code.into(), message: message.into() };
-        match classify(step, Some(&error), Protocol::Auto) {
+        match classify(step, Some(&error), RespVersion::Auto) {
             HandshakeAction::Continue => "continue",
             HandshakeAction::FallBack => "fall back",
             HandshakeAction::NotNow(_) => "not now",

@@ -143,7 +143,7 @@ impl Cluster {
         let falling_back = connection.state() == State::Handshaking { falling_back: true };
         let last = connection.expected.is_empty();
         if !falling_back {
-            match handshake::classify(step, error.as_ref(), self.cx.config.protocol) {
+            match handshake::classify(step, error.as_ref(), self.cx.config.resp_version) {
                 handshake::HandshakeAction::Continue => {
                     if step == HandshakeStep::Hello
                         && let Err(error) = self.on_hello(conn, &reply.decode())

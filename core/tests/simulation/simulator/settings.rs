@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyslot_core::address::NodeAddr;
-use keyslot_core::config::{Config, Mode, Pool, Protocol, ReplicaReads, Retry, RetryWrites};
+use keyslot_core::config::{Config, Mode, Pool, ReplicaReads, RespVersion, Retry, RetryWrites};
 use keyslot_core::slot::{SLOT_COUNT, Slot, SlotRange};
 use keyslot_core::topology::{Health, Member, Role, Shard, Topology};
 
@@ -42,8 +42,8 @@ pub(super) fn random_config(choices: &mut Choices, servers: &mut Servers, mood: 
     config.connect_timeout = CONNECT_TIMEOUT;
     config.request_timeout = REQUEST_TIMEOUT;
     config.password.clone_from(&servers.dialect.password);
-    let protocols = [Protocol::Auto, Protocol::Resp2, Protocol::Resp3];
-    config.protocol = choices.pick(if servers.dialect.hello { &protocols } else { &protocols[..2] });
+    let protocols = [RespVersion::Auto, RespVersion::Resp2, RespVersion::Resp3];
+    config.resp_version = choices.pick(if servers.dialect.hello { &protocols } else { &protocols[..2] });
     config.mode = match servers.dialect.cluster {
         true => choices.pick(&[Mode::Auto, Mode::Cluster]),
         false => choices.pick(&[Mode::Auto, Mode::Standalone]),
