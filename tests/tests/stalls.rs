@@ -317,9 +317,9 @@ mod plain {
             let guest = redis.keyslot_redis_redis_cluster();
             let options = guest.options().call_constructor(&mut store, urls).await?;
             let protocol = match protocol {
-                RespVersion::Resp2 => redis_cluster::Protocol::Resp2,
-                RespVersion::Resp3 => redis_cluster::Protocol::Resp3,
-                RespVersion::Auto => redis_cluster::Protocol::Auto,
+                RespVersion::Resp2 => redis_cluster::RespVersion::Resp2,
+                RespVersion::Resp3 => redis_cluster::RespVersion::Resp3,
+                RespVersion::Auto => redis_cluster::RespVersion::Auto,
             };
             guest.options().call_set_resp_version(&mut store, options, protocol).await?;
             let timeout = u32::try_from(REQUEST_TIMEOUT.as_millis())?;

@@ -46,8 +46,12 @@ fn own(asked: &Asked<'_>) -> u16 {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
+    [circles(), strangers(), unbelievable(), hang_ups()].into_iter().flatten().collect()
+}
+
+/// The nodes send the client to each other, or to themselves.
+fn circles() -> Vec<Case> {
     let turn = AtomicUsize::new(0);
-    let others = AtomicUsize::new(0);
     vec![
         // Nobody else can serve it: the node is asked over new connections until the end.
         redirected("MOVED to itself", &["server MOVED"], |asked| {
@@ -73,6 +77,22 @@ pub(crate) fn cases() -> Vec<Case> {
             format!("{word} {} {}", own(asked), asked.address(asked.node + 1))
         })
         .nodes(2),
+        Case::new("ASKING is refused", &["server*", "redirect-limit", "protocol", "timeout"], |asked| {
+            let answer = match asked.node {
+                0 => format!("-ASK {} {}\r\n", own(asked), asked.address(1)),
+                _ if asked.is("ASKING") => "-ERR unknown command\r\n".to_owned(),
+                _ => format!("-MOVED {} {}\r\n", own(asked), asked.address(0)),
+            };
+            (asked.is("GET") || asked.is("ASKING")).then(|| vec![Act::send(answer)])
+        })
+        .nodes(2),
+    ]
+}
+
+/// They send it to where nobody is.
+fn strangers() -> Vec<Case> {
+    let others = AtomicUsize::new(0);
+    vec![
         redirected("MOVED to where nobody listens", NOBODY, |asked| {
             format!("MOVED {} 127.77.0.1:1", own(asked))
         }),
@@ -86,6 +106,25 @@ pub(crate) fn cases() -> Vec<Case> {
             format!("MOVED {} 127.77.{}.{}:1", own(asked), other / 250 % 250, other % 250 + 1)
         })
         .settings(two_redirects),
+        Case::new(
+            "MOVED of 1,000 keys to a stranger each",
+            &["each of connect, redirect-limit, timeout, limit-exceeded"],
+            |asked| {
+                let number =
+                    asked.words.get(1).and_then(|key| key.strip_prefix("key:")?.parse::<usize>().ok())?;
+                let to = format!("127.77.{}.{}:1", number / 250 % 250, number % 250 + 1);
+                Some(vec![Act::send(format!("-MOVED {} {to}\r\n", own(asked)))])
+            },
+        )
+        .deed(Deed::Pipeline(1_000))
+        .memory(64)
+        .heavy(),
+    ]
+}
+
+/// Redirects that cannot be read, or must not be believed.
+fn unbelievable() -> Vec<Case> {
+    vec![
         redirected("MOVED without an address", SHOWN, |asked| format!("MOVED {}", own(asked))),
         redirected("MOVED without anything", SHOWN, |_| "MOVED".to_owned()),
         redirected("MOVED of a slot beyond the last", SHOWN, |asked| {
@@ -115,19 +154,12 @@ pub(crate) fn cases() -> Vec<Case> {
         )
         .nodes(3)
         .deed(Deed::Gets(&["a", "b"])),
-        Case::new(
-            "MOVED of 1,000 keys to a stranger each",
-            &["each of connect, redirect-limit, timeout, limit-exceeded"],
-            |asked| {
-                let number =
-                    asked.words.get(1).and_then(|key| key.strip_prefix("key:")?.parse::<usize>().ok())?;
-                let to = format!("127.77.{}.{}:1", number / 250 % 250, number % 250 + 1);
-                Some(vec![Act::send(format!("-MOVED {} {to}\r\n", own(asked)))])
-            },
-        )
-        .deed(Deed::Pipeline(1_000))
-        .memory(64)
-        .heavy(),
+    ]
+}
+
+/// They send it to a node that closes every connection.
+fn hang_ups() -> Vec<Case> {
+    vec![
         // Only redirects name the node, and it hangs up at once: it is dialled with pauses.
         Case::new("MOVED to a node that hangs up at once", &["ok"], |asked| {
             let answer = match asked.node {
@@ -151,14 +183,5 @@ pub(crate) fn cases() -> Vec<Case> {
         .deed(Deed::Tries(Duration::from_secs(2), Duration::from_millis(10)))
         .within(Duration::from_secs(4))
         .dials(30),
-        Case::new("ASKING is refused", &["server*", "redirect-limit", "protocol", "timeout"], |asked| {
-            let answer = match asked.node {
-                0 => format!("-ASK {} {}\r\n", own(asked), asked.address(1)),
-                _ if asked.is("ASKING") => "-ERR unknown command\r\n".to_owned(),
-                _ => format!("-MOVED {} {}\r\n", own(asked), asked.address(0)),
-            };
-            (asked.is("GET") || asked.is("ASKING")).then(|| vec![Act::send(answer)])
-        })
-        .nodes(2),
     ]
 }

@@ -27,7 +27,7 @@ pub(crate) fn answered(
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    [exec(), scans(), handshake(), parts()].into_iter().flatten().collect()
+    [exec(), scans(), cluster_nodes(), handshake(), parts()].into_iter().flatten().collect()
 }
 
 /// Null, an error, or an array of exactly as many as were queued.
@@ -83,30 +83,12 @@ fn exec() -> Vec<Case> {
     ]
 }
 
+/// Answers to the steps of a scan.
 fn scans() -> Vec<Case> {
     let scan = |name, expected: &[&'static str], bytes: &[u8]| {
         answered(name, expected, "SCAN", bytes).deed(Deed::Scan(200)).within(Duration::from_secs(4))
     };
-    let nodes = |name, expected: &[&'static str], text: String| {
-        answered(name, expected, "CLUSTER NODES", bulk(text))
-            .deed(Deed::Scan(200))
-            .within(Duration::from_secs(4))
-    };
     let wrong = &["protocol", "limit-exceeded"];
-    // What cannot be read is as good as no answer: the slots cannot be told.
-    let unread = &["protocol", "limit-exceeded", "cluster-down", "timeout", "connect", "connection-lost"];
-    let id = format!("{:040x}", 1);
-    let own = |more: &str| format!("{id} 127.0.0.1:1@2 myself,master - 0 0 1 connected 0-16383{more}\n");
-    let open = |count: usize| -> String {
-        (0..count).map(|number| format!(" [{}->-{id}]", number % 16_384)).collect()
-    };
-    let strangers = |count: usize| -> String {
-        (0..count)
-            .map(|number| {
-                format!("{number:040x} 127.77.0.1:{}@1 master - 0 0 1 connected\n", number % 60_000 + 1)
-            })
-            .collect()
-    };
     vec![
         scan("SCAN: an integer", PROTOCOL, b":0\r\n"),
         scan("SCAN: a string", PROTOCOL, b"$1\r\n0\r\n"),
@@ -138,6 +120,31 @@ fn scans() -> Vec<Case> {
             b"*2\r\n$1\r\n0\r\n*1\r\n$1\r\nf\r\n",
         )
         .deed(Deed::HashScan),
+    ]
+}
+
+/// Answers to the question for slots that are on the move, which a scan asks.
+fn cluster_nodes() -> Vec<Case> {
+    let nodes = |name, expected: &[&'static str], text: String| {
+        answered(name, expected, "CLUSTER NODES", bulk(text))
+            .deed(Deed::Scan(200))
+            .within(Duration::from_secs(4))
+    };
+    // What cannot be read is as good as no answer: the slots cannot be told.
+    let unread = &["protocol", "limit-exceeded", "cluster-down", "timeout", "connect", "connection-lost"];
+    let id = format!("{:040x}", 1);
+    let own = |more: &str| format!("{id} 127.0.0.1:1@2 myself,master - 0 0 1 connected 0-16383{more}\n");
+    let open = |count: usize| -> String {
+        (0..count).map(|number| format!(" [{}->-{id}]", number % 16_384)).collect()
+    };
+    let strangers = |count: usize| -> String {
+        (0..count)
+            .map(|number| {
+                format!("{number:040x} 127.77.0.1:{}@1 master - 0 0 1 connected\n", number % 60_000 + 1)
+            })
+            .collect()
+    };
+    vec![
         nodes("CLUSTER NODES: empty", unread, String::new()),
         nodes("CLUSTER NODES: no lines of it", unread, "nothing of the kind\n".repeat(1_000)),
         nodes("CLUSTER NODES: a slot beyond the last", unread, own(" 16384")),

@@ -14,6 +14,8 @@ use crate::shapes::answered;
 
 const NO_CONNECTION: &[&str] = &["connect"];
 const SERVED: &[&str] = &["ok of:k"];
+/// Too large an answer may also cost its connection, and at the start that is the only one.
+const REFUSED: &[&str] = &["ok of:k", "connect: connect"];
 
 /// A row of CLUSTER SLOTS.
 fn row(first: i64, last: i64, nodes: &[Vec<u8>]) -> Vec<u8> {
@@ -37,7 +39,7 @@ fn with_replicas(port: u16, others: &[Vec<u8>]) -> Vec<u8> {
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    [slots(), large(), shards(), changing()].into_iter().flatten().collect()
+    [slots(), large(), shards(), info(), changing()].into_iter().flatten().collect()
 }
 
 fn slots() -> Vec<Case> {
@@ -142,20 +144,6 @@ fn shards() -> Vec<Case> {
         let slots = (0..count).rev().flat_map(|slot| [integer(slot % 16_384), integer(slot % 16_384)]);
         array(&slots.collect::<Vec<_>>())
     };
-    // Too large an answer may also cost its connection, and at the start that is the only one.
-    let refused = &["ok of:k", "connect: connect"];
-    let text_nodes = |zone: &str| {
-        let member = [
-            [bulk("id"), bulk(format!("{:040x}", 1))],
-            [bulk("port"), integer(1)],
-            [bulk("ip"), bulk("127.0.0.1")],
-            [bulk("endpoint"), bulk("127.0.0.1")],
-            [bulk("role"), bulk("master")],
-            [bulk("health"), bulk("online")],
-            [bulk("availability-zone"), bulk(zone)],
-        ];
-        array(&[array(&member.concat())])
-    };
     vec![
         // An answer of another type is one to another question: the connection is closed.
         answered("SHARDS: an integer", &["connect: connect"], "CLUSTER SHARDS", integer(1)),
@@ -165,7 +153,7 @@ fn shards() -> Vec<Case> {
         shards("SHARDS: a slot named twice", map(array(&[0, 5, 5, 9].map(integer)), array(&[]))),
         answered(
             "SHARDS: 250,000 pairs, descending",
-            refused,
+            REFUSED,
             "CLUSTER SHARDS",
             map(pairs(250_000), array(&[])),
         )
@@ -173,7 +161,7 @@ fn shards() -> Vec<Case> {
         .heavy(),
         answered(
             "SHARDS: 1,600,000 pairs, descending",
-            refused,
+            REFUSED,
             "CLUSTER SHARDS",
             map(pairs(1_600_000), array(&[])),
         )
@@ -181,37 +169,34 @@ fn shards() -> Vec<Case> {
         .heavy(),
         answered(
             "SHARDS: a zone of 8 MiB",
-            refused,
+            REFUSED,
             "CLUSTER SHARDS",
-            map(pairs(1), text_nodes(&"z".repeat(8 << 20))),
+            map(pairs(1), node_in_zone(&"z".repeat(8 << 20))),
         )
         .memory(64),
         answered(
             "SHARDS: 10,000 nodes",
-            refused,
+            REFUSED,
             "CLUSTER SHARDS",
             map(pairs(1), array(&shard_nodes(10_000))),
         )
         .memory(64)
         .heavy(),
-        answered("INFO: an integer", &["connect: connect"], "CLUSTER INFO", ":1\r\n"),
-        answered(
-            "INFO: an epoch of 30 digits",
-            SERVED,
-            "CLUSTER INFO",
-            bulk("cluster_current_epoch:999999999999999999999999999999\r\n"),
-        ),
-        answered(
-            "INFO: 1 MiB without an epoch",
-            refused,
-            "CLUSTER INFO",
-            bulk("cluster_state:ok\r\n".repeat(60_000)),
-        )
-        .memory(48),
-        Case::new("INFO: never answered", &["ok of:k", "connect: connect"], |asked| {
-            asked.is("CLUSTER INFO").then(|| vec![Act::Silence])
-        }),
     ]
+}
+
+/// The only node of a shard, in this zone.
+fn node_in_zone(zone: &str) -> Vec<u8> {
+    let member = [
+        [bulk("id"), bulk(format!("{:040x}", 1))],
+        [bulk("port"), integer(1)],
+        [bulk("ip"), bulk("127.0.0.1")],
+        [bulk("endpoint"), bulk("127.0.0.1")],
+        [bulk("role"), bulk("master")],
+        [bulk("health"), bulk("online")],
+        [bulk("availability-zone"), bulk(zone)],
+    ];
+    array(&[array(&member.concat())])
 }
 
 /// Nodes of CLUSTER SHARDS at which nobody listens.
@@ -229,6 +214,28 @@ fn shard_nodes(count: usize) -> Vec<Vec<u8>> {
         array(&member.concat())
     };
     (2..count + 2).map(of).collect()
+}
+
+fn info() -> Vec<Case> {
+    vec![
+        answered("INFO: an integer", &["connect: connect"], "CLUSTER INFO", ":1\r\n"),
+        answered(
+            "INFO: an epoch of 30 digits",
+            SERVED,
+            "CLUSTER INFO",
+            bulk("cluster_current_epoch:999999999999999999999999999999\r\n"),
+        ),
+        answered(
+            "INFO: 1 MiB without an epoch",
+            REFUSED,
+            "CLUSTER INFO",
+            bulk("cluster_state:ok\r\n".repeat(60_000)),
+        )
+        .memory(48),
+        Case::new("INFO: never answered", &["ok of:k", "connect: connect"], |asked| {
+            asked.is("CLUSTER INFO").then(|| vec![Act::Silence])
+        }),
+    ]
 }
 
 /// Another topology each time that it is asked for.

@@ -173,6 +173,7 @@ fn is_to_nowhere(error: &ServerError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::ErrorAction::{Authentication, RefreshAndRetry, Surface, WaitAndRetry};
     use super::*;
     use alloc::string::ToString;
 
@@ -196,91 +197,91 @@ mod tests {
         classify(&error, "10.0.0.1", &Command::new(command).unwrap())
     }
 
+    /// What servers say, what is done about it, and whether the same is done when a script that
+    /// writes says so.
+    const SERVERS_ERRORS: &[(&str, ErrorAction, bool)] = &[
+        ("TRYAGAIN Multiple keys request during rehashing of slot", WaitAndRetry, true),
+        ("TRYAGAIN slot is migrating, retry later", WaitAndRetry, false),
+        ("LOADING Redis is loading the dataset in memory", RefreshAndRetry, true),
+        ("LOADING Valkey is loading the dataset in memory", RefreshAndRetry, true),
+        ("LOADING Another is loading the dataset in memory", RefreshAndRetry, false),
+        ("CLUSTERDOWN The cluster is down", RefreshAndRetry, true),
+        ("CLUSTERDOWN The cluster is down and only accepts read commands", RefreshAndRetry, true),
+        ("CLUSTERDOWN Hash slot not served", RefreshAndRetry, true),
+        (
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            RefreshAndRetry,
+            true,
+        ),
+        (
+            "MASTERDOWN Link with MASTER is down, replica-serve-stale-data is set to 'no' and 'allow-stale' \
+             flag is not set on the script.",
+            RefreshAndRetry,
+            true,
+        ),
+        ("READONLY You can't write against a read only replica.", RefreshAndRetry, true),
+        ("READONLY You can't write against a read only slave.", RefreshAndRetry, false),
+        ("READONLY Can not run script with write flag on readonly replica", RefreshAndRetry, true),
+        (
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+            RefreshAndRetry,
+            false,
+        ),
+        (
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> slave?)",
+            RefreshAndRetry,
+            false,
+        ),
+        ("UNBLOCKED the stream key no longer exists", Surface, true),
+        ("UNBLOCKED client unblocked via CLIENT UNBLOCK", Surface, true),
+        ("UNBLOCKED", Surface, true),
+        ("UNBLOCKED in a module's words", Surface, true),
+        ("NOAUTH Authentication required.", Authentication, true),
+        (
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise …",
+            Authentication,
+            false,
+        ),
+        ("NOPERM User ada has no permissions to run the 'get' command", Surface, true),
+        ("NOPERM No permissions to access a key", Surface, true),
+        ("WRONGPASS invalid username-password pair or user is disabled.", Surface, true),
+        ("DENIED Redis is running in protected mode …", Surface, true),
+        (
+            "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+            Surface,
+            true,
+        ),
+        (
+            "BUSY Valkey is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.",
+            Surface,
+            true,
+        ),
+        ("BUSY Redis is busy running a module command.", Surface, true),
+        ("BUSYGROUP Consumer Group name already exists", Surface, true),
+        ("BUSYKEY Target key name already exists.", Surface, true),
+        ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable …", Surface, true),
+        ("MISCONF Errors writing to the AOF file: No space left on device", Surface, true),
+        ("NOREPLICAS Not enough good replicas to write.", Surface, true),
+        ("OOM command not allowed when used memory > 'maxmemory'.", Surface, true),
+        ("OOM allow-oom flag is not set on the script, can not run it when used memory > …", Surface, true),
+        ("NOTBUSY No scripts in execution right now.", Surface, true),
+        ("UNKILLABLE Sorry the script already executed write commands against the dataset.", Surface, true),
+        ("REDIRECT 10.0.0.1:6379", Surface, true),
+        ("NOGROUP No such key 'x' or consumer group 'y'", Surface, true),
+        ("EXECABORT Transaction discarded because of previous errors.", Surface, true),
+        ("ERR LOADING", Surface, true),
+        ("loading Redis is loading the dataset in memory", Surface, true),
+    ];
+
     #[test]
     fn each_of_the_servers_errors_is_told_by_its_words() {
-        use ErrorAction::{Authentication, RefreshAndRetry, Surface, WaitAndRetry};
-        const STALE: &str = "Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
-        const STALE_SCRIPT: &str = "Link with MASTER is down, replica-serve-stale-data is set to 'no' and 'allow-stale' flag is not set on the script.";
-        // What servers say, what is done about it, and the same when a script that writes says so.
-        let table = [
-            ("TRYAGAIN Multiple keys request during rehashing of slot", WaitAndRetry, true),
-            ("TRYAGAIN slot is migrating, retry later", WaitAndRetry, false),
-            ("LOADING Redis is loading the dataset in memory", RefreshAndRetry, true),
-            ("LOADING Valkey is loading the dataset in memory", RefreshAndRetry, true),
-            ("LOADING Another is loading the dataset in memory", RefreshAndRetry, false),
-            ("CLUSTERDOWN The cluster is down", RefreshAndRetry, true),
-            ("CLUSTERDOWN The cluster is down and only accepts read commands", RefreshAndRetry, true),
-            ("CLUSTERDOWN Hash slot not served", RefreshAndRetry, true),
-            (&format!("MASTERDOWN {STALE}"), RefreshAndRetry, true),
-            (&format!("MASTERDOWN {STALE_SCRIPT}"), RefreshAndRetry, true),
-            ("READONLY You can't write against a read only replica.", RefreshAndRetry, true),
-            ("READONLY You can't write against a read only slave.", RefreshAndRetry, false),
-            ("READONLY Can not run script with write flag on readonly replica", RefreshAndRetry, true),
-            (
-                "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
-                RefreshAndRetry,
-                false,
-            ),
-            (
-                "UNBLOCKED force unblock from blocking operation, instance state changed (master -> slave?)",
-                RefreshAndRetry,
-                false,
-            ),
-            ("UNBLOCKED the stream key no longer exists", Surface, true),
-            ("UNBLOCKED client unblocked via CLIENT UNBLOCK", Surface, true),
-            ("UNBLOCKED", Surface, true),
-            ("UNBLOCKED in a module's words", Surface, true),
-            ("NOAUTH Authentication required.", Authentication, true),
-            (
-                "NOAUTH HELLO must be called with the client already authenticated, otherwise …",
-                Authentication,
-                false,
-            ),
-            ("NOPERM User ada has no permissions to run the 'get' command", Surface, true),
-            ("NOPERM No permissions to access a key", Surface, true),
-            ("WRONGPASS invalid username-password pair or user is disabled.", Surface, true),
-            ("DENIED Redis is running in protected mode …", Surface, true),
-            (
-                "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
-                Surface,
-                true,
-            ),
-            (
-                "BUSY Valkey is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.",
-                Surface,
-                true,
-            ),
-            ("BUSY Redis is busy running a module command.", Surface, true),
-            ("BUSYGROUP Consumer Group name already exists", Surface, true),
-            ("BUSYKEY Target key name already exists.", Surface, true),
-            ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable …", Surface, true),
-            ("MISCONF Errors writing to the AOF file: No space left on device", Surface, true),
-            ("NOREPLICAS Not enough good replicas to write.", Surface, true),
-            ("OOM command not allowed when used memory > 'maxmemory'.", Surface, true),
-            (
-                "OOM allow-oom flag is not set on the script, can not run it when used memory > …",
-                Surface,
-                true,
-            ),
-            ("NOTBUSY No scripts in execution right now.", Surface, true),
-            (
-                "UNKILLABLE Sorry the script already executed write commands against the dataset.",
-                Surface,
-                true,
-            ),
-            ("REDIRECT 10.0.0.1:6379", Surface, true),
-            ("NOGROUP No such key 'x' or consumer group 'y'", Surface, true),
-            ("EXECABORT Transaction discarded because of previous errors.", Surface, true),
-            ("ERR LOADING", Surface, true),
-            ("loading Redis is loading the dataset in memory", Surface, true),
-        ];
-        for (text, action, of_scripts_too) in table {
+        for (text, action, of_scripts_too) in SERVERS_ERRORS {
             let (code, message) = text.split_once(' ').unwrap_or((text, ""));
-            assert_eq!(judged(code, message), action, "{text}");
+            assert_eq!(&judged(code, message), action, "{text}");
             let error = ServerError { code: code.to_string(), message: message.to_string() };
-            assert_eq!(passes(&error), action != Surface, "{text}");
+            assert_eq!(passes(&error), *action != Surface, "{text}");
             let of_script = judged_for(&["FCALL", "f", "1", "key"], code, message);
-            assert_eq!(of_script, if of_scripts_too { action } else { Surface }, "{text}");
+            assert_eq!(&of_script, if *of_scripts_too { action } else { &Surface }, "{text}");
         }
         let named = "You can't write against a read only replica. script: 4ca2…, on @user_script:1.";
         assert_eq!(judged_for(&["EVAL", "…", "1", "key"], "READONLY", named), RefreshAndRetry);

@@ -11,19 +11,20 @@
 //! back. Delays are those beyond what the same load meets at a server to which nothing happens
 //! (`keyslot_tests::control`). Under both protocols.
 
+mod faults;
+mod load;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use keyslot::{Client, ReplicaReads, RespVersion};
 use keyslot_testcluster::TestCluster;
-use keyslot_tests::control::Control;
 use keyslot_tests::load::{Shard, shards};
-use keyslot_tests::{PROTOCOLS, count, options, wait_until, words};
-use tokio::sync::Mutex;
+use keyslot_tests::{PROTOCOLS, count, options, words};
 use tokio::task::JoinHandle;
+
+use faults::{Fault, survive};
 
 /// GETs for each strategy: a multiple of the shards' number and of the tasks'.
 const READS: u64 = 720;
@@ -273,25 +274,6 @@ fn settle(cluster: &TestCluster, shards: &[Shard]) -> Result<()> {
     Ok(())
 }
 
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// A replica that is silent for so long gets no reads; those that it has go to the primary.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(500);
-/// What a read may take beside what reads take elsewhere.
-const SLACK: Duration = Duration::from_millis(400);
-/// Between two reads of a task.
-const PAUSE: Duration = Duration::from_millis(2);
-const TASKS_PER_SHARD: usize = 2;
-/// The load runs on for so long when the fault is known.
-const AFTER: Duration = Duration::from_secs(1);
-
-/// What happens to a replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    Killed,
-    Stopped,
-    CutOff,
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_is_killed_fails_no_read() -> Result<()> {
     survive(Fault::Killed).await
@@ -305,190 +287,4 @@ async fn a_replica_that_stops_fails_no_read() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_is_cut_off_fails_no_read() -> Result<()> {
     survive(Fault::CutOff).await
-}
-
-/// Hurts a shard's only replica under the loads of two clients, one for each protocol, and undoes
-/// it.
-async fn survive(fault: Fault) -> Result<()> {
-    /// These measure delays: two at a time would measure each other.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-    let _turn = ONE_AT_A_TIME.lock().await;
-
-    // Without its primary a replica says so, also one that has just started and has no data yet.
-    let cluster = TestCluster::builder()
-        .primaries(3)
-        .replicas(1)
-        .node_timeout_ms(1_000)
-        .arg("--replica-serve-stale-data", "no")
-        .start()?;
-    let shards = shards(&cluster)?;
-    let replica = cluster.replicas_of(shards[0].primary)?[0];
-    let address = &cluster.addresses()[replica];
-    let mut loads = Vec::new();
-    for protocol in PROTOCOLS {
-        let given = options(&cluster.urls(), protocol).replica_reads(ReplicaReads::PreferReplica);
-        let given = given.request_timeout(REQUEST_TIMEOUT).attempt_timeout(ATTEMPT_TIMEOUT);
-        let client = Client::connect(given).await?;
-        write(&client, &shards).await?;
-        settle(&cluster, &shards)?;
-        loads.push((protocol, Load::start(client, &shards)));
-    }
-    let set =
-        |options: keyslot::Options| options.request_timeout(REQUEST_TIMEOUT).attempt_timeout(ATTEMPT_TIMEOUT);
-    let control = Control::start(PROTOCOLS[1], set).await?;
-    let elsewhere = [Control::shard(), Control::shard(), Control::shard()];
-    write(&control.client, &elsewhere).await?;
-    let control_load = Load::start(control.client.clone(), &elsewhere);
-    for (_, load) in &loads {
-        load.reaches(address, "before").await?;
-    }
-
-    match fault {
-        Fault::Killed => cluster.kill(replica)?,
-        Fault::Stopped => cluster.pause(replica)?,
-        Fault::CutOff => cluster.detach(replica)?,
-    }
-    match fault {
-        Fault::CutOff => refuses(&cluster, replica, &shards[0])?,
-        Fault::Killed | Fault::Stopped => cluster.wait_until_agreed()?,
-    }
-    tokio::time::sleep(AFTER).await;
-    match fault {
-        Fault::Killed => cluster.restart(replica)?,
-        Fault::Stopped => cluster.resume(replica)?,
-        Fault::CutOff => cluster.reattach(replica)?,
-    }
-    cluster.wait_until_agreed()?;
-
-    let mut seen = Vec::new();
-    for (protocol, load) in loads {
-        load.reaches(address, "when it is back").await.with_context(|| format!("{protocol:?}"))?;
-        seen.push((protocol, load.stop().await?));
-    }
-    let control = control_load.stop().await?;
-    println!("{fault:?}: elsewhere {control:?}");
-    ensure!(control.failures.is_empty(), "{:?}", control.failures);
-    let slack = SLACK + control.slowest.into_iter().max().unwrap_or_default();
-    for (protocol, seen) in seen {
-        println!("{fault:?} under {protocol:?}: {seen:?}");
-        let prompt = match fault {
-            Fault::Stopped => ATTEMPT_TIMEOUT + slack,
-            Fault::Killed | Fault::CutOff => slack,
-        };
-        ensure!(seen.failures.is_empty(), "{fault:?} under {protocol:?}: {:?}", seen.failures);
-        ensure!(seen.slowest[0] <= prompt, "{fault:?} under {protocol:?}: a read took {:?}", seen.slowest[0]);
-        let others = seen.slowest[1].max(seen.slowest[2]);
-        ensure!(others <= slack, "{fault:?} under {protocol:?}: a read of another shard took {others:?}");
-        // Those that were under way when the silence began, and one more each while a new
-        // connection is tried.
-        let held_up_max = 2 * TASKS_PER_SHARD + control.held_up;
-        ensure!(
-            seen.held_up <= held_up_max,
-            "{} reads were held up, not {held_up_max} at most",
-            seen.held_up
-        );
-    }
-    Ok(())
-}
-
-/// Checks that the replica answers MASTERDOWN: the fault is the one that is meant.
-fn refuses(cluster: &TestCluster, replica: usize, shard: &Shard) -> Result<()> {
-    let mut connection = cluster.connection(replica)?;
-    connection.ok(&["READONLY"])?;
-    let error = connection.string(&["GET", &key(&shard.tags[0])]).err().context("it answers")?;
-    ensure!(error.to_string().starts_with("MASTERDOWN"), "{error}");
-    Ok(())
-}
-
-fn key(tag: &str) -> String {
-    format!("{{{tag}}}:load")
-}
-
-/// Writes what the load reads: each tag's key holds the tag.
-async fn write(client: &Client, shards: &[Shard]) -> Result<()> {
-    for tag in shards.iter().flat_map(|shard| &shard.tags) {
-        client.execute(["SET", &key(tag), tag]).await?;
-    }
-    Ok(())
-}
-
-/// Tasks that read.
-struct Load {
-    client: Client,
-    tasks: Vec<JoinHandle<Seen>>,
-    stop: Arc<AtomicBool>,
-}
-
-/// What they saw.
-#[derive(Debug, Default)]
-struct Seen {
-    reads: u64,
-    failures: Vec<String>,
-    /// The slowest read of each shard.
-    slowest: [Duration; 3],
-    /// Reads that took half the attempt time-out or longer.
-    held_up: usize,
-}
-
-impl Load {
-    fn start(client: Client, shards: &[Shard]) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut tasks = Vec::new();
-        for (number, shard) in shards.iter().enumerate() {
-            for _ in 0..TASKS_PER_SHARD {
-                let (client, tags) = (client.clone(), shard.tags.clone());
-                tasks.push(tokio::spawn(read(client, number, tags, Arc::clone(&stop))));
-            }
-        }
-        Self { client, tasks, stop }
-    }
-
-    /// Waits until a node serves reads of the load.
-    async fn reaches(&self, address: &str, when: &str) -> Result<()> {
-        let answered = async || -> Result<u64> {
-            let nodes = self.client.statistics().await?;
-            let node = nodes.iter().find(|node| node.address == address);
-            Ok(node.map_or(0, |node| count(&node.counters, "commands")))
-        };
-        let before = answered().await?;
-        let what = format!("the replica serves reads {when}");
-        wait_until(&what, Duration::from_secs(30), async || Ok(answered().await? >= before + 20)).await?;
-        Ok(())
-    }
-
-    async fn stop(self) -> Result<Seen> {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut all = Seen::default();
-        for task in self.tasks {
-            let seen = task.await?;
-            all.reads += seen.reads;
-            all.failures.extend(seen.failures);
-            all.held_up += seen.held_up;
-            for (all, slowest) in all.slowest.iter_mut().zip(seen.slowest) {
-                *all = slowest.max(*all);
-            }
-        }
-        Ok(all)
-    }
-}
-
-async fn read(client: Client, shard: usize, tags: Vec<String>, stop: Arc<AtomicBool>) -> Seen {
-    let mut seen = Seen::default();
-    for tag in tags.iter().cycle() {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let started = Instant::now();
-        match client.execute(["GET", &key(tag)]).await {
-            Ok(reply) if reply.as_str() == Some(tag) => {}
-            Ok(reply) => seen.failures.push(format!("GET {} was answered with {reply:?}", key(tag))),
-            Err(error) => seen.failures.push(format!("GET {}: {error}", key(tag))),
-        }
-        let took = started.elapsed();
-        seen.reads += 1;
-        seen.slowest[shard] = took.max(seen.slowest[shard]);
-        seen.held_up += usize::from(took >= ATTEMPT_TIMEOUT / 2);
-        tokio::time::sleep(PAUSE).await;
-    }
-    seen
 }

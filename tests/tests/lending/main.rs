@@ -4,16 +4,20 @@
 //! that the client gives them), in which state one is (CLIENT INFO, CLIENT ID on it), and what has
 //! become of the keys. Under both protocols.
 
+mod callers;
+mod seen;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use keyslot::{Client, Connection, Error, Options, PoolSetting, ReplyRef, RespVersion};
+use keyslot::{Client, Error, PoolSetting, ReplyRef, RespVersion};
 use keyslot_core::slot::Slot;
 use keyslot_testcluster::{Connected, TestCluster, TestServer};
 use keyslot_tests::{PROTOCOLS, options, wait_until, words};
 
-/// What the connections of a test's client are called.
-const NAME: &str = "borrower";
+use callers::{decrement, get, gets};
+use seen::{NAME, blocked, connected, given, id, id_of, info, kill};
+
 /// How soon the server must have seen what the client did, on a machine that does other things,
 /// too.
 const SOON: Duration = Duration::from_secs(20);
@@ -42,27 +46,6 @@ async fn a_transaction_runs_unless_its_keys_have_changed() -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Writes one less than what the key holds, if it is not changed meanwhile. Returns what SET was
-/// answered with; none when the transaction did not run.
-async fn decrement(
-    connection: &Connection,
-    key: &str,
-    meanwhile: impl AsyncFnOnce() -> Result<(), Error>,
-) -> Result<Option<String>> {
-    connection.execute(["WATCH", key]).await?;
-    let value: i64 = connection.execute(["GET", key]).await?.as_str().context("a value")?.parse()?;
-    meanwhile().await?;
-    let results = connection
-        .pipeline(vec![words("MULTI"), words(&format!("SET {key} {}", value - 1)), words("EXEC")])
-        .await;
-    let [Ok(multi), Ok(set), Ok(exec)] = &results[..] else { bail!("{results:?}") };
-    ensure!(multi.as_str() == Some("OK") && set.as_str() == Some("QUEUED"), "{results:?}");
-    if exec.is_null() {
-        return Ok(None);
-    }
-    Ok(exec.children().next().and_then(ReplyRef::as_str).map(str::to_owned))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -467,57 +450,4 @@ async fn a_borrower_whose_slot_moves_is_told() -> Result<()> {
     let reply = connection.execute(["GET", "moving"]).await.context("the next borrower")?;
     ensure!(reply.as_str() == Some("value"), "{reply:?}");
     Ok(())
-}
-
-fn given(server: &TestServer, protocol: RespVersion) -> Options {
-    options(&[server.url()], protocol).client_name(NAME)
-}
-
-async fn get(client: &Client, key: &str) -> Result<Option<String>> {
-    Ok(client.execute(["GET", key]).await?.as_str().map(str::to_owned))
-}
-
-/// GETs one after another; how long the slowest took.
-async fn gets(client: &Client, count: usize) -> Result<Duration> {
-    let mut slowest = Duration::ZERO;
-    for _ in 0..count {
-        let started = Instant::now();
-        client.execute(["GET", "key"]).await?;
-        slowest = slowest.max(started.elapsed());
-    }
-    Ok(slowest)
-}
-
-/// What the server calls this connection.
-async fn id(connection: &Connection) -> Result<u64> {
-    id_of(connection.execute(["CLIENT", "ID"]).await?.as_integer())
-}
-
-fn id_of(reply: Option<i64>) -> Result<u64> {
-    Ok(reply.context("CLIENT ID is answered with a number")?.try_into()?)
-}
-
-/// The connection as the server sees it.
-async fn info(connection: &Connection) -> Result<Connected> {
-    let reply = connection.execute(["CLIENT", "INFO"]).await?;
-    Ok(Connected::parse(reply.as_str().context("CLIENT INFO is answered with text")?))
-}
-
-/// The client's connections as the server sees them.
-fn connected(server: &TestServer) -> Result<Vec<Connected>> {
-    let mut connected = server.connected()?;
-    connected.retain(|connected| connected.name() == NAME);
-    Ok(connected)
-}
-
-/// Those in a command that blocks.
-fn blocked(server: &TestServer) -> Result<Vec<Connected>> {
-    let mut blocked = connected(server)?;
-    blocked.retain(Connected::is_blocked);
-    Ok(blocked)
-}
-
-/// Lets the server close a connection. Returns how many it has closed.
-fn kill(server: &TestServer, id: u64) -> Result<i64> {
-    Ok(server.connection()?.integer(&["CLIENT", "KILL", "ID", &id.to_string()])?)
 }
