@@ -21,10 +21,12 @@ Examples:
 
 Exit codes: 0 all was measured, whether it reached its goal or not; 2 the benchmark could not run.";
 
-/// Measures Keyslot beside redis-rs, redis-protocol and a bare socket, on a local cluster that it starts.
+/// Measures Keyslot beside redis-rs, redis-protocol and a bare socket, on a local cluster that it
+/// starts.
 ///
-/// In each round every contestant of a row works for the same time, in changing order. A time is the median over the
-/// rounds; a ratio is the median of the rounds' ratios, ours to the peer's: lower is better.
+/// In each round every contestant of a row works for the same time, in changing order. A time is
+/// the median over the rounds; a ratio is the median of the rounds' ratios, ours to the peer's:
+/// lower is better.
 #[derive(Debug, Parser)]
 #[command(name = "bench", after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -46,8 +48,8 @@ pub(crate) struct Arguments {
     /// Writes everything that was measured to this file, too.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// For `perf record --delay=-1 --control=fifo:FILE`: tells it when the rounds begin and end, and the names of the
-    /// components' functions.
+    /// For `perf record --delay=-1 --control=fifo:FILE`: tells it when the rounds begin and end,
+    /// and the names of the components' functions.
     #[arg(long, value_name = "FILE")]
     pub(crate) perf: Option<PathBuf>,
     /// The Keyslot component.

@@ -7,7 +7,8 @@
 //!    "contestants": [{"name": "redis-rs cluster", "calls_per_round": 2000,
 //!      "nanoseconds": {"lower_quartile": 1, "median": 2, "upper_quartile": 3}, "rounds": [2]}],
 //!    "ratios": [{"ours": "keyslot component, typed", "peer": "redis-rs cluster",
-//!      "ratio": {"lower_quartile": 1, "median": 1, "upper_quartile": 1}, "goal": 1.15, "reached": true}]}]}
+//!      "ratio": {"lower_quartile": 1, "median": 1, "upper_quartile": 1},
+//!      "goal": 1.15, "reached": true}]}]}
 //! ```
 
 use serde_json::{Map, Value, json};

@@ -1,10 +1,15 @@
 //! `bench`: the client beside its peers, in one run on a real cluster; `cargo xtask bench` runs it.
 //!
-//! `rows` says what is measured, who takes part and which ratio is to be reached; `contestants` has everybody who takes part;
-//! `measure` lets them take turns; `statistics` is what is left of the rounds; `report` and `json` show it.
+//! | module | what is there |
+//! |---|---|
+//! | `rows` | what is measured, who takes part and which ratio is to be reached |
+//! | `contestants` | everybody who takes part |
+//! | `measure` | the rounds, in which they take turns |
+//! | `statistics` | what is left of the rounds |
+//! | `report`, `json` | how it is shown |
 //!
-//! Times are those of a caller's whole call: making the command in the form that the client takes, and looking at the reply
-//! in the form that it gives, belong to it.
+//! A time is that of a caller's whole call. Making the command in the form that the client takes
+//! belongs to it, and so does looking at the reply in the form that the client gives.
 
 mod arguments;
 mod contestants;

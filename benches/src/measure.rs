@@ -1,4 +1,5 @@
-//! The rounds of a row: every contestant works for the same time, one after the other, in changing order.
+//! The rounds of a row: every contestant works for the same time, one after the other, in changing
+//! order.
 
 use std::time::Duration;
 
@@ -92,8 +93,8 @@ fn calls_in(seconds: f64, calls: usize, time: Duration) -> usize {
     (calls.round() as usize).max(1)
 }
 
-/// The order of a round: each begins one place later than the one before, and every second one runs backwards, so that nobody
-/// always follows the same other.
+/// The order of a round. Each round begins one place later than the one before, and every second
+/// round runs backwards, so that nobody always follows the same other.
 fn order(round: usize, contestants: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..contestants).map(|place| (place + round) % contestants).collect();
     if round % 2 == 1 {

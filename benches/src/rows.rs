@@ -47,7 +47,8 @@ pub(crate) enum Way {
     Host,
     /// redis-rs's synchronous cluster client.
     RedisSync,
-    /// The same, with one pipeline of commands of one key each in the place of a command of many keys.
+    /// The same, with one pipeline of commands of one key each in the place of a command of many
+    /// keys.
     RedisSyncPipeline,
     /// redis-rs's asynchronous cluster client. (It sends a pipeline to one node only.)
     RedisAsync,
@@ -208,8 +209,9 @@ fn pipeline(name: &'static str, verb: Verb, keys: usize) -> Row {
 
 /// One command with keys in all slots.
 ///
-/// redis-rs's synchronous client sends one command a slot and waits for each; its asynchronous client has all of them
-/// under way at once. Who knows that writes a pipeline by hand, which is why that is measured, too.
+/// redis-rs's synchronous client sends one command a slot and waits for each; its asynchronous
+/// client has all of them under way at once. Who knows that writes a pipeline by hand, which is why
+/// that is measured, too.
 fn many(name: &'static str, verb: Verb, keys: usize) -> Row {
     Row {
         name,

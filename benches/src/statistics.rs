@@ -22,8 +22,8 @@ impl Summary {
         })
     }
 
-    /// Of the ratios of two contestants in each round. What disturbs a round disturbs both, so that their
-    /// ratio is steadier than their times.
+    /// Of the ratios of two contestants in each round. What disturbs a round disturbs both, so that
+    /// their ratio is steadier than their times.
     pub(crate) fn of_ratios(ours: &[f64], peers: &[f64]) -> Option<Self> {
         let ratios: Vec<f64> = ours.iter().zip(peers).map(|(ours, peer)| ours / peer).collect();
         Self::of(&ratios)

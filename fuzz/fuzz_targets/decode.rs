@@ -1,5 +1,5 @@
-//! Shows that no bytes make the decoder panic or hold more than its limits, and that how bytes are cut changes
-//! neither frames nor errors.
+//! Shows that no bytes make the decoder panic or hold more than its limits, and that how bytes are
+//! cut changes neither frames nor errors.
 //!
 //! The first bytes of an input choose limits and cuts; the rest is what the server sends.
 

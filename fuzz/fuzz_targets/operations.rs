@@ -1,8 +1,8 @@
 //! Shows that no order of operations, faults and cuts makes the machine break a promise.
 //!
-//! The bytes make every decision of a run of the simulation in `core/tests/simulation`: which cluster, which
-//! requests, which faults, when. The checks are the same. Long inputs make longer runs, and `operations.dict` has words for
-//! them: how to run it is in `Cargo.toml`.
+//! The bytes make every decision of a run of the simulation in `core/tests/simulation`: which
+//! cluster, which requests, which faults, when. The checks are the same. Long inputs make longer
+//! runs, and `operations.dict` has words for them. `Cargo.toml` says how to run the target.
 
 #![no_main]
 

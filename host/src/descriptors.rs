@@ -1,6 +1,6 @@
 //! How many connections a client may have where the process may open few files.
 
-/// The component's default (`limit connections` in the WIT package).
+/// The component's default (`limit-connections`).
 const CONNECTIONS: u64 = 512;
 
 /// The limit that takes the default's place: three quarters of the descriptors that the process may

@@ -185,8 +185,9 @@ fn ask_slots(connection: &mut Connection) -> Result<BTreeSet<SlotsEntry>, CallEr
         };
         let mut ports = Vec::new();
         for _ in 2..*length {
-            // The node's fields: host, port, and whatever else up to the next node or entry. Servers of
-            // Redis 7 add the id and an array of metadata, which is empty for addresses such as ours.
+            // The node's fields: host, port, and whatever else up to the next node or entry.
+            // Servers of Redis 7 add the id and an array of metadata, which is empty for addresses
+            // such as ours.
             nodes.next();
             nodes.next();
             if let Some(ReplyNode::Integer(port)) = nodes.next() {

@@ -1,4 +1,5 @@
-//! The decoders of Keyslot and of redis-rs, each used as its client uses it, and the replies that they decode.
+//! The decoders of Keyslot and of redis-rs, each used as its client uses it, and the replies that
+//! they decode.
 
 use bytes::Bytes;
 use keyslot_core::resp::{Decoder, Limits};
@@ -98,7 +99,8 @@ impl Replies {
     }
 }
 
-/// Decodes with Keyslot's decoder, from chunks as a socket gives them. Says how many replies it found.
+/// Decodes with Keyslot's decoder, from chunks as a socket gives them. Returns how many replies the
+/// decoder found.
 ///
 /// # Errors
 ///
@@ -116,8 +118,8 @@ pub fn keyslot(replies: &Replies) -> Result<usize, String> {
     Ok(count)
 }
 
-/// Decodes with redis-rs's parser, which reads by itself, as its connection has it read the socket. Says how many replies it
-/// found.
+/// Decodes with redis-rs's parser, which reads by itself, as redis-rs's connection has it read the
+/// socket. Returns how many replies the parser found.
 ///
 /// # Errors
 ///

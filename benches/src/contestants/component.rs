@@ -1,4 +1,5 @@
-//! The component of Keyslot in a plain wasmtime host, connected: what its interfaces are called through.
+//! The component of Keyslot in a plain wasmtime host, connected. Its interfaces are called through
+//! it.
 
 use anyhow::anyhow;
 use keyslot_bench_peer::work::{Data, Verb, Work};
@@ -15,7 +16,8 @@ pub(super) mod bindings {
     });
 }
 
-/// An instance with a client. Each interface that is measured has a contestant of its own around one.
+/// An instance with a client. Each interface that is measured has a contestant of its own around
+/// such an instance.
 pub(super) struct Component {
     pub(super) host: Plain,
     pub(super) bindings: Redis,

@@ -36,8 +36,8 @@ impl Contestant for Native {
     }
 }
 
-/// Decodes with redis-protocol as its codec for tokio does: what arrives is put behind what is left, and each frame is
-/// split off and shares that memory.
+/// Decodes with redis-protocol as its codec for tokio does: what arrives is put behind what is
+/// left, and each frame is split off and shares that memory.
 pub(super) fn redis_protocol(replies: &Replies) -> Result<usize, String> {
     let mut buffer = BytesMut::new();
     let mut count = 0;

@@ -1,4 +1,5 @@
-//! redis-rs in a component, and the decoders there: benches/peer, in the same plain host as the component of Keyslot.
+//! redis-rs in a component, and the decoders there: benches/peer, in the same plain host as the
+//! component of Keyslot.
 
 use std::time::Duration;
 

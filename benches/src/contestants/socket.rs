@@ -1,4 +1,5 @@
-//! The bare socket: the least that any client's calls take. Requests are made in advance and replies are only compared.
+//! The bare socket: the least that any client's calls take. Requests are made in advance and
+//! replies are only compared.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

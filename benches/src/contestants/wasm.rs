@@ -1,5 +1,5 @@
-//! A plain wasmtime host, as any program is that runs components: WASI as wasmtime has it, with the network of the
-//! machine.
+//! A plain wasmtime host, as any program is that runs components: WASI as wasmtime has it, with the
+//! network of the machine.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! The component's interface `wire`, called from a plain wasmtime host: requests are encoded and replies are taken apart as
-//! whoever uses it would.
+//! The component's interface `wire`, called from a plain wasmtime host: requests are encoded and
+//! replies are taken apart as a user of the interface would.
 
 use std::time::{Duration, Instant};
 

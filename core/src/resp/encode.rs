@@ -39,7 +39,8 @@ pub fn encoded_length<A: AsRef<[u8]>>(args: &[A]) -> usize {
 /// can be told.
 ///
 /// ```
-/// assert_eq!(keyslot_core::resp::decode_command(b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n"), [&b"GET"[..], b"key"]);
+/// let frame = b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n";
+/// assert_eq!(keyslot_core::resp::decode_command(frame), [&b"GET"[..], b"key"]);
 /// ```
 #[must_use]
 pub fn decode_command(frame: &[u8]) -> Vec<&[u8]> {

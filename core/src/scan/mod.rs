@@ -4,10 +4,10 @@
 //! gone through" does not say that every key was seen. So a scan keeps a [`SlotCoverage`] of slots:
 //!
 //! ```text
-//!   to do ── a pass over a node that had the slot from start to end ───────────────────────────→ done
-//!     │ ↑                                                                                          ↑
-//!     │ └── whatever else ──┐                                                                      │
-//!     └── … and that was ─→ half done ── a later pass over the node that it moves to ──────────────┘
+//!   to do ── a pass over a node that had the slot from start to end ────────────────────────→ done
+//!     │ ↑                                                                                       ↑
+//!     │ └── whatever else ──┐                                                                   │
+//!     └── … and that was ─→ half done ── a later pass over the node that it moves to ───────────┘
 //!         moving it away
 //! ```
 //!

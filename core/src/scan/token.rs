@@ -7,7 +7,8 @@
 //! halves   = count (slot to address from epoch)*
 //! passes   = count (address run-id cursor claim)*
 //! claim    = 0 | 1 id epoch fresh:slots leaving:(count (slot to)*) rest:slots
-//! slots    = count (gap length)*               runs of consecutive slots, each counted from the last one's end
+//! slots    = count (gap length)*               runs of consecutive slots, each counted from
+//!                                              the end of the last
 //! ```
 //!
 //! Numbers are LEB128, the checksum apart, which is little-endian; texts have their length before

@@ -2,7 +2,7 @@
 //!
 //! A [`World`](simulator::world::World) is a whole cluster under a virtual clock, driven from one
 //! seed: servers that speak RESP, a network that splits, delays and cuts, and the real
-//! [`Cluster`](keyslot_core::cluster::Cluster) as the client. Twenty thousand seeds run random
+//! [`Cluster`](keyslot_core::cluster::Cluster) as the client. Twelve thousand seeds run random
 //! requests, borrowers, settings and faults; [`directed`], [`disasters`], [`replicas`], [`scans`],
 //! [`pool`], [`liveness`], [`refresh`], [`start`], [`contact`] and [`identity`] have the cases that
 //! deserve a name, and [`servers`] shows that the simulated servers are true to the real ones.

@@ -1,8 +1,8 @@
 //! A component that counts on a Redis cluster, and knows nothing of it but `wit/`.
 //!
-//! It takes the seeds' URLs as arguments, counts its own runs in the key `runs` and its lines of output in
-//! `{runs}:lines`, and prints both. It links no Redis library: compose it with the Keyslot component and
-//! run the result anywhere that runs WASI 0.2.
+//! The component takes the seeds' URLs as arguments. It counts its own runs in the key `runs` and
+//! its lines of output in `{runs}:lines`, and prints both. It links no Redis library: compose it
+//! with the Keyslot component and run the result anywhere that runs WASI 0.2.
 //!
 //! ```text
 //! counter.wasm ── imports ─→ keyslot:redis/redis-cluster ←─ exports ── keyslot_redis.wasm

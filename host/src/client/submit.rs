@@ -52,7 +52,8 @@ impl Client {
     /// ```no_run
     /// # async fn example(client: &keyslot::Client) -> Result<(), keyslot::Error> {
     /// let mut load = client.load();
-    /// let numbers = load.submit(&b"*2\r\n$4\r\nINCR\r\n$1\r\na\r\n*2\r\n$4\r\nINCR\r\n$1\r\nb\r\n"[..]).await?;
+    /// let requests = &b"*2\r\n$4\r\nINCR\r\n$1\r\na\r\n*2\r\n$4\r\nINCR\r\n$1\r\nb\r\n"[..];
+    /// let numbers = load.submit(requests).await?;
     /// let mut open = numbers.count();
     /// while open > 0 {
     ///     for (number, outcome) in load.ended().await? {

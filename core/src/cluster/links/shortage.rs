@@ -1,6 +1,6 @@
 //! What the client does when its host has no socket left.
 //!
-//! A process may have fewer descriptors than `limit connections`, and other parts of it use some.
+//! A process may have fewer descriptors than `limit-connections`, and other parts of it use some.
 //! That is no node's fault, so no node is counted as failed. The connections that are open then
 //! become the limit, less an eighth: the process needs descriptors for other things, too, such as
 //! looking names up. From then on all is as at the configured limit: an idle connection makes way
@@ -8,8 +8,8 @@
 //!
 //! ```text
 //!   no shortage ── a socket is refused ──→ limit: 7/8 of what is open ──┐
-//!        ↑                                      ↑ │ refused again:      │ each pause without a refusal:
-//!        │                                      └─┘ twice the pause     │ an eighth more
+//!        ↑                                      ↑ │ refused again:      │ each pause without a
+//!        │                                      └─┘ twice the pause     │ refusal: an eighth more
 //!        └── the configured limit is reached, or nothing for a minute ──┘
 //! ```
 //!

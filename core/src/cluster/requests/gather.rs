@@ -1,7 +1,8 @@
 //! Commands that several nodes have to answer: sent to all at once, merged into one reply.
 //!
 //! ```text
-//!   request ─ scatter ─→ parts, each a request of its own ─ the last one ends ─→ merge ─→ the request's end
+//!   request ─ scatter ─→ parts, each a request of its own
+//!                          └─ the last part ends ─→ merge ─→ the request's end
 //! ```
 //!
 //! Parts go their own ways: each is redirected, retried and timed out like any request, and all

@@ -10,9 +10,10 @@
 //!   ended; the slot's other keys are served meanwhile, for a slot may be on the move for long.
 //!
 //! ```text
-//!   new, redirected, to be sent again ── an earlier one for a key of it waits, or the slot has just moved ──→ held
-//!                                                                                                              │
-//!   sent ←── in order, when what it waited for has ended ──────────────────────────────────────────────────────┘
+//!   new, redirected, to be sent again ── the slot has just moved, or an earlier ──→ held
+//!     │                                  command for one of its keys waits           │
+//!     ↓ otherwise                                                                    │
+//!   sent ←── in order, when what it waited for has ended ────────────────────────────┘
 //! ```
 //!
 //! While a slot is asked for (ASK), few of its commands are under way at a time, and the others are

@@ -192,7 +192,7 @@ impl Target {
 /// Where a request is.
 ///
 /// ```text
-///   new ─→ Nowhere ─┬─→ AtNode, Unrouted, AtLease ─→ OnConnection ─┬─→ its end, from wherever it is
+///   new ─→ Nowhere ─┬─→ AtNode, Unrouted, AtLease ─→ OnConnection ─┬─→ its end, from any stage
 ///             ↑     │                                              │ refused, lost:
 ///             │     │         InOrder, Delayed ←───────────────────┴─→ any of these
 ///             └─────┼─────────────────┘

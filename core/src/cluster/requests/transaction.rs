@@ -1,7 +1,9 @@
 //! Transactions: MULTI, commands and EXEC as one request, in one write.
 //!
 //! ```text
-//!   MULTI ─→ +OK   command ─→ +QUEUED or an error …   EXEC ─→ the replies, null, or an error: then none has run
+//!   MULTI        ─→ +OK
+//!   each command ─→ +QUEUED, or an error
+//!   EXEC         ─→ the replies, null, or an error: then none has run
 //! ```
 //!
 //! All go to the node of their one slot, one behind the other, so nothing comes between them on a

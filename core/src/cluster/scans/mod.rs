@@ -4,8 +4,8 @@
 //!   next ─→ request at the scan ───────────────────────────────→ a batch, or the end
 //!                                                                ↑
 //!   pass over a node: CLUSTER NODES ─→ INFO ─→ SCAN ─→ page ─→ batch that waits for `next`
-//!                                              ↑         │  └─ handed out, or empty ─┐
-//!                                              └─────────┴───────────────────────────┘ ─→ CLUSTER NODES
+//!                                               ↑       │ empty │ handed out
+//!                                               └───────┴───────┴─ at the end ─→ CLUSTER NODES
 //! ```
 //!
 //! Which slots a pass does is the [`SlotCoverage`](crate::scan::SlotCoverage)'s to say. Passes run
