@@ -388,6 +388,26 @@ fn used(cluster: &TestCluster) -> Result<u64, ClusterError> {
     Ok(calls)
 }
 
+/// Raises the epoch of a cluster's first node. The other nodes know it then: they would refuse to
+/// elect a replica that does not.
+fn bump_epoch(cluster: &TestCluster) -> Result<()> {
+    for _ in 0..20 {
+        cluster.connection(0)?.call(&["CLUSTER", "BUMPEPOCH"])?;
+    }
+    let id = cluster.nodes()[0].id();
+    // id, address, flags, primary, two times, and the configuration epoch.
+    let epoch = |cluster: &TestCluster, node| -> Result<Option<String>, ClusterError> {
+        let view = cluster.connection(node)?.string(&["CLUSTER", "NODES"]).unwrap_or_default();
+        let line = view.lines().find(|line| line.starts_with(id));
+        Ok(line.and_then(|line| line.split(' ').nth(6)).map(str::to_owned))
+    };
+    cluster.wait_for("all nodes know the new epoch", Duration::from_secs(30), |cluster| {
+        let own = epoch(cluster, 0)?;
+        Ok((0..cluster.nodes().len()).all(|node| epoch(cluster, node).is_ok_and(|known| known == own)))
+    })?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_comes_to_belong_to_another_cluster_is_not_followed_there() -> Result<()> {
     const ROUNDS: usize = 500;
@@ -396,9 +416,7 @@ async fn an_address_that_comes_to_belong_to_another_cluster_is_not_followed_ther
             let own = TestCluster::start(3, 1)?;
             let other = TestCluster::start(3, 0)?;
             let newer = if stranger_is_newer { &other } else { &own };
-            for _ in 0..20 {
-                newer.connection(0)?.call(&["CLUSTER", "BUMPEPOCH"])?;
-            }
+            bump_epoch(newer)?;
             let given = options(&own.urls(), PROTOCOLS[1]).replica_reads(reads);
             let client = Client::connect(given.request_timeout(Duration::from_millis(500))).await?;
             for number in 0..ROUNDS {
