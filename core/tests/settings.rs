@@ -43,17 +43,26 @@ fn compare(what: &str, text: &str) {
 fn the_wit_package_has_every_setting() {
     let wit = file("wit/redis-cluster.wit");
     compare("wit/redis-cluster.wit", &wit);
-    // The typed setters, next to `set`.
+    // The typed setters, next to `set`: a function, or a case of `pool-setting` or `limit`.
     for setting in SETTINGS {
-        let typed = match setting.name {
-            "map-address" => "map-address: func(".to_owned(),
-            name => match (name.strip_prefix("pool-"), name.strip_prefix("limit-")) {
-                (Some(name), _) | (_, Some(name)) => format!("    {name}"),
-                _ => format!("set-{name}"),
-            },
+        let name = setting.name;
+        let case = name.strip_prefix("pool-").or(name.strip_prefix("limit-"));
+        let any_of = match case {
+            Some(case) => [format!("\n    {case},"), format!("\n    {case}-ms,")],
+            None if name == "map-address" => ["map-address: func(".to_owned(), String::from("no other")],
+            None => [format!("set-{name}: func("), format!("set-{name}-ms: func(")],
         };
-        let is_there = ["(", ": func(", "-ms: func(", ",", "-ms,"];
-        assert!(is_there.iter().any(|end| wit.contains(&format!("{typed}{end}"))), "{} in WIT", setting.name);
+        assert!(any_of.iter().any(|text| wit.contains(text)), "the WIT package has none of {any_of:?}");
+    }
+}
+
+#[test]
+fn the_setters_of_the_component_and_of_the_crate_have_every_setting() {
+    for path in ["guest/src/options.rs", "host/src/options.rs"] {
+        let text = file(path);
+        for setting in SETTINGS {
+            assert!(text.contains(&format!("\"{}\"", setting.name)), "{path} has no {}", setting.name);
+        }
     }
 }
 

@@ -28,7 +28,7 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 const ALONE_FROM: usize = 1 << 20;
 
 /// How much is in the component at the same time. More commands than may wait for nodes that are
-/// down (limit `waiting-requests`), so that these leave room for the others.
+/// down (`limit-waiting-requests`), so that these leave room for the others.
 const IN_FLIGHT_MAX: Load = Load { commands: 100_000, bytes: 256 << 20 };
 
 /// With how much in the component the next piece of a long pipeline follows: so its memory does not

@@ -31,8 +31,8 @@ impl Backlog {
         let Self { requests, bytes } = self;
         (requests > u64::from(limits.requests) || bytes > limits.bytes).then(|| {
             Error::LimitExceeded(format!(
-                "{} requests with {bytes} bytes wait for nodes that are down (limits waiting-requests, \
-                 waiting-bytes); this one was not sent",
+                "{} requests with {bytes} bytes wait for nodes that are down (limit-waiting-requests, \
+                 limit-waiting-bytes); this one was not sent",
                 requests - 1
             ))
         })

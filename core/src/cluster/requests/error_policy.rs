@@ -20,7 +20,8 @@ pub(in crate::cluster) enum ErrorAction {
     FollowAsk(Slot, NodeAddr),
     /// It passes: wait a little and send the request again where it belongs then.
     WaitAndRetry,
-    /// The node is not what the slot map takes it for: learn the topology anew, then as above.
+    /// The node is not what the slot map takes it for: learn the topology anew, then as above. A
+    /// read at a replica goes to the primary at once, and the replica is avoided for a while.
     RefreshAndRetry,
     /// The node wants a log-in that this connection's did not satisfy.
     Authentication,

@@ -264,7 +264,7 @@ impl Coverage {
             Err(Error::RedirectLimit(_)) => self.count(Feature::RedirectLimit),
             Err(Error::PartlyExecuted(_)) => self.count(Feature::PartlyExecuted),
             Err(Error::LimitExceeded(text)) => {
-                self.count_if(Feature::QueueFull, text.contains("limits waiting-requests"));
+                self.count_if(Feature::QueueFull, text.contains("limit-waiting-requests"));
                 self.count_if(Feature::PoolExhausted, text.contains("pool-max-connections"));
             }
             Err(Error::Protocol(_)) => {

@@ -333,7 +333,7 @@ impl History {
 }
 
 /// A part of the message that tells of the limits on what waits.
-const WAITING_LIMIT: &str = "limits waiting-requests";
+const WAITING_LIMIT: &str = "limit-waiting-requests";
 
 /// A part of the message that tells that all connections are lent.
 const POOL_LIMIT: &str = "pool-checkout-timeout";
