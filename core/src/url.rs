@@ -60,6 +60,9 @@ impl SeedUrl {
             Some((userinfo, rest)) => (Some(userinfo), rest),
             None => (None, rest),
         };
+        if userinfo.is_some_and(has_parameter) {
+            return Err("an \"@\" in a parameter of a URL is written %40".to_owned());
+        }
         // Without an @ the rest may be a user and a password that somebody forgot to end.
         let may_be_secret = userinfo.is_none() && rest.contains(':');
         if rest.contains('#') {
@@ -187,6 +190,13 @@ impl Seeds {
         self.settings.push((name, value));
         Ok(())
     }
+}
+
+/// Whether what stands before an @ goes on to a setting, so that the @ is a part of its value.
+fn has_parameter(before: &str) -> bool {
+    let parameters = before.split_once('?').into_iter().flat_map(|(_, query)| query.split('&'));
+    let mut names = parameters.filter_map(|parameter| Some(parameter.split_once('=')?.0));
+    names.any(|name| settings::find(name).is_some())
 }
 
 /// Reads `name=value&name=value`. `may_be_secret`: what is no setting is quoted only where it is
@@ -379,6 +389,8 @@ mod tests {
             ("redis://user:1?secret", "no setting"),
             ("redis://user:1?secret=1", "no setting"),
             ("redis://:secret?x", "no setting"),
+            ("redis://u:secret@h?client-name=a@b", "%40"),
+            ("redis://h?mode=auto&client-name=a@b", "%40"),
             ("redis://a#secret", "\"#\""),
             ("redis://a,,b", "host is missing"),
             ("redis://a?request-timeout", "request-timeout has no value in a URL: it takes a time"),

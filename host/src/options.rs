@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use keyslot_core::config::{self, Config, Words};
 use keyslot_core::settings;
-use keyslot_core::url::Seeds;
+use keyslot_core::url::{SeedUrl, Seeds};
 
 use crate::NetworkPolicy;
 use crate::bindings::exports::keyslot::redis::redis_cluster::{
@@ -322,7 +322,10 @@ impl fmt::Debug for Options {
 /// or a `/` that should have been escaped, so this asks for no well-formed URL.
 fn without_userinfo(url: &str) -> String {
     let Some((before, host)) = url.rsplit_once('@') else {
-        return url.to_owned();
+        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        // It may be a user and a password that somebody forgot to end.
+        let is_doubtful = SeedUrl::parse(url).is_err();
+        return if is_doubtful { format!("{scheme}://…") } else { url.to_owned() };
     };
     let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
     format!("{scheme}://…@{host}")
@@ -344,6 +347,7 @@ mod tests {
             "redis://:hunter2@b",
             "redis://app:p@hunter2/@c",
             "app:hunter2@d",
+            "redis://app:hunter2",
             "e:7000",
         ])
         .password("hunter2");

@@ -306,7 +306,7 @@ impl Setting {
         let value = match self.field {
             Field::Time(_) | Field::OptionalTime(_) => value::time(text).map(Value::Time),
             Field::Times(_) => value::times(text).map(|(base, cap)| Value::Times(base, cap)),
-            Field::Count(_) => text.parse().ok().map(|count: u32| Value::Number(count.into())),
+            Field::Count(_) => value::count(text).map(Value::Number),
             Field::Bytes(_) => value::bytes(text).map(Value::Number),
             Field::Switch(_) => value::switch(text).map(Value::Switch),
             Field::Name(_) => Some(Value::Name(text)),

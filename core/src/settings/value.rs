@@ -37,6 +37,11 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     digits(number)?.checked_mul(unit)
 }
 
+/// A number of 32 bits.
+pub(super) fn count(text: &str) -> Option<u64> {
+    digits(text).filter(|count| *count <= u32::MAX.into())
+}
+
 pub(super) fn switch(text: &str) -> Option<bool> {
     match text {
         "true" | "yes" => Some(true),
@@ -115,6 +120,7 @@ mod tests {
             assert_eq!(bytes(text), Some(expected), "{text}");
             assert_eq!(show_bytes(expected), shown);
         }
+        assert_eq!((count("7"), count("+7"), count("4294967296")), (Some(7), None, None));
         for wrong in ["", "kb", "-1", "1.5mb", "1tb", "99999999999gb"] {
             assert_eq!(bytes(wrong), None, "{wrong}");
         }

@@ -1,6 +1,6 @@
 //! A flag for each of the client's settings, made from the core's list.
 
-use clap::builder::{PossibleValuesParser, ValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use keyslot_core::config::Config;
 use keyslot_core::settings::{SETTINGS, Setting};
@@ -54,7 +54,10 @@ impl FromArgMatches for Settings {
 fn flag(setting: &'static Setting) -> Arg {
     let default = setting.show(&Config::new(Vec::new()));
     let default = if default.is_empty() { String::new() } else { format!(" [default: {default}]") };
+    // -3 and its like are short for it.
+    let short: &[&str] = if setting.name == "resp-version" { &["resp2", "resp3"] } else { &[] };
     Arg::new(setting.name)
+        .conflicts_with_all(short)
         .long(setting.name)
         .global(true)
         .value_name(setting.placeholder())
@@ -69,6 +72,11 @@ fn parser(setting: &'static Setting) -> ValueParser {
         [] => ValueParser::new(|text: &str| {
             setting.set(&mut Config::new(Vec::new()), text).map(|()| text.to_owned())
         }),
-        words => PossibleValuesParser::new(words).into(),
+        words => PossibleValuesParser::new(words.iter().map(|word| match *word {
+            "true" => PossibleValue::new("true").alias("yes"),
+            "false" => PossibleValue::new("false").alias("no"),
+            word => PossibleValue::new(word),
+        }))
+        .into(),
     }
 }

@@ -48,8 +48,10 @@ impl Cluster {
         for request_id in behind {
             if let Some(request) = self.requests.get(request_id) {
                 free_at = after_blocking(free_at, request.command());
-                let deadline = request.deadline().min(free_at + timeout);
-                self.requests.set_deadline(request_id, deadline);
+                let deadline = free_at + timeout;
+                if deadline < request.deadline() {
+                    self.requests.set_deadline(request_id, deadline);
+                }
             }
         }
         if let Some(lease) = self.pool.get_mut(id) {

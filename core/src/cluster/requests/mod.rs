@@ -273,7 +273,9 @@ impl Requests {
     /// Lets go of the timers of requests that have ended.
     fn sweep(&mut self) {
         let all = &self.all;
-        self.deadlines.sweep(all.len(), |_, id| all.contains_key(id));
+        // A request whose deadline was moved has an entry for each that it had.
+        let is_live = |at, id| all.get(id).is_some_and(|request: &Request| request.deadline == at);
+        self.deadlines.sweep(all.len(), is_live);
         self.delayed.sweep(all.len(), |_, id| all.contains_key(id));
     }
 

@@ -197,8 +197,15 @@ impl Cluster {
     }
 
     /// Puts nothing more on a connection. Replies that are due may still come; a holder keeps it
-    /// until he gives it back.
+    /// until he gives it back, unless the node is none of the cluster's: no request goes there.
     fn leave_connection(&mut self, conn: ConnId) {
+        let Some(connection) = self.links.get(conn) else {
+            return;
+        };
+        let is_foreign = connection.node_id().is_some_and(|id| self.map.member_with_id(id).is_none());
+        if is_foreign && connection.lease().is_some() {
+            return self.lose(conn, Error::Connect(self.who_else(connection)), Driver::MustClose);
+        }
         let Some(connection) = self.links.get_mut(conn) else {
             return;
         };
