@@ -35,7 +35,7 @@ fn compare(what: &str, text: &str) {
     let begin = has.iter().position(|line| line.starts_with("| `client-name` |"));
     let begin = begin.unwrap_or_else(|| panic!("{what} has no table of settings:\n{}", expected.join("\n")));
     let found: Vec<_> = has[begin..].iter().take_while(|line| line.starts_with("| `")).collect();
-    let same = found.iter().map(|row| row.to_string()).eq(expected.iter().cloned());
+    let same = found.iter().map(|row| **row).eq(expected.iter().map(String::as_str));
     assert!(same, "the table of settings in {what} should be\n{}", expected.join("\n"));
 }
 
