@@ -1,5 +1,5 @@
-//! Where parts meet: news are carried to the steps that they concern, what has fallen due is done,
-//! and what has become ready is driven on.
+//! News are carried to the steps that they concern, what has fallen due is done, and what has
+//! become ready is driven on.
 //!
 //! ```text
 //!   an input, a call, an instant ─→ one step ─→ its own part changes at once

@@ -35,7 +35,7 @@
 //! |---|---|
 //! | `mod.rs`, `callers.rs` | the contract; what callers ask for |
 //! | `machine.rs` | what the machine keeps, and how far it has come |
-//! | `carry.rs`, `news.rs` | where parts meet, and what falls due; what a step tells those above it |
+//! | `carry.rs`, `news.rs` | carries news to the steps, and does what falls due; what a step tells those above it |
 //! | `io.rs`, `ids.rs`, `context.rs` | inputs and outputs; names; what every part needs |
 //! | `links/` | connections: dial, handshake, bytes, health, loss |
 //! | `nodes/` | what is known of a node, and of addresses that failed |
